@@ -1,0 +1,46 @@
+# `make` or `make help` lists the verbs.
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+UV := $(or $(shell command -v uv 2>/dev/null),.venv/bin/uv)
+READY := .venv/.ready
+DEMO := build/demo
+SERVICE := $(DEMO)/intent-service
+
+.PHONY: help
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(SERVICE)/Makefile ## Generate a service, set it up, train it, serve it, ask it
+	$(MAKE) --no-print-directory -C $(SERVICE) demo
+	@echo "The service is in $(SERVICE): look around, its README says how to go on."
+
+.PHONY: test
+test: $(READY) ## Prove the template and what it generates
+	pytest
+
+.PHONY: test-fast
+test-fast: $(READY) ## The same without the slow tests: for everyday work
+	pytest -m "not slow"
+
+.PHONY: lint
+lint: $(READY) ## Check the style and types of the template's own Python
+	black --check --quiet hooks tests
+	isort --check hooks tests
+	flake8 hooks tests
+	mypy hooks
+	mypy tests
+
+$(SERVICE)/Makefile: | $(READY)
+	cookiecutter . --no-input --output-dir $(DEMO)
+
+$(READY): pyproject.toml | $(UV)
+	$(UV) sync --inexact --no-progress
+	@touch $@
+
+.venv/bin/uv:
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or later is needed as python3, or uv on the PATH." >&2; exit 1; }
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet uv

@@ -1,0 +1,88 @@
+"""The endpoints. Each is a few lines; what they stand on is in `app.service`."""
+
+import uuid
+
+from fastapi import APIRouter
+
+from app.contract import (
+    Health,
+    ModelInfo,
+    Prediction,
+    PredictRequest,
+    PredictResponse,
+    Problem,
+)
+from app.problems import MEDIA_TYPE, unavailable
+from app.routing import ContractRoute
+from app.service import Service
+
+REASONS = {
+    400: "The body is not JSON",
+    413: "The body is too large",
+    415: "The body is not declared as JSON",
+    422: "The body breaks the contract",
+    503: "Not ready, or too busy",
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """The error answers of an endpoint, for the OpenAPI document."""
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    return {
+        status: {
+            "description": REASONS[status],
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+        for status in statuses
+    }
+
+
+def router(service: Service) -> APIRouter:
+    """The endpoints, bound to the service that they speak for."""
+    api = APIRouter(redirect_slashes=False)
+
+    async def predict(request: PredictRequest) -> PredictResponse:
+        """Classify one instance or many, in one call."""
+        model = service.model
+        rows = await service.batcher.submit(request.instances)
+        predictions = []
+        for row, best in zip(rows.tolist(), rows.argmax(axis=1).tolist(), strict=True):
+            predictions.append(
+                Prediction(
+                    id=uuid.uuid4().hex,
+                    label=model.labels[best],
+                    score=min(row[best], 1.0),
+                    probabilities=(
+                        dict(zip(model.labels, row, strict=True))
+                        if request.probabilities
+                        else None
+                    ),
+                )
+            )
+        return PredictResponse(predictions=predictions, model_version=model.version)
+
+    async def model() -> ModelInfo:
+        """Tell which model is served, how good it is and where it comes from."""
+        return service.model.info
+
+    async def livez() -> Health:
+        """Liveness: the process runs. It does no I/O and needs no model."""
+        return Health(status="alive")
+
+    async def readyz() -> Health:
+        """Readiness: the model is loaded and proven, the service does not drain."""
+        if not service.lifecycle.ready:
+            raise unavailable(service.lifecycle.reason)
+        return Health(status="ready")
+
+    api.add_api_route(
+        "/v1/predict",
+        predict,
+        methods=["POST"],
+        route_class_override=ContractRoute,
+        responses=problems(400, 413, 415, 422, 503),
+    )
+    api.add_api_route("/v1/model", model, responses=problems(503))
+    api.add_api_route("/livez", livez)
+    api.add_api_route("/readyz", readyz, responses=problems(503))
+    return api

@@ -1,0 +1,108 @@
+"""One model call for all requests that wait at the same moment.
+
+A call to the model costs about the same for one instance as for a few dozen, so the
+requests of one turn of the event loop share one call.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from app.contract import Instance
+from app.model import Probabilities
+
+Predict = Callable[[Sequence[Instance]], Probabilities]
+Waiting = tuple[Sequence[Instance], asyncio.Future[Probabilities]]
+
+MAX_BATCH = 1_000
+
+
+class Batcher:
+    """Answers `predict` for many callers with few calls of the model.
+
+    A call expected to stay within `inline_budget` seconds runs in the event loop, as
+    handing it to a thread would cost more than the call; a longer one runs in a worker
+    thread, one at a time, while the next batch gathers.
+    """
+
+    def __init__(
+        self, predict: Predict, seconds_per_instance: float, inline_budget: float
+    ) -> None:
+        self._predict = predict
+        self._seconds_per_instance = seconds_per_instance
+        self._inline_budget = inline_budget
+        self._waiting: deque[Waiting] = deque()
+        self._flush_is_due = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+
+    def submit(self, instances: Sequence[Instance]) -> asyncio.Future[Probabilities]:
+        """A future of the probabilities: shape (len(instances), number of labels)."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Probabilities] = loop.create_future()
+        self._waiting.append((instances, future))
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            loop.call_soon(self._flush)
+        return future
+
+    def close(self) -> None:
+        """End the worker thread after the batch it is working on."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _flush(self) -> None:
+        batch = self._next_batch()
+        if not batch:
+            self._flush_is_due = False
+            return
+
+        loop = asyncio.get_running_loop()
+        instances = [instance for part, _ in batch for instance in part]
+        if len(instances) * self._seconds_per_instance <= self._inline_budget:
+            try:
+                _settle(batch, self._predict(instances))
+            except Exception as error:
+                _fail(batch, error)
+            loop.call_soon(self._flush)
+            return
+
+        call = loop.run_in_executor(self._thread, self._predict, instances)
+        call.add_done_callback(lambda done: self._on_done(batch, done))
+
+    def _next_batch(self) -> list[Waiting]:
+        batch: list[Waiting] = []
+        size = 0
+        while self._waiting:
+            instances, future = self._waiting[0]
+            if batch and size + len(instances) > MAX_BATCH:
+                break
+            self._waiting.popleft()
+            if future.done():  # its client has gone
+                continue
+            batch.append((instances, future))
+            size += len(instances)
+        return batch
+
+    def _on_done(
+        self, batch: list[Waiting], done: asyncio.Future[Probabilities]
+    ) -> None:
+        try:
+            _settle(batch, done.result())
+        except Exception as error:
+            _fail(batch, error)
+        self._flush()
+
+
+def _settle(batch: list[Waiting], probabilities: Probabilities) -> None:
+    start = 0
+    for instances, future in batch:
+        stop = start + len(instances)
+        if not future.done():
+            future.set_result(probabilities[start:stop])
+        start = stop
+
+
+def _fail(batch: list[Waiting], error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)

@@ -1,0 +1,34 @@
+"""Load above what the service can carry is turned away at once, not queued."""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.problems import problem_response, unavailable
+
+# Probes are answered however busy the service is.
+EXEMPT = frozenset({"/livez", "/readyz"})
+
+
+class LoadShedding:
+    """ASGI middleware: at most `limit` requests in work, the rest get 503."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in EXEMPT:
+            await self._app(scope, receive, send)
+            return
+        if self._in_flight >= self._limit:
+            error = unavailable(
+                f"The service is at its limit of {self._limit} requests at once."
+            )
+            await problem_response(error)(scope, receive, send)
+            return
+
+        self._in_flight += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._in_flight -= 1

@@ -1,0 +1,168 @@
+"""The model file: `model.onnx` and `model.json` beside it.
+
+`training.export` writes them, the service loads and proves them. Nothing is unpickled:
+ONNX and JSON hold data, not code.
+"""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from pydantic import Field, ValidationError
+
+from app.contract import Instance, ModelInfo
+from app.cpus import usable_cpus
+
+MODEL_FILE = "model.onnx"
+SIDECAR_FILE = "model.json"
+OUTPUT = "probabilities"
+# float32 arithmetic may differ in the last digits from one CPU to the next.
+TOLERANCE = 1e-4
+
+Probabilities = npt.NDArray[np.float32]
+
+_DTYPES: dict[str, Any] = {
+    "tensor(string)": np.object_,
+    "tensor(float)": np.float32,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
+
+
+class ModelError(Exception):
+    """The model cannot be served; the message says why and what to do."""
+
+
+class Sidecar(ModelInfo):
+    """What `model.json` holds: the facts about `model.onnx` and a proof that it works.
+
+    `golden_probabilities` are the probabilities, in the order of `labels`, that the
+    model must give for `golden_instance`.
+    """
+
+    sha256: str
+    golden_instance: Instance
+    golden_probabilities: list[Annotated[float, Field(ge=0, le=1)]]
+
+
+class Model:
+    """A model that was loaded, checked and proven. Make it with `Model.load`."""
+
+    def __init__(self, sidecar: Sidecar, session: ort.InferenceSession) -> None:
+        self.info = ModelInfo(**sidecar.model_dump(include=set(ModelInfo.model_fields)))
+        self.labels = sidecar.labels
+        self.version = sidecar.version
+        self.seconds_per_instance = 0.0
+        self._session = session
+        self._dtypes = {i.name: _DTYPES.get(i.type) for i in session.get_inputs()}
+
+    @classmethod
+    def load(cls, directory: Path) -> "Model":
+        """Load the model from a directory and prove it.
+
+        Raises ModelError if a file is missing or damaged, if the two do not belong
+        together, if the inputs are not those of the contract, or if the golden example
+        is not answered as expected.
+        """
+        content = _read(directory / MODEL_FILE)
+        try:
+            sidecar = Sidecar.model_validate_json(_read(directory / SIDECAR_FILE))
+        except ValidationError as error:
+            mistake = error.errors()[0]
+            where = ".".join(map(str, mistake["loc"])) or "the file"
+            raise ModelError(
+                f"{directory / SIDECAR_FILE} is not what training writes: "
+                f"{where}: {mistake['msg']}. Export the model again (make train)."
+            ) from None
+
+        found = hashlib.sha256(content).hexdigest()
+        if found != sidecar.sha256:
+            raise ModelError(
+                f"{directory / MODEL_FILE} has the SHA-256 {found[:12]}… but "
+                f"{SIDECAR_FILE} expects {sidecar.sha256[:12]}…: the file is truncated "
+                "or was swapped. Fetch both again (dvc pull)."
+            )
+
+        model = cls(sidecar, _session(content))
+        model._check_schema()
+        model._check_golden(sidecar)
+        return model
+
+    def predict(self, instances: Sequence[Instance]) -> Probabilities:
+        """The probability of every label: shape (len(instances), len(labels))."""
+        feed = {
+            name: np.array(
+                [[getattr(instance, name)] for instance in instances], dtype=dtype
+            )
+            for name, dtype in self._dtypes.items()
+        }
+        outputs: list[Probabilities] = self._session.run([OUTPUT], feed)
+        return outputs[0]
+
+    def _check_schema(self) -> None:
+        wanted = set(Instance.model_fields)
+        if set(self._dtypes) != wanted:
+            raise ModelError(
+                f"The model takes the inputs {sorted(self._dtypes)} but the contract "
+                f"has {sorted(wanted)}. Train it again with this app/contract.py."
+            )
+        unknown = [i.type for i in self._session.get_inputs() if i.type not in _DTYPES]
+        if unknown:
+            raise ModelError(
+                f"The model takes inputs of {unknown}; known are {sorted(_DTYPES)}."
+            )
+        outputs = [output.name for output in self._session.get_outputs()]
+        if OUTPUT not in outputs:
+            raise ModelError(f"The model gives {outputs} and no '{OUTPUT}'.")
+
+    def _check_golden(self, sidecar: Sidecar) -> None:
+        expected = np.array(sidecar.golden_probabilities, dtype=np.float32)
+        try:
+            given = self.predict([sidecar.golden_instance])[0]
+        except Exception as error:  # whatever ONNX Runtime raises
+            raise ModelError(f"The golden example fails: {error}") from None
+        if given.shape != expected.shape or len(self.labels) != len(expected):
+            raise ModelError(
+                f"The model gives {given.shape} probabilities, {SIDECAR_FILE} has "
+                f"{len(self.labels)} labels and {len(expected)} expected probabilities."
+            )
+        worst = float(np.abs(given - expected).max())
+        if not worst <= TOLERANCE:
+            raise ModelError(
+                "The model does not answer its golden example as it did when it was "
+                f"exported: off by {worst:.2g}, allowed is {TOLERANCE}."
+            )
+
+        start = time.perf_counter()
+        self.predict([sidecar.golden_instance])
+        self.seconds_per_instance = time.perf_counter() - start
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read ({error.strerror}). "
+            "Train the model (make train) or fetch it (dvc pull)."
+        ) from None
+
+
+def _session(content: bytes) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = usable_cpus()
+    options.inter_op_num_threads = 1
+    # Spinning threads burn the CPU quota that the event loop needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's classes are not public
+        raise ModelError(f"ONNX Runtime cannot load the model: {error}") from None

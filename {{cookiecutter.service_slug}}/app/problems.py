@@ -1,0 +1,107 @@
+"""Errors as problem documents (RFC 9457), for every 4xx and 5xx of the service."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from pydantic import ValidationError
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+
+from app.contract import InvalidField, Problem
+
+MEDIA_TYPE = "application/problem+json"
+
+_, SCHEMAS = models_json_schema(
+    [(Problem, "serialization")], ref_template="#/components/schemas/{model}"
+)
+
+
+class ProblemError(Exception):
+    """Raise it anywhere in a request to end the request with this problem."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: list[InvalidField] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers
+
+
+def problem_response(error: ProblemError) -> Response:
+    """Write the error as a problem document."""
+    problem = Problem(
+        title=HTTPStatus(error.status).phrase,
+        status=error.status,
+        detail=error.detail,
+        errors=error.errors,
+    )
+    return Response(
+        problem.model_dump_json(exclude_none=True),
+        error.status,
+        error.headers,
+        MEDIA_TYPE,
+    )
+
+
+def unavailable(detail: str) -> ProblemError:
+    """Answer 503 and ask the client to come back in a second."""
+    return ProblemError(503, detail, headers={"Retry-After": "1"})
+
+
+def invalid_request(error: ValidationError) -> ProblemError:
+    """Tell bytes that are no JSON (400) from JSON that breaks the contract (422)."""
+    mistakes = error.errors(include_url=False, include_input=False)
+    if mistakes[0]["type"] == "json_invalid":
+        return ProblemError(400, f"The body is not valid JSON: {mistakes[0]['msg']}.")
+
+    errors = [
+        InvalidField(pointer=_pointer(mistake["loc"]), detail=mistake["msg"])
+        for mistake in mistakes
+    ]
+    return ProblemError(
+        422, f"The body breaks the contract in {len(errors)} place(s).", errors=errors
+    )
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    return "".join(f"/{part}" for part in parts)
+
+
+def install(app: FastAPI) -> None:
+    """Turn every exception of the application into a problem document."""
+    write_openapi = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        # FastAPI would name the schema in the document only as application/json.
+        document = write_openapi()
+        document["components"]["schemas"].update(SCHEMAS["$defs"])
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+    async def on_problem(request: Request, error: ProblemError) -> Response:
+        return problem_response(error)
+
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        problem = ProblemError(error.status_code, error.detail, headers=error.headers)
+        return problem_response(problem)
+
+    async def on_crash(request: Request, error: Exception) -> Response:
+        # The server logs the traceback: the client must not see it.
+        return problem_response(
+            ProblemError(500, "The service failed to answer; its log says why.")
+        )
+
+    app.add_exception_handler(ProblemError, on_problem)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, on_http)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, on_crash)

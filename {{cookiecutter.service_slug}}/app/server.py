@@ -1,0 +1,101 @@
+"""Runs the application: one process, one event loop, a drain before the end.
+
+uvicorn closes its socket the moment SIGTERM comes. Kubernetes tells its proxies of the
+end at about the same moment, so requests would still come and be refused. This server
+first turns readiness to 503 and goes on answering, and only then lets uvicorn stop.
+"""
+
+import asyncio
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+
+from app.main import create_app
+from app.service import Service
+from app.settings import Settings, SettingsError, load_settings
+
+EXIT_UNUSABLE_PORT = 1
+EXIT_BAD_SETTINGS = 78  # EX_CONFIG of sysexits.h
+
+CLOSE = ("connection", "close")
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn, with `drain_seconds` of service between SIGTERM and its own shutdown."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """On SIGTERM or Ctrl-C drain, then stop; the second Ctrl-C stops at once.
+
+        The signal is not kept for uvicorn to raise again: a drained end is exit code 0.
+        """
+        if self._service.lifecycle.phase == "draining":
+            self.should_exit = True
+            self.force_exit = sig == signal.SIGINT
+            return
+
+        self._service.lifecycle.drain()
+        if self._service.settings.drain_seconds == 0:
+            self.should_exit = True
+            return
+
+        # Clients that keep a connection open would never leave by themselves.
+        self.config.headers.append(CLOSE)
+        self.config.encoded_headers.append((b"connection", b"close"))
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._service.settings.drain_seconds, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Take the port before anything else starts. Raises OSError if it is not free."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(2048)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def run() -> int:
+    """Serve until SIGTERM or Ctrl-C; returns the exit code of the process."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return EXIT_BAD_SETTINGS
+
+    try:
+        listener = listen(settings)
+    except OSError as error:
+        print(
+            f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}). "
+            "End what uses it, or choose another: PORT=8001.",
+            file=sys.stderr,
+        )
+        return EXIT_UNUSABLE_PORT
+
+    service = Service(settings)
+    config = uvicorn.Config(
+        create_app(service),
+        access_log=False,
+        log_level=settings.log_level,
+        server_header=False,
+        timeout_graceful_shutdown=settings.graceful_seconds,
+    )
+    host, port = listener.getsockname()[:2]
+    print(f"Listening on http://{host}:{port} (docs: /docs)", file=sys.stderr)
+    DrainingServer(config, service).run(sockets=[listener])
+    return 0

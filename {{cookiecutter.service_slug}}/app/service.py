@@ -1,0 +1,72 @@
+"""What the endpoints stand on: the settings, the life of the process and the model."""
+
+import asyncio
+import logging
+import threading
+
+from app.batching import Batcher
+from app.lifecycle import Lifecycle
+from app.model import Model, ModelError
+from app.problems import unavailable
+from app.settings import Settings
+
+logger = logging.getLogger("uvicorn.error")
+
+
+class Service:
+    """One model, from its loading to the end of the process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.lifecycle = Lifecycle()
+        self._model: Model | None = None
+        self._batcher: Batcher | None = None
+
+    @property
+    def model(self) -> Model:
+        """The model; a problem (503) while there is none."""
+        if self._model is None:
+            raise unavailable(self.lifecycle.reason)
+        return self._model
+
+    @property
+    def batcher(self) -> Batcher:
+        """The way to the model's predictions; a problem (503) while there is none."""
+        if self._batcher is None:
+            raise unavailable(self.lifecycle.reason)
+        return self._batcher
+
+    def start(self) -> None:
+        """Begin to load the model beside the event loop, so that probes are answered.
+
+        The thread is a daemon: a read that hangs must not outlive SIGTERM.
+        """
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._load, args=(loop,), daemon=True).start()
+
+    def stop(self) -> None:
+        """End what `start` began."""
+        self.lifecycle.drain()
+        if self._batcher is not None:
+            self._batcher.close()
+
+    def _load(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            model = Model.load(self.settings.model_dir)
+        except ModelError as error:
+            reason = str(error)
+        except Exception as error:
+            logger.exception("Loading the model failed in an unexpected way.")
+            reason = f"Loading the model failed: {type(error).__name__}: {error}"
+        else:
+            loop.call_soon_threadsafe(self._serve, model)
+            return
+        logger.error("Not ready, and will not be: %s", reason)
+        loop.call_soon_threadsafe(self.lifecycle.fail, reason)
+
+    def _serve(self, model: Model) -> None:
+        budget = self.settings.inline_budget_ms / 1000
+        self._model = model
+        self._batcher = Batcher(model.predict, model.seconds_per_instance, budget)
+        self.lifecycle.become_ready()
+        logger.info("Ready: model %s, %d labels", model.version, len(model.labels))

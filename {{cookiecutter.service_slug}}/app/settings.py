@@ -1,0 +1,71 @@
+"""The settings of the service: one environment variable each, in capitals."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+
+
+class SettingsError(Exception):
+    """A setting is unusable; the message has variable, value and what is allowed."""
+
+
+class Settings(BaseSettings):
+    """What an operator may change without a new image."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_ignore_empty=True,
+        protected_namespaces=(),
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8000, description="Port to listen on; 0 takes a free one."
+    )
+    model_dir: Path = Field(
+        Path("models"), description="Directory of model.onnx and model.json."
+    )
+    max_body_bytes: Annotated[int, Field(ge=1)] = Field(
+        1_048_576, description="Largest request body; beyond it: 413."
+    )
+    max_concurrency: Annotated[int, Field(ge=1)] = Field(
+        256, description="Requests in work at once; beyond it: 503 with Retry-After."
+    )
+    inline_budget_ms: Annotated[float, Field(ge=0)] = Field(
+        5.0,
+        description="A model call expected to take longer leaves the event loop "
+        "for a worker thread.",
+    )
+    drain_seconds: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="After SIGTERM: how long requests are still taken while "
+        "/readyz is already 503.",
+    )
+    graceful_seconds: Annotated[int, Field(ge=1)] = Field(
+        20, description="After draining: how long requests in flight may still take."
+    )
+    log_level: LogLevel = Field("info", description="Least severe level to log.")
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises SettingsError, with every bad variable in one message.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"  {str(mistake['loc'][0]).upper()}={mistake['input']!r}: {mistake['msg']}"
+            for mistake in error.errors()
+        ]
+        raise SettingsError(
+            "These settings cannot be used:\n"
+            + "\n".join(lines)
+            + "\nCorrect or unset the environment variables, then start again."
+        ) from None

@@ -1,0 +1,4 @@
+"""The offline half: one module a DVC stage, configured by Hydra from `training/conf`.
+
+It may import `app` (the contract and the model file); `app` never imports it.
+"""

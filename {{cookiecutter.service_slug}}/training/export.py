@@ -1,0 +1,179 @@
+"""Stage 5: turn the model into ONNX and prove that it is still the same model."""
+
+import hashlib
+import logging
+import subprocess
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnxruntime as ort
+from omegaconf import DictConfig
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import StringTensorType
+from sklearn.pipeline import Pipeline
+
+from app.contract import Instance
+from app.model import MODEL_FILE, OUTPUT, SIDECAR_FILE, Model, ModelError, Sidecar
+from training.evaluate import load_pipeline
+from training.files import read_bytes, read_json, read_rows, write_bytes
+from training.stage import PipelineError, command
+
+logger = logging.getLogger(__name__)
+
+OPSET = 17
+
+# Texts on which tokenisers of different languages tend to disagree.
+EDGE_CASES = (
+    "",
+    " ",
+    "!?",
+    "a",
+    "café déjà vu naïve straße",
+    "e\u0301 combining, \u200b zero width, \u00a0 no-break",
+    "打开厨房的灯",
+    "台所の電気をつけて",
+    "रसोई की बत्ती जलाओ",
+    "أطفئ الأضواء",
+    "turn on 🎉 the 💡 lights 👩‍👩‍👧",
+    "tabs\tand\nnew lines\x00and a null",
+    "x" * 10_000,
+    "turn on the lights " * 526,
+)
+
+
+def run(config: DictConfig) -> None:
+    """Write `model.onnx` and `model.json` into `paths.model`.
+
+    Raises PipelineError if ONNX Runtime and scikit-learn disagree; the earlier model
+    then stays as it is.
+    """
+    pipeline = load_pipeline(Path(config.paths.pipeline))
+    test = read_rows(Path(config.paths.test))
+    content = convert(pipeline)
+    check_parity(pipeline, content, list(test["text"]), config.parity.tolerance)
+
+    sidecar = describe(pipeline, content, test["text"].iloc[0], config)
+    prove(content, sidecar)
+    target = Path(config.paths.model)
+    write_bytes(target / MODEL_FILE, content)
+    write_bytes(target / SIDECAR_FILE, _encode(sidecar))
+    logger.info(
+        "Model %s: %d labels, %d bytes",
+        sidecar.version,
+        len(sidecar.labels),
+        len(content),
+    )
+
+
+def convert(pipeline: Pipeline) -> bytes:
+    """The pipeline as ONNX, its input named after the field of the contract."""
+    tfidf = pipeline.named_steps["tfidf"]
+    classifier = pipeline.named_steps["classifier"]
+    (field,) = Instance.model_fields
+    model = to_onnx(
+        pipeline,
+        initial_types=[(field, StringTensorType([None, 1]))],
+        options={
+            # Without it skl2onnx assumes a pattern of its own.
+            id(tfidf): {"tokenexp": tfidf.token_pattern},
+            id(classifier): {"zipmap": False},
+        },
+        target_opset=OPSET,
+    )
+    # skl2onnx lists the operator sets in the order of a Python set, which is random.
+    opsets = sorted(model.opset_import, key=lambda opset: opset.domain)
+    del model.opset_import[:]
+    model.opset_import.extend(opsets)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def check_parity(
+    pipeline: Pipeline, content: bytes, texts: list[str], tolerance: float
+) -> None:
+    """Compare both models on every text and edge case.
+
+    Raises PipelineError if a label or, by more than `tolerance`, a probability differs.
+    """
+    texts = [*texts, *EDGE_CASES]
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (field,) = Instance.model_fields
+    (exported,) = session.run(
+        [OUTPUT], {field: np.array(texts, dtype=np.object_).reshape(-1, 1)}
+    )
+    expected = pipeline.predict_proba(texts)
+    differences = np.abs(exported - expected).max(axis=1)
+    other_label = exported.argmax(axis=1) != expected.argmax(axis=1)
+    bad = (differences > tolerance) | other_label
+    if bad.any():
+        worst = int(np.where(bad, differences, -1).argmax())
+        raise PipelineError(
+            f"ONNX and scikit-learn differ on {bad.sum()} of {len(texts)} texts, most "
+            f"on {texts[worst][:60]!r}: a probability differs by "
+            f"{differences[worst]:.2g} (allowed: {tolerance}). The model cannot be "
+            "served as it was trained; export another of training/conf/model."
+        )
+    logger.info(
+        "ONNX equals scikit-learn on %d texts; largest difference %.1e",
+        len(texts),
+        differences.max(),
+    )
+
+
+def describe(
+    pipeline: Pipeline, content: bytes, golden_text: str, config: DictConfig
+) -> Sidecar:
+    """The facts about the model, with a golden example for the service to repeat."""
+    digest = hashlib.sha256(content).hexdigest()
+    golden = Instance(text=golden_text)
+    data = read_bytes(Path(config.paths.raw))
+    training = read_json(Path(config.paths.training))
+    return Sidecar(
+        version=digest[:12],
+        sha256=digest,
+        labels=[str(label) for label in pipeline.classes_],
+        metrics=read_json(Path(config.paths.metrics)),
+        # The hash that dvc.lock records for the file: from a model to its data.
+        data_hash="md5:" + hashlib.md5(data, usedforsecurity=False).hexdigest(),
+        git_revision=git_revision(),
+        trained_at=datetime.fromisoformat(training["trained_at"]),
+        golden_instance=golden,
+        golden_probabilities=pipeline.predict_proba([golden.text])[0].tolist(),
+    )
+
+
+def prove(content: bytes, sidecar: Sidecar) -> None:
+    """Load the model as the service will. Raises PipelineError if that fails."""
+    with TemporaryDirectory() as directory:
+        write_bytes(Path(directory) / MODEL_FILE, content)
+        write_bytes(Path(directory) / SIDECAR_FILE, _encode(sidecar))
+        try:
+            Model.load(Path(directory))
+        except ModelError as error:
+            raise PipelineError(f"The service would refuse it: {error}") from None
+
+
+def git_revision() -> str:
+    """The commit, with "+changes" if the code was edited since, or "unknown"."""
+    try:
+        revision = _git("rev-parse", "HEAD").strip()
+        edited = _git("status", "--porcelain", "--", "app", "training", "dvc.yaml")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return revision + ("+changes" if edited else "")
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.check_output(
+        ["git", *arguments], text=True, stderr=subprocess.DEVNULL
+    )
+
+
+def _encode(sidecar: Sidecar) -> bytes:
+    return sidecar.model_dump_json(indent=2).encode("utf-8") + b"\n"
+
+
+if __name__ == "__main__":
+    command(run)()

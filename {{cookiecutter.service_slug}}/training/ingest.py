@@ -1,0 +1,84 @@
+"""Stage 1: fetch the rows and hold each against the contract."""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pydantic import ValidationError
+
+from app.contract import LabelledInstance
+from training.files import write_csv, write_text
+from training.stage import PipelineError, command
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 20
+
+
+def run(config: DictConfig) -> None:
+    """Write `paths.raw`: the validated rows, in the columns of the contract.
+
+    Raises PipelineError if any row breaks the contract; all are named at once.
+    """
+    logger.info("Reading %s", config.data.path)
+    frame = instantiate(config.data)
+    report = Path(config.paths.bad_rows)
+    rows = validate(frame, config.data.path, report)
+    report.unlink(missing_ok=True)
+    write_csv(Path(config.paths.raw), rows)
+    logger.info("%d rows, %d labels", len(rows), rows["label"].nunique())
+
+
+def validate(frame: pd.DataFrame, source: str, report: Path) -> pd.DataFrame:
+    """The rows as the contract understands them.
+
+    Raises PipelineError with source, row (1 is the first after the header), column and
+    reason of every mistake; beyond a screenful the whole list is in `report`.
+    """
+    _check_columns(frame, source)
+    if frame.empty:
+        raise PipelineError(f"{source} has no rows.")
+
+    rows: list[dict[str, object]] = []
+    mistakes: list[str] = []
+    for number, record in enumerate(frame.to_dict("records"), start=1):
+        try:
+            row = LabelledInstance.model_validate(record, strict=False)
+        except ValidationError as error:
+            mistakes += [
+                f"{source}, row {number}, column {mistake['loc'][0]}: {mistake['msg']}"
+                for mistake in error.errors()
+            ]
+        else:
+            rows.append(row.model_dump())
+    if not mistakes:
+        return pd.DataFrame(rows)
+
+    write_text(report, "\n".join(mistakes) + "\n")
+    shown = mistakes[:SHOWN]
+    if len(mistakes) > SHOWN:
+        shown.append(f"… and {len(mistakes) - SHOWN} more: all are in {report}")
+    raise PipelineError(
+        f"{len(mistakes)} value(s) break app/contract.py; nothing was written. "
+        "Correct them and run again:\n" + "\n".join(shown)
+    )
+
+
+def _check_columns(frame: pd.DataFrame, source: str) -> None:
+    fields = LabelledInstance.model_fields
+    required = {name for name, field in fields.items() if field.is_required()}
+    missing = sorted(required - set(frame.columns))
+    unknown = sorted(set(map(str, frame.columns)) - set(fields))
+    if missing or unknown:
+        raise PipelineError(
+            f"{source} has the columns {', '.join(map(str, frame.columns))}; "
+            f"missing: {', '.join(missing) or 'none'}; "
+            f"not in the contract: {', '.join(unknown) or 'none'}. Rename or drop "
+            "columns, or change app/contract.py."
+        )
+
+
+if __name__ == "__main__":
+    command(run)()

@@ -1,0 +1,32 @@
+"""Ranks the jobs of a sweep when it ends: a Hydra callback of conf/config.yaml."""
+
+import logging
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+logger = logging.getLogger(__name__)
+
+
+class Leaderboard(Callback):
+    """Collects the score that each job returns."""
+
+    def __init__(self) -> None:
+        self.scores: list[tuple[float, str]] = []
+
+    def on_job_end(
+        self, config: DictConfig, job_return: JobReturn, **kwargs: Any
+    ) -> None:
+        """Note the score and the overrides that led to it."""
+        if job_return.status is not JobStatus.COMPLETED:
+            return
+        if job_return.return_value is not None:
+            overrides = " ".join(job_return.overrides or ["(defaults)"])
+            self.scores.append((float(job_return.return_value), overrides))
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print the ranking, best first."""
+        for score, overrides in sorted(self.scores, reverse=True):
+            print(f"{score:.4f}  {overrides}")

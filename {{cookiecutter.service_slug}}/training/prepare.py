@@ -1,0 +1,76 @@
+"""Stage 2: clean the rows and split them so that no template is on both sides."""
+
+import logging
+import math
+import random
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from training.files import read_rows, write_csv
+from training.stage import PipelineError, command
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: DictConfig) -> None:
+    """Write `paths.train` and `paths.test`.
+
+    Raises PipelineError if a label cannot be both learned and tested.
+    """
+    rows = clean(read_rows(Path(config.paths.raw)))
+    in_test = split(rows, config.split.test_share, config.seed)
+    train, test = rows[~in_test], rows[in_test]
+
+    untested = sorted(set(rows["label"]) - set(test["label"]))
+    unlearned = sorted(set(rows["label"]) - set(train["label"]))
+    if untested or unlearned or rows["label"].nunique() < 2:
+        few = ", ".join(untested + unlearned) or "the only label"
+        raise PipelineError(
+            "There must be two labels or more, each with two templates or more of its "
+            f"own (rows, where there are no templates). Too few for: {few}. "
+            "Add rows, or leave these labels out."
+        )
+
+    write_csv(Path(config.paths.train), train)
+    write_csv(Path(config.paths.test), test)
+    logger.info("%d rows to train on, %d to test on", len(train), len(test))
+
+
+def clean(rows: pd.DataFrame) -> pd.DataFrame:
+    """Drop repeated texts, and texts that carry more than one label."""
+    labels = rows.groupby("text")["label"].transform("nunique")
+    contradictory = labels > 1
+    repeated = rows.duplicated("text") & ~contradictory
+    if contradictory.any() or repeated.any():
+        logger.info(
+            "Dropped %d rows whose text has several labels, %d that repeat a text",
+            contradictory.sum(),
+            repeated.sum(),
+        )
+    return rows[~contradictory & ~repeated].reset_index(drop=True)
+
+
+def split(rows: pd.DataFrame, test_share: float, seed: int) -> "pd.Series[bool]":
+    """True for rows to test on: about `test_share` of the templates of each label.
+
+    Sentences of one template differ in a word or two: were they on both sides, the test
+    would reward memory. A row without a template is a template of its own.
+    scikit-learn's StratifiedGroupKFold balances rows, and leaves rare labels untested.
+    """
+    template = rows["template"].where(rows["template"] != "", rows["text"])
+    rng = random.Random(seed)
+    side: dict[str, bool] = {}
+    for _, templates in sorted(template.groupby(rows["label"])):
+        names = sorted(set(templates))
+        wanted = max(1, math.floor(len(names) * test_share + 0.5))
+        wanted -= sum(side.get(name, False) for name in names)
+        free = [name for name in names if name not in side]
+        rng.shuffle(free)
+        side.update((name, place < wanted) for place, name in enumerate(free))
+    return template.map(side).astype(bool)
+
+
+if __name__ == "__main__":
+    command(run)()

@@ -1,0 +1,114 @@
+"""Writes one HTML page with pictures on how good the model is: `make report`."""
+
+import base64
+import html
+import io
+import logging
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+
+from training.files import read_bytes, read_json, write_text
+from training.stage import command
+
+logger = logging.getLogger(__name__)
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Model report</title>
+<style>
+  body {{ font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; }}
+  img {{ max-width: 100%; }}
+  td, th {{ padding: 0 1rem 0 0; text-align: left; }}
+</style>
+<h1>Model report</h1>
+<h2>On sentences it has never seen</h2>
+<table>{metrics}</table>
+<h2>Why not a random split?</h2>
+<p>On templates that were held out the macro-F1 is <b>{honest:.3f}</b>. A random split
+of the same rows would show <b>{leaky:.3f}</b>: near-copies of its test sentences are in
+its training data, so it rewards memory. Users will see the first figure.</p>
+<h2>F1 of each label</h2>
+<img alt="F1 of each label" src="{f1}">
+<h2>What is taken for what</h2>
+<img alt="Confusion matrix" src="{confusion}">
+<h2>May the score be believed?</h2>
+<p>On the diagonal, of all predictions with a score of 0.8, eight in ten are right.</p>
+<img alt="Calibration" src="{calibration}">
+</html>
+"""
+
+
+def run(config: DictConfig) -> None:
+    """Write `paths.report` from what the evaluation left."""
+    metrics = read_json(Path(config.paths.metrics))
+    plots = Path(config.paths.plots)
+    page = PAGE.format(
+        metrics="".join(
+            f"<tr><th>{html.escape(name)}</th><td>{value}</td></tr>"
+            for name, value in metrics.items()
+        ),
+        honest=metrics["macro_f1"],
+        leaky=metrics["macro_f1_random_split"],
+        f1=picture(draw_f1(_table(plots / "f1.csv"))),
+        confusion=picture(draw_confusion(_table(plots / "confusion.csv"))),
+        calibration=picture(draw_calibration(_table(plots / "calibration.csv"))),
+    )
+    write_text(Path(config.paths.report), page)
+    logger.info("Open %s", Path(config.paths.report).resolve().as_uri())
+
+
+def draw_f1(table: pd.DataFrame) -> Figure:
+    """A bar a label, worst on top."""
+    figure, axes = plt.subplots(figsize=(9, 1 + 0.22 * len(table)))
+    axes.barh(table["label"], table["f1"])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("F1")
+    return figure
+
+
+def draw_confusion(table: pd.DataFrame) -> Figure:
+    """The share of each label's sentences that was taken for each label."""
+    shares = pd.crosstab(table["actual"], table["predicted"], normalize="index")
+    labels = sorted(set(table["actual"]) | set(table["predicted"]))
+    shares = shares.reindex(index=labels, columns=labels, fill_value=0)
+    size = 3 + 0.22 * len(labels)
+    figure, axes = plt.subplots(figsize=(size, size))
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(labels)), labels, rotation=90)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("is")
+    return figure
+
+
+def draw_calibration(table: pd.DataFrame) -> Figure:
+    """The share that is right against the mean score, with the ideal diagonal."""
+    figure, axes = plt.subplots(figsize=(5, 5))
+    axes.plot([0, 1], [0, 1], linestyle="--", color="grey")
+    axes.plot(table["score"], table["accuracy"], marker="o")
+    axes.set_xlabel("mean score")
+    axes.set_ylabel("share right")
+    return figure
+
+
+def picture(figure: Figure) -> str:
+    """The figure as a data URL, so that the page is one file."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110, bbox_inches="tight")
+    plt.close(figure)
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+def _table(path: Path) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(read_bytes(path)), keep_default_na=False)
+
+
+if __name__ == "__main__":
+    plt.switch_backend("agg")
+    command(run)()

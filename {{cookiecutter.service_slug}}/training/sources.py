@@ -1,0 +1,164 @@
+"""Where the training data comes from: one function for each `_target_` of conf/data.
+
+Each returns a frame with the columns of `app.contract.LabelledInstance`, not yet
+validated: `training.ingest` does that for all of them.
+"""
+
+import difflib
+import itertools
+import logging
+import math
+import random
+import re
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from hassil.intents import IntentData, Intents, RangeSlotList, TextSlotList
+from hassil.sample import sample_expression, sample_sentence
+from home_assistant_intents import get_intents, get_languages
+
+from app.contract import normalise
+from training.stage import PipelineError
+
+logger = logging.getLogger(__name__)
+
+# hassil writes out every variant of a template, in a fixed order; some have millions.
+MAX_VARIANTS = 2_000
+# Draws for each sentence that is wanted, as many draws are the same sentence.
+MAX_DRAWS = 4
+
+SLOT = re.compile(r"{([^{}]+)}")
+
+
+def table(path: str) -> pd.DataFrame:
+    """Your own data: a CSV (UTF-8) or Parquet file.
+
+    Raises PipelineError if the file is missing, is neither, or cannot be parsed.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise PipelineError(
+            f"The data file {path} does not exist. Put it there, or name another: "
+            "data=csv data.path=FILE"
+        )
+    try:
+        if file.suffix == ".parquet":
+            return pd.read_parquet(file)
+        if file.suffix == ".csv":
+            return pd.read_csv(file, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:  # pandas and pyarrow derive from these
+        raise PipelineError(f"The data file {path} cannot be read: {error}") from None
+    raise PipelineError(f"The data file {path} is neither a .csv nor a .parquet file.")
+
+
+def intents(
+    path: str, language: str, sentences: int, min_sentences: int, seed: int
+) -> pd.DataFrame:
+    """What people say to their smart home: the sentences of home-assistant-intents.
+
+    Each intent gives about `sentences` of them, drawn from its templates; an intent
+    with fewer than three templates or fewer than `min_sentences` sentences is left out,
+    as it cannot be both learned and tested. `path` is a YAML file with values for the
+    templates' open slots.
+
+    Raises PipelineError if the language is unknown or the slot values are unreadable.
+    """
+    source = _load_language(language)
+    values = _load_slots(Path(path), language)
+    rng = random.Random(seed)
+    rows: list[tuple[str, str, str]] = []
+    for name, intent in source.intents.items():
+        templates = [
+            (data, position)
+            for data in intent.data
+            for position in range(len(data.sentences))
+        ]
+        if len(templates) < 3:
+            continue
+        wanted = math.ceil(sentences / len(templates))
+        drawn = [
+            (text, name, data.sentences[position].text or "")
+            for data, position in templates
+            for text in _draw(source, data, position, language, values, wanted, rng)
+        ]
+        if len(drawn) >= min_sentences:
+            rows += drawn
+    logger.info("Drew %d sentences, language %s", len(rows), language)
+    return pd.DataFrame(rows, columns=["text", "label", "template"])
+
+
+def _load_language(language: str) -> Intents:
+    known = sorted(get_languages())
+    if language not in known:
+        close = difflib.get_close_matches(language, known, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise PipelineError(
+            f"data.language={language} is not known.{hint} Known: {', '.join(known)}"
+        )
+    return Intents.from_dict(get_intents(language) or {})
+
+
+def _load_slots(path: Path, language: str) -> dict[str, list[str]]:
+    try:
+        slots = yaml.safe_load(path.read_text(encoding="utf-8"))
+        slots = {**slots["en"], **slots.get(language, {})}
+        return {name: list(map(str, values)) for name, values in slots.items()}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise PipelineError(
+            f"The slot values in {path} cannot be read ({error!r}): write a mapping of "
+            "languages, 'en' among them, to slots to lists of values."
+        ) from None
+
+
+def _draw(
+    source: Intents,
+    data: IntentData,
+    position: int,
+    language: str,
+    values: dict[str, list[str]],
+    wanted: int,
+    rng: random.Random,
+) -> list[str]:
+    rules = {**source.expansion_rules, **data.expansion_rules}
+    variants = list(
+        itertools.islice(
+            sample_sentence(
+                data.sentences[position],
+                source.slot_lists,
+                rules,
+                language=language,
+                expand_lists=False,
+            ),
+            MAX_VARIANTS,
+        )
+    )
+
+    def fill(slot: re.Match[str]) -> str:
+        return _slot_value(slot[1], source, values, rng)
+
+    texts: set[str] = set()
+    for _ in range(wanted * MAX_DRAWS):
+        text = normalise(SLOT.sub(fill, rng.choice(variants)))
+        if text:
+            texts.add(text)
+        if len(texts) == wanted:
+            break
+    return sorted(texts)
+
+
+def _slot_value(
+    name: str, source: Intents, values: dict[str, list[str]], rng: random.Random
+) -> str:
+    if name in values:
+        return rng.choice(values[name])
+    slot = source.slot_lists.get(name)
+    if isinstance(slot, RangeSlotList):
+        return str(rng.choice(list(slot.get_numbers())))
+    if isinstance(slot, TextSlotList):
+        value = rng.choice(slot.values).text_in
+        written = sample_expression(value, source.slot_lists, source.expansion_rules)
+        return rng.choice(list(itertools.islice(written, MAX_VARIANTS)))
+    raise PipelineError(
+        f"The slot {{{name}}} has no values: add some to the file of data.path."
+    )
