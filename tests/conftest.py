@@ -1,0 +1,136 @@
+"""The `bake` fixture: a test says which service it wants and what it should do."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BODY = ROOT / "{{cookiecutter.service_slug}}"
+
+# One environment for all baked services: they lock the same dependencies.
+SHARED = ROOT / "build" / "environment"
+
+# Git must neither need nor heed the configuration of whoever runs the tests.
+GIT = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_SYSTEM": os.devnull,
+    "GIT_AUTHOR_NAME": "Test",
+    "GIT_AUTHOR_EMAIL": "test@localhost",
+    "GIT_COMMITTER_NAME": "Test",
+    "GIT_COMMITTER_EMAIL": "test@localhost",
+}
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    # A variable of the outer run must not reach into the service.
+    if name not in {"VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHONPATH"}
+} | GIT
+
+
+def run(
+    *command: str, cwd: Path, check: bool = True, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command; when it fails, the test fails with what the command printed."""
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=ENVIRONMENT | variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+    )
+    if check and done.returncode != 0:
+        pytest.fail(
+            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-8000:]}"
+        )
+    return done
+
+
+@dataclass(frozen=True)
+class Service:
+    """A baked service."""
+
+    path: Path
+
+    def read(self, name: str) -> str:
+        """The text of one of its files."""
+        return (self.path / name).read_text(encoding="utf-8")
+
+    def files(self) -> set[str]:
+        """Its files, relative, without Git's and what is made at run time."""
+        return set(run("git", "ls-files", cwd=self.path).stdout.splitlines())
+
+    def install(self) -> "Service":
+        """Give it the shared environment, brought up to date by its own `make setup`."""
+        SHARED.mkdir(parents=True, exist_ok=True)
+        (self.path / ".venv").symlink_to(SHARED, target_is_directory=True)
+        lock = SHARED.with_name("uv.lock")
+        if lock.exists():
+            (self.path / "uv.lock").write_bytes(lock.read_bytes())
+        self.make("setup")
+        lock.write_bytes((self.path / "uv.lock").read_bytes())
+        return self
+
+    def make(
+        self, *goals: str, check: bool = True, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Call a verb of its Makefile."""
+        command = ("make", "--no-print-directory", *goals)
+        return run(*command, cwd=self.path, check=check, **variables)
+
+    def run(
+        self, *command: str, check: bool = True, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of its environment, as after `source .venv/bin/activate`."""
+        path = f"{self.path / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        variables = {"PATH": path} | variables
+        return run(*command, cwd=self.path, check=check, **variables)
+
+
+Bake = Callable[..., Service]
+
+
+def bake_into(
+    directory: Path, *, check: bool = True, template: Path = ROOT, **answers: str
+) -> subprocess.CompletedProcess[str]:
+    """Generate a service in a directory, as `cookiecutter --no-input` does."""
+    overrides = [f"{question}={answer}" for question, answer in answers.items()]
+    return run(
+        sys.executable,
+        "-m",
+        "cookiecutter",
+        str(template),
+        "--no-input",
+        "--output-dir",
+        str(directory),
+        *overrides,
+        cwd=directory,
+        check=check,
+    )
+
+
+@pytest.fixture
+def bake(tmp_path: Path) -> Bake:
+    """`bake(service_name="…")` generates a service of its own for the test."""
+
+    def generate(**answers: str) -> Service:
+        bake_into(tmp_path, **answers)
+        (path,) = (entry for entry in tmp_path.iterdir() if entry.is_dir())
+        return Service(path)
+
+    return generate
+
+
+@pytest.fixture(scope="session")
+def default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The default service, installed; for tests that change none of its files."""
+    directory = tmp_path_factory.mktemp("default")
+    bake_into(directory)
+    yield Service(directory / "intent-service").install()
