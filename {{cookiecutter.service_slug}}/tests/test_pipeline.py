@@ -171,8 +171,9 @@ def test_the_parity_gate_stops_a_model_that_differs(
 def test_the_same_data_and_seed_give_the_same_model_bytes(
     trained: DictConfig, tmp_path: Path
 ) -> None:
+    outputs = Path(trained.paths.raw).parents[3]
     paths = [
-        f"paths.{name}={tmp_path / Path(path).relative_to(Path(trained.paths.raw).parents[3])}"
+        f"paths.{name}={tmp_path / Path(path).relative_to(outputs)}"
         for name, path in trained.paths.items()
     ]
     done = command("training", "experiment=debug", *paths)
