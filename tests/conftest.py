@@ -74,7 +74,8 @@ class Service:
         lock = SHARED.with_name("uv.lock")
         if lock.exists():
             (self.path / "uv.lock").write_bytes(lock.read_bytes())
-        self.make("setup")
+        # Its scripts must name where it is and not the link of the service at hand.
+        self.make("setup", UV_PROJECT_ENVIRONMENT=str(SHARED))
         lock.write_bytes((self.path / "uv.lock").read_bytes())
         return self
 
@@ -98,7 +99,7 @@ Bake = Callable[..., Service]
 
 
 def bake_into(
-    directory: Path, *, check: bool = True, template: Path = ROOT, **answers: str
+    directory: Path, answers: dict[str, str], check: bool = True, template: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
     """Generate a service in a directory, as `cookiecutter --no-input` does."""
     overrides = [f"{question}={answer}" for question, answer in answers.items()]
@@ -121,7 +122,7 @@ def bake(tmp_path: Path) -> Bake:
     """`bake(service_name="…")` generates a service of its own for the test."""
 
     def generate(**answers: str) -> Service:
-        bake_into(tmp_path, **answers)
+        bake_into(tmp_path, answers)
         (path,) = (path.parent for path in tmp_path.glob("*/pyproject.toml"))
         return Service(path)
 
@@ -132,5 +133,5 @@ def bake(tmp_path: Path) -> Bake:
 def default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The default service, installed; for tests that change none of its files."""
     directory = tmp_path_factory.mktemp("default")
-    bake_into(directory)
+    bake_into(directory, {})
     yield Service(directory / "intent-service").install()
