@@ -263,6 +263,14 @@ def test_the_report_is_written(mine: Service) -> None:
     assert mine.read("reports/report.html").count("<img") == 3
 
 
+def test_uvx_generates_without_installing_cookiecutter(tmp_path: Path) -> None:
+    uv = str(ROOT / ".venv" / "bin" / "uv")
+
+    run(uv, "tool", "run", "cookiecutter", str(ROOT), "--no-input", cwd=tmp_path)
+
+    assert (tmp_path / "intent-service" / "Makefile").exists()
+
+
 def test_the_commands_of_the_readme_work(mine: Service) -> None:
     run("cp", "data/train.csv", "data/source/data.csv", cwd=mine.path)
     commands = re.findall(

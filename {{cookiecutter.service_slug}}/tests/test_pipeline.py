@@ -46,6 +46,8 @@ def test_every_config_file_changes_the_configuration(
     assert others, "a choice of one is none"
     assert all(configure(choice) != configure(other) for other in others)
     assert group != "experiment" or configure(choice) != configure()
+    # Without its `# @package _global_` an experiment would end up in a key of its own.
+    assert configure(choice).keys() == configure().keys()
 
 
 def test_the_model_of_every_family_can_be_trained_and_exported(
