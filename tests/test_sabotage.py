@@ -56,7 +56,7 @@ SABOTAGE = {
         "app/limits.py",
         "if self._in_flight >= self._limit:",
         "if False:",
-        "pytest tests/test_process.py -k shed",
+        "pytest tests/test_process.py -k turned_away",
     ),
     "no batching": Sabotage(
         "app/batching.py",
@@ -94,12 +94,11 @@ SABOTAGE = {
         '{"tokenexp": "[a-z]+"}',
         "python -m training experiment=debug",
     ),
-    "operator sets in random order": Sabotage(
+    "a time stamp in the model": Sabotage(
         "training/export.py",
-        "opsets = sorted(model.opset_import, key=lambda opset: opset.domain)",
-        "opsets = list({o.domain: o for o in model.opset_import}.values())[::-1]\n"
-        "    import random\n\n"
-        "    random.shuffle(opsets)",
+        "model.opset_import.extend(opsets)",
+        "model.opset_import.extend(opsets)\n"
+        "    model.doc_string = datetime.now().isoformat()",
         "pytest tests/test_pipeline.py -k same_model_bytes",
     ),
     "a config that changes nothing": Sabotage(
