@@ -76,8 +76,8 @@ SABOTAGE = {
     ),
     "an undocumented answer": Sabotage(
         "app/api.py",
-        "responses=problems(400, 413, 415, 422, 503),",
-        "responses=problems(400, 413, 415, 503),",
+        "responses=problems(400, 408, 413, 415, 422, 503),",
+        "responses=problems(400, 408, 413, 415, 503),",
         "pytest tests/test_process.py -k openapi",
     ),
     "a setting documented wrongly": Sabotage(
@@ -110,6 +110,12 @@ SABOTAGE = {
         "# @package _global_",
         "# no package",
         "pytest tests/test_pipeline.py -k every_config_file",
+    ),
+    "bodies without a time limit": Sabotage(
+        "app/routing.py",
+        "asyncio.timeout(settings.body_seconds)",
+        "asyncio.timeout(None)",
+        "pytest tests/test_process.py -k not_arrive",
     ),
     "a stage that is not there": Sabotage(
         "dvc.yaml",

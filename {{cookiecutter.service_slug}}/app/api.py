@@ -18,6 +18,7 @@ from app.service import Service
 
 REASONS = {
     400: "The body is not JSON",
+    408: "The body takes too long",
     413: "The body is too large",
     415: "The body is not declared as JSON",
     422: "The body breaks the contract",
@@ -80,7 +81,7 @@ def router(service: Service) -> APIRouter:
         predict,
         methods=["POST"],
         route_class_override=ContractRoute,
-        responses=problems(400, 413, 415, 422, 503),
+        responses=problems(400, 408, 413, 415, 422, 503),
     )
     api.add_api_route("/v1/model", model, responses=problems(503))
     api.add_api_route("/livez", livez)

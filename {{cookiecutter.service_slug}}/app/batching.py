@@ -13,6 +13,7 @@ from app.contract import Instance
 from app.model import Probabilities
 
 Predict = Callable[[Sequence[Instance]], Probabilities]
+Expect = Callable[[Sequence[Instance]], float]
 Waiting = tuple[Sequence[Instance], asyncio.Future[Probabilities]]
 
 MAX_BATCH = 1_000
@@ -27,10 +28,10 @@ class Batcher:
     """
 
     def __init__(
-        self, predict: Predict, seconds_per_instance: float, inline_budget: float
+        self, predict: Predict, expected_seconds: Expect, inline_budget: float
     ) -> None:
         self._predict = predict
-        self._seconds_per_instance = seconds_per_instance
+        self._expected_seconds = expected_seconds
         self._inline_budget = inline_budget
         self._waiting: deque[Waiting] = deque()
         self._flush_is_due = False
@@ -58,7 +59,7 @@ class Batcher:
 
         loop = asyncio.get_running_loop()
         instances = [instance for part, _ in batch for instance in part]
-        if len(instances) * self._seconds_per_instance <= self._inline_budget:
+        if self._expected_seconds(instances) <= self._inline_budget:
             try:
                 _settle(batch, self._predict(instances))
             except Exception as error:
@@ -77,7 +78,7 @@ class Batcher:
             if batch and size + len(instances) > MAX_BATCH:
                 break
             self._waiting.popleft()
-            if future.done():  # its client has gone
+            if future.done():  # its request was cancelled
                 continue
             batch.append((instances, future))
             size += len(instances)

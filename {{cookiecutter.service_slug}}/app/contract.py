@@ -8,7 +8,15 @@ printed from them. A new task starts by changing this file.
 import unicodedata
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+)
 
 MAX_TEXT_LENGTH = 10_000
 MAX_INSTANCES = 1_000
@@ -48,6 +56,11 @@ class Instance(Contract):
         AfterValidator(normalise),
     ]
 
+    @property
+    def size(self) -> int:
+        """What the time of a prediction grows with, in a unit of its own."""
+        return len(self.text)
+
 
 class LabelledInstance(Instance):
     """A row of training data: an instance with its true label.
@@ -56,8 +69,15 @@ class LabelledInstance(Instance):
     between training and test.
     """
 
-    label: Annotated[str, Field(min_length=1)]
+    label: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     template: str = ""
+
+    @field_validator("text")
+    @classmethod
+    def _has_something_to_learn(cls, text: str) -> str:
+        if not text:
+            raise ValueError("Text should be more than white space")
+        return text
 
 
 class PredictRequest(Contract):

@@ -31,7 +31,7 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    app.state.max_body_bytes = service.settings.max_body_bytes
+    app.state.settings = service.settings
     app.add_middleware(LoadShedding, limit=service.settings.max_concurrency)
     problems.install(app)
     app.include_router(api.router(service))

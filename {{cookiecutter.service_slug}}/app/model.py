@@ -23,6 +23,7 @@ SIDECAR_FILE = "model.json"
 OUTPUT = "probabilities"
 # float32 arithmetic may differ in the last digits from one CPU to the next.
 TOLERANCE = 1e-4
+MEASURED_BATCH = 100
 
 Probabilities = npt.NDArray[np.float32]
 
@@ -57,7 +58,8 @@ class Model:
         self.info = ModelInfo(**sidecar.model_dump(include=set(ModelInfo.model_fields)))
         self.labels = sidecar.labels
         self.version = sidecar.version
-        self.seconds_per_instance = 0.0
+        self._seconds_per_call = 0.0
+        self._seconds_per_size = 0.0
         self._session = session
         self._dtypes = {i.name: _DTYPES.get(i.type) for i in session.get_inputs()}
 
@@ -85,12 +87,13 @@ class Model:
             raise ModelError(
                 f"{directory / MODEL_FILE} has the SHA-256 {found[:12]}… but "
                 f"{SIDECAR_FILE} expects {sidecar.sha256[:12]}…: the file is truncated "
-                "or was swapped. Fetch both again (dvc pull)."
+                "or was swapped. Fetch both again (dvc pull --force)."
             )
 
         model = cls(sidecar, _session(content))
         model._check_schema()
         model._check_golden(sidecar)
+        model._measure(sidecar.golden_instance)
         return model
 
     def predict(self, instances: Sequence[Instance]) -> Probabilities:
@@ -103,6 +106,11 @@ class Model:
         }
         outputs: list[Probabilities] = self._session.run([OUTPUT], feed)
         return outputs[0]
+
+    def expected_seconds(self, instances: Sequence[Instance]) -> float:
+        """How long `predict` will take, from what it took when it was loaded."""
+        size = sum(instance.size for instance in instances)
+        return self._seconds_per_call + self._seconds_per_size * size
 
     def _check_schema(self) -> None:
         wanted = set(Instance.model_fields)
@@ -138,9 +146,17 @@ class Model:
                 f"exported: off by {worst:.2g}, allowed is {TOLERANCE}."
             )
 
+    def _measure(self, instance: Instance) -> None:
+        one = self._time([instance])
+        many = self._time([instance] * MEASURED_BATCH)
+        extra = max(many - one, 0.0) / (MEASURED_BATCH - 1)
+        self._seconds_per_call = one
+        self._seconds_per_size = extra / max(instance.size, 1)
+
+    def _time(self, instances: Sequence[Instance]) -> float:
         start = time.perf_counter()
-        self.predict([sidecar.golden_instance])
-        self.seconds_per_instance = time.perf_counter() - start
+        self.predict(instances)
+        return time.perf_counter() - start
 
 
 def _read(path: Path) -> bytes:

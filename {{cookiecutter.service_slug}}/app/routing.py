@@ -6,6 +6,7 @@ of this class keeps FastAPI's signature, routing and OpenAPI document, and repla
 rest.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
 from app.problems import ProblemError, invalid_request
+from app.settings import Settings
 
 JSON = "application/json"
 
@@ -23,7 +25,8 @@ Endpoint = Callable[[BaseModel], Awaitable[BaseModel]]
 class ContractRoute(APIRoute):
     """For `async def endpoint(body: SomeModel) -> OtherModel`, and nothing else.
 
-    The largest body it reads is `app.state.max_body_bytes`.
+    It reads a body of `max_body_bytes` within `body_seconds` of the settings, which it
+    finds in `app.state`.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -35,7 +38,16 @@ class ContractRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             check_media_type(request)
-            body = await read_body(request, request.app.state.max_body_bytes)
+            settings: Settings = request.app.state.settings
+            try:
+                async with asyncio.timeout(settings.body_seconds):
+                    body = await read_body(request, settings.max_body_bytes)
+            except TimeoutError:
+                raise ProblemError(
+                    408,
+                    f"The body did not arrive within {settings.body_seconds} s.",
+                    headers={"Connection": "close"},
+                ) from None
             try:
                 parsed = contract.model_validate_json(body)
             except ValidationError as error:

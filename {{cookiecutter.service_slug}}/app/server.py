@@ -84,7 +84,7 @@ def run() -> int:
     except OSError as error:
         print(
             f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}). "
-            "End what uses it, or choose another: PORT=8001.",
+            "Choose another address with HOST or PORT, or end what uses this one.",
             file=sys.stderr,
         )
         return EXIT_UNUSABLE_PORT

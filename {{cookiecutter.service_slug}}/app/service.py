@@ -70,7 +70,7 @@ class Service:
     def _serve(self, model: Model) -> None:
         budget = self.settings.inline_budget_ms / 1000
         self._model = model
-        self._batcher = Batcher(model.predict, model.seconds_per_instance, budget)
+        self._batcher = Batcher(model.predict, model.expected_seconds, budget)
         self.lifecycle.become_ready()
         logger.info("Ready: model %s, %d labels", model.version, len(model.labels))
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(
         1_048_576, description="Largest request body; beyond it: 413."
     )
+    body_seconds: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="Longest time for a body to arrive; beyond it: 408."
+    )
     max_concurrency: Annotated[int, Field(ge=1)] = Field(
         256, description="Requests in work at once; beyond it: 503 with Retry-After."
     )
@@ -49,7 +52,9 @@ class Settings(BaseSettings):
     graceful_seconds: Annotated[int, Field(ge=1)] = Field(
         20, description="After draining: how long requests in flight may still take."
     )
-    log_level: LogLevel = Field("info", description="Least severe level to log.")
+    log_level: Annotated[LogLevel, BeforeValidator(str.lower)] = Field(
+        "info", description="Least severe level to log."
+    )
 
 
 def load_settings() -> Settings:

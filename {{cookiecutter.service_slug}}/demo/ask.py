@@ -35,6 +35,9 @@ def show(url: str, texts: list[str]) -> int:
         for mistake in problem.get("errors", []):
             print(f"  {mistake['pointer']}: {mistake['detail']}", file=sys.stderr)
         return 1
+    except ValueError:
+        print(f"{url} is another server: choose the PORT.", file=sys.stderr)
+        return 1
     except URLError as error:
         print(
             f"No service at {url} ({error.reason}). Start it: make run", file=sys.stderr
@@ -49,4 +52,7 @@ def show(url: str, texts: list[str]) -> int:
 
 if __name__ == "__main__":
     port = os.environ.get("PORT", "8000")
-    sys.exit(show(f"http://127.0.0.1:{port}", sys.argv[1:] or list(EXAMPLES)))
+    # make hands TEXT on in the environment, where no shell acts on what it holds.
+    text = os.environ.get("TEXT")
+    texts = sys.argv[1:] or ([text] if text else list(EXAMPLES))
+    sys.exit(show(f"http://127.0.0.1:{port}", texts))

@@ -42,8 +42,13 @@ def configure(tmp_path: Path) -> Compose:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
-    """The configuration of a pipeline that has run; for tests that only read."""
-    config = compose_config(tmp_path_factory.mktemp("trained"), "experiment=debug")
+    """The configuration of a pipeline that has run; for tests that only read.
+
+    Its data and model are named, so that the tests hold whatever you choose yourself.
+    """
+    directory = tmp_path_factory.mktemp("trained")
+    choices = ["experiment=debug", "data=intents", "model=words"]
+    config = compose_config(directory, *choices)
     pipeline.run(config)
     return config
 

@@ -41,10 +41,10 @@ def gather(batcher: Batcher, *requests: list[Instance]) -> list[list[float]]:
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize("seconds_per_instance", [0.0, 1.0], ids=["inline", "thread"])
-def test_requests_of_one_moment_share_a_call(seconds_per_instance: float) -> None:
+@pytest.mark.parametrize("seconds", [0.0, 1.0], ids=["inline", "thread"])
+def test_requests_of_one_moment_share_a_call(seconds: float) -> None:
     model = CountingModel()
-    batcher = Batcher(model.predict, seconds_per_instance, inline_budget=0.5)
+    batcher = Batcher(model.predict, lambda _: seconds, inline_budget=0.5)
 
     answers = gather(batcher, instances("a", "bb"), instances("ccc"), instances("d"))
 
@@ -55,8 +55,11 @@ def test_requests_of_one_moment_share_a_call(seconds_per_instance: float) -> Non
 def test_a_fast_model_runs_in_the_event_loop_and_a_slow_one_beside_it() -> None:
     fast, slow = CountingModel(), CountingModel()
 
-    gather(Batcher(fast.predict, 0.001, inline_budget=0.005), instances("a"))
-    gather(Batcher(slow.predict, 0.001, inline_budget=0.005), instances(*"abcdefgh"))
+    def expect(batch: Sequence[Instance]) -> float:
+        return 0.001 * sum(instance.size for instance in batch)
+
+    gather(Batcher(fast.predict, expect, inline_budget=0.005), instances("a"))
+    gather(Batcher(slow.predict, expect, inline_budget=0.005), instances("a" * 6))
 
     assert fast.threads == {"MainThread"}
     assert slow.threads == {"model_0"}
@@ -66,18 +69,18 @@ def test_a_batch_has_a_largest_size() -> None:
     model = CountingModel()
     part = instances(*["a"] * 400)
 
-    gather(Batcher(model.predict, 0, inline_budget=1), part, part, part)
+    gather(Batcher(model.predict, lambda _: 0, inline_budget=1), part, part, part)
 
     assert model.calls == [800, 400]
     assert max(model.calls) <= MAX_BATCH
 
 
-@pytest.mark.parametrize("seconds_per_instance", [0.0, 1.0], ids=["inline", "thread"])
+@pytest.mark.parametrize("seconds", [0.0, 1.0], ids=["inline", "thread"])
 def test_a_failure_reaches_its_callers_and_the_next_are_served(
-    seconds_per_instance: float,
+    seconds: float,
 ) -> None:
     model = CountingModel()
-    batcher = Batcher(model.predict, seconds_per_instance, inline_budget=0.5)
+    batcher = Batcher(model.predict, lambda _: seconds, inline_budget=0.5)
 
     async def run() -> Probabilities:
         with pytest.raises(RuntimeError, match="bad"):
@@ -89,7 +92,7 @@ def test_a_failure_reaches_its_callers_and_the_next_are_served(
 
 def test_a_client_that_has_gone_costs_nothing() -> None:
     model = CountingModel()
-    batcher = Batcher(model.predict, 0, inline_budget=1)
+    batcher = Batcher(model.predict, lambda _: 0, inline_budget=1)
 
     async def run() -> None:
         gone = batcher.submit(instances("gone"))

@@ -56,6 +56,42 @@ def test_words_that_look_like_missing_values_are_words(
     assert frame["label"].tolist() == ["NA", "None"]
 
 
+def test_quotes_byte_order_mark_and_space_around_labels_are_understood(
+    configure: Compose, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_bytes(b'\xef\xbb\xbftext,label\r\n"hello, you", billing \r\n')
+
+    frame = ingest_file(configure, file)
+
+    assert frame.to_dict("records") == [
+        {"text": "hello, you", "label": "billing", "template": ""}
+    ]
+
+
+def test_a_text_of_white_space_is_a_bad_row(configure: Compose, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("text,label\n   ,a\n")
+
+    with pytest.raises(PipelineError, match="column text: .*more than white space"):
+        ingest_file(configure, tmp_path / "mine.csv")
+
+
+def test_rows_per_label_are_drawn_from_all_of_them(
+    configure: Compose, tmp_path: Path
+) -> None:
+    rows().to_csv(tmp_path / "mine.csv", index=False)
+    config = configure(
+        "data=csv", f"data.path={tmp_path / 'mine.csv'}", "rows_per_label=10"
+    )
+
+    ingest.run(config)
+
+    frame = read_rows(Path(config.paths.raw))
+    assert frame["label"].value_counts().to_dict() == dict.fromkeys(
+        ["label0", "label1", "label2"], 10
+    )
+
+
 def test_every_bad_row_is_in_one_report(configure: Compose, tmp_path: Path) -> None:
     file = tmp_path / "mine.csv"
     file.write_text(f"text,label\nfine,a\n,b\n{'x' * 10_001},\n", encoding="utf-8")
@@ -111,7 +147,8 @@ def test_bad_rows_leave_the_earlier_data_as_it_was(
     [
         ("missing.csv", None, "does not exist"),
         ("mine.txt", b"text,label\na,b\n", "neither a .csv nor a .parquet"),
-        ("mine.csv", b"", "cannot be read"),
+        ("mine.csv", b"", "missing: label, text"),
+        ("mine.csv", b"text,label\nhello, you,b\n", "columns, but not row 1"),
         ("mine.csv", b"text,label\n", "has no rows"),
         ("mine.csv", b"text,label\na,b\nc,d,e,f\n", "cannot be read"),
         ("mine.csv", b"text,label\n\xff\xfe,b\n", "cannot be read"),

@@ -184,12 +184,13 @@ def test_a_model_that_onnx_cannot_express_is_said_in_a_line(
 def test_the_same_data_and_seed_give_the_same_model_bytes(
     trained: DictConfig, tmp_path: Path
 ) -> None:
+    choices = ["experiment=debug", "data=intents", "model=words"]
     outputs = Path(trained.paths.raw).parents[3]
     paths = [
         f"paths.{name}={tmp_path / Path(path).relative_to(outputs)}"
         for name, path in trained.paths.items()
     ]
-    done = command("training", "experiment=debug", *paths)
+    done = command("training", *choices, *paths)
 
     assert done.returncode == 0, done.stdout + done.stderr
     (again,) = tmp_path.rglob(MODEL_FILE)
@@ -203,6 +204,7 @@ def test_the_sidecar_describes_the_model(trained: DictConfig) -> None:
     assert sidecar["metrics"] == metrics
     assert sidecar["labels"] == Model.load(Path(trained.paths.model)).labels
     assert set(metrics) == {
+        "validation_macro_f1",
         "macro_f1",
         "macro_f1_random_split",
         "accuracy",
@@ -237,6 +239,24 @@ def test_a_sweep_ranks_its_jobs_and_leaves_the_pipeline_alone(
     assert Path(trained.paths.pipeline).read_bytes() == before
 
 
+def test_all_stages_at_once_are_no_sweep() -> None:
+    done = command("training", "-m", "model=words,bayes", "experiment=debug")
+
+    assert done.returncode == 1
+    assert "python -m training.train -m" in done.stdout + done.stderr
+
+
+def test_too_few_rows_for_the_folds_are_said(configure: Compose) -> None:
+    config = configure()
+    Path(config.paths.train).parent.mkdir(parents=True)
+    Path(config.paths.train).write_text(
+        "text,label,template\none,a,\ntwo,b,\n", encoding="utf-8"
+    )
+
+    with pytest.raises(PipelineError, match="in 3 folds is not possible"):
+        train.run(config)
+
+
 def test_the_report_is_one_page_with_pictures(trained: DictConfig) -> None:
     report.run(trained)
 
@@ -261,18 +281,8 @@ def outputs(stage: dict[str, Any]) -> list[str]:
 def test_dvc_runs_the_stages_that_the_package_runs() -> None:
     assert [stage["cmd"] for stage in stages().values()] == [
         f"python -m training.{name}"
-        for name in ("ingest", "prepare", "train", "evaluate", "export")
+        for name in ("compose", "ingest", "prepare", "train", "evaluate", "export")
     ]
-
-
-def test_dvc_tracks_the_choices_of_data_and_model() -> None:
-    defaults = OmegaConf.load(CONF / "config.yaml").defaults
-
-    # dvc.yaml reads them by position.
-    assert "data" in defaults[0] and "model" in defaults[1]
-    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
-    assert "training/conf/data/${defaults[0].data}.yaml" in text
-    assert "training/conf/model/${defaults[1].model}.yaml" in text
 
 
 @pytest.mark.parametrize("name", stages())
@@ -280,12 +290,15 @@ def test_dvc_watches_all_that_a_stage_reads(name: str) -> None:
     stage = stages()[name]
     source = (ROOT / "training" / f"{name}.py").read_text(encoding="utf-8")
     watched = {
-        key for entry in stage["params"] for keys in entry.values() for key in keys
+        key
+        for entry in stage.get("params", [])
+        for keys in entry.values()
+        for key in keys
     }
     files = set(stage["deps"]) | set(outputs(stage))
     config = OmegaConf.load(CONF / "config.yaml")
     paths = {config.paths[name] for name in re.findall(r"config\.paths\.(\w+)", source)}
-    values = set(re.findall(r"config\.(\w+)", source)) - {"data", "model", "paths"}
+    values = set(re.findall(r"config\.(\w+)", source)) - {"paths", "yaml"}
 
     assert f"training/{name}.py" in files
     assert values <= watched

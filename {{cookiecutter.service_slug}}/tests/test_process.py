@@ -220,6 +220,21 @@ def test_load_above_the_limit_is_turned_away_and_probes_are_not(start: Start) ->
     assert process.predict().status_code == 200
 
 
+def test_a_body_that_does_not_arrive_in_time_is_408(start: Start) -> None:
+    process = start(BODY_SECONDS="0.2").ready()
+    address = ("127.0.0.1", int(process.url.rpartition(":")[2]))
+
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(
+            b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        )
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"did not arrive within 0.2 s" in answer
+
+
 def test_a_port_in_use_is_said_and_ends_with_1() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])

@@ -13,6 +13,7 @@ import onnx
 import pytest
 from fastapi.testclient import TestClient
 
+from app.contract import Instance
 from app.model import MODEL_FILE, SIDECAR_FILE, Model, ModelError
 from tests.conftest import Serve, wait_until
 
@@ -127,7 +128,14 @@ def test_a_good_model_is_loaded(model_dir: Path) -> None:
     model = Model.load(model_dir)
 
     assert len(model.labels) > 20
-    assert model.seconds_per_instance > 0
+
+
+def test_the_expected_time_grows_with_the_batch_and_the_text(model_dir: Path) -> None:
+    model = Model.load(model_dir)
+    short, long = Instance(text="mute"), Instance(text="mute " * 1_000)
+
+    assert model.expected_seconds([short]) < model.expected_seconds([short] * 1_000)
+    assert model.expected_seconds([short]) < model.expected_seconds([long])
 
 
 def test_no_directory_is_a_model_error(model_dir: Path) -> None:

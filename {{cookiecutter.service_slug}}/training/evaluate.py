@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 
-from training.files import read_bytes, read_rows, write_csv, write_json
+from training.files import read_bytes, read_json, read_rows, write_csv, write_json
 from training.stage import PipelineError, command
 from training.train import fit
 
@@ -41,7 +41,9 @@ def run(config: DictConfig) -> None:
     every = pd.concat([train, test])
     leaky = random_split_f1(pipeline, every, len(test), config.seed)
 
+    training = read_json(Path(config.paths.training))
     metrics = {
+        "validation_macro_f1": training["validation_macro_f1"],
         "macro_f1": round(float(macro_f1), 4),
         "macro_f1_random_split": round(leaky, 4),
         "accuracy": round(float(accuracy_score(test["label"], predicted)), 4),
@@ -53,12 +55,13 @@ def run(config: DictConfig) -> None:
     write_csv(plots / "calibration.csv", curve)
     write_json(Path(config.paths.metrics), metrics)
 
-    logger.info(
-        "macro-F1 %.3f on unseen templates; %.3f on a random split, which leaks: "
-        "near-copies of its test sentences are in training",
-        macro_f1,
-        leaky,
-    )
+    logger.info("macro-F1 %.3f on the test rows", macro_f1)
+    if test["template"].any():
+        logger.info(
+            "Their templates are new to the model. A random split would show %.3f: "
+            "near-copies of its test rows are in training.",
+            leaky,
+        )
     floor = config.gate.macro_f1
     if macro_f1 < floor:
         raise PipelineError(

@@ -28,6 +28,9 @@ def run(config: DictConfig) -> None:
     report = Path(config.paths.bad_rows)
     rows = validate(frame, config.data.path, report)
     report.unlink(missing_ok=True)
+    if config.rows_per_label is not None:
+        shuffled = rows.sample(frac=1, random_state=config.seed)
+        rows = shuffled.groupby("label").head(config.rows_per_label).sort_index()
     write_csv(Path(config.paths.raw), rows)
     logger.info("%d rows, %d labels", len(rows), rows["label"].nunique())
 

@@ -4,6 +4,7 @@ Each returns a frame with the columns of `app.contract.LabelledInstance`, not ye
 validated: `training.ingest` does that for all of them.
 """
 
+import csv
 import difflib
 import itertools
 import logging
@@ -47,10 +48,26 @@ def table(path: str) -> pd.DataFrame:
         if file.suffix == ".parquet":
             return pd.read_parquet(file)
         if file.suffix == ".csv":
-            return pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:  # pandas and pyarrow derive from these
+            return _read_csv(file)
+    except (ValueError, OSError, csv.Error) as error:  # pyarrow derives from these
         raise PipelineError(f"The data file {path} cannot be read: {error}") from None
     raise PipelineError(f"The data file {path} is neither a .csv nor a .parquet file.")
+
+
+def _read_csv(file: Path) -> pd.DataFrame:
+    """Rows of text. Raises ValueError for a row that is not as long as the header.
+
+    pandas would take the first column of rows that are all too long for an index.
+    """
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        header, *rows = [row for row in csv.reader(lines, strict=True) if row] or [[]]
+    wrong = [n for n, row in enumerate(rows, start=1) if len(row) != len(header)]
+    if wrong:
+        raise ValueError(
+            f"the header has {len(header)} columns, but not row {wrong[0]} "
+            f"({len(wrong)} such rows in all). Put values with a comma into quotes."
+        )
+    return pd.DataFrame(rows, columns=pd.Index(header), dtype=str)
 
 
 def intents(

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 CONFIG_DIR = str(Path(__file__).parent / "conf")
@@ -16,6 +18,13 @@ Run = Callable[[DictConfig], float | None]
 
 class PipelineError(Exception):
     """The pipeline stops; the message names what, why and what to do about it."""
+
+
+def in_sweep() -> bool:
+    """True if the process runs one of many jobs (`-m` on the command line)."""
+    if not HydraConfig.initialized():
+        return False
+    return bool(HydraConfig.get().mode is RunMode.MULTIRUN)
 
 
 def command(run: Run) -> Callable[[], None]:

@@ -14,7 +14,6 @@ import joblib
 import numpy as np
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from sklearn.base import clone
@@ -24,7 +23,7 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from training.files import read_rows, write_bytes, write_json
-from training.stage import command
+from training.stage import PipelineError, command, in_sweep
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +56,21 @@ def fit(pipeline: Pipeline, rows: pd.DataFrame) -> Pipeline:
 def cross_validate(
     pipeline: Pipeline, rows: pd.DataFrame, folds: int, seed: int
 ) -> float:
-    """Mean macro-F1 over folds that share no template."""
+    """Mean macro-F1 over folds that share no template.
+
+    Raises PipelineError if there are too few rows for so many folds.
+    """
     template = rows["template"].where(rows["template"] != "", rows["text"])
-    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     scores: list[float] = []
-    for rest, held_out in parts.split(rows["text"], rows["label"], template):
+    try:
+        parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        splits = list(parts.split(rows["text"], rows["label"], template))
+    except ValueError as error:
+        raise PipelineError(
+            f"Cross-validation in {folds} folds is not possible: {error} Add rows or "
+            "lower validation.folds."
+        ) from None
+    for rest, held_out in splits:
         model = fit(clone(pipeline), rows.iloc[rest])
         truth = rows["label"].iloc[held_out]
         predicted = model.predict(rows["text"].iloc[held_out])
@@ -72,7 +81,7 @@ def cross_validate(
 
 def _in_sweep(path: str) -> Path:
     """The path, or its place in the job's own directory when the job is one of many."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode is not RunMode.MULTIRUN:
+    if not in_sweep():
         return Path(path)
     return Path(HydraConfig.get().runtime.output_dir) / Path(path).name
 
