@@ -41,8 +41,8 @@ def lay_options() -> None:
     shutil.rmtree(OPTIONS)
 
 
-# Who reads a file: a module and a function. PyYAML comes with cookiecutter, tomllib with
-# Python 3.11; files that nothing on the machine can read are taken as they are.
+# Who reads a file: a module and a function. PyYAML comes with cookiecutter, tomllib
+# with Python 3.11; files that nothing on the machine can read are taken as they are.
 READERS = {
     ".json": ("json", "loads"),
     ".toml": ("tomllib", "loads"),
@@ -100,8 +100,8 @@ def template_directory() -> str | None:
 def record_origin() -> None:
     """Write .cruft.json: the template, its commit and the answers, as cruft reads them.
 
-    cruft clones the template: it needs a directory, or the address that Git knows, where
-    the user may have given an abbreviation such as gh:org/name.
+    cruft clones the template: it needs a directory, or the address that Git knows,
+    where the user may have given an abbreviation such as gh:org/name.
     """
     directory = template_directory() or ""
     in_template = ("git", "-C", directory)
@@ -153,7 +153,9 @@ def main() -> None:
     found = list(faults())
     if found:
         sys.exit("\n  ".join(["The template made files that are wrong:", *found]))
-    if "_commit" in ANSWERS:  # cruft generates it, to compare, and keeps the record itself
+    if (
+        "_commit" in ANSWERS
+    ):  # cruft generates it, to compare, and keeps the record itself
         return
     record_origin()
     print(NEXT_STEPS.format(slug=ANSWERS["service_slug"]), file=sys.stderr)

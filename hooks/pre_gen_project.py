@@ -11,13 +11,14 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# The answers come in as JSON inside a raw string in single quotes. `tojson` writes ASCII
-# on one line and every single quote as a \u escape: no answer can end the string.
+# The answers come in as JSON inside a raw string in single quotes. `tojson` writes one
+# line of ASCII, and every single quote as a \u escape: no answer can end the string.
 CONTEXT: dict[str, Any] = json.loads(
     r'{"answers": {{ cookiecutter | tojson }}, '
     r'"typed": {{ _cookiecutter | default({}) | tojson }} }'
@@ -182,7 +183,9 @@ def check_maintainers(question: str, answers: Answers) -> Finding | None:
     names = re.split("[, ]+", answer)
     if all(map(MAINTAINER.fullmatch, names)):
         return None
-    fit = filter(MAINTAINER.fullmatch, map(fit_maintainer, re.split(r"[,;\s]+", answer)))
+    fit = filter(
+        MAINTAINER.fullmatch, map(fit_maintainer, re.split(r"[,;\s]+", answer))
+    )
     return Finding(
         "Each is a handle (@name, @group/name) or an e-mail address.",
         ", ".join(fit) or answers.default(question),
@@ -235,19 +238,21 @@ REGISTRY_OF = {"ghcr.io": "github", "registry.gitlab.com": "gitlab"}
 
 
 def check_registry(question: str, answers: Answers) -> Finding | None:
-    """A registry with a path, as in the name of an image, and one that the CI reaches."""
+    """A registry as it stands in the name of an image, and one that the CI reaches."""
     registry = answers[question]
     default = answers.default(question)
     if not REGISTRY.fullmatch(registry) or len(registry) > 200:
         near = re.sub(r"^\w+://|[?#@].*$", "", registry.strip().lower()).strip("/")
         fits = REGISTRY.fullmatch(near) and len(near) <= 200
         return Finding(
-            "It is a host and a path in lower case, such as ghcr.io/your-org: no scheme, "
-            "no tag.",
+            "It is a host and a path in lower case, such as ghcr.io/your-org: "
+            "no scheme, no tag.",
             near if fits and allowed(near, answers) else default,
         )
     if not allowed(registry, answers):
-        return Finding(f"The jobs of {answers['ci']} have no access to it.", default)
+        return Finding(
+            f"With ci={answers['ci']}, jobs get no credentials for it.", default
+        )
     return None
 
 
@@ -258,7 +263,7 @@ def allowed(registry: str, answers: Answers) -> bool:
 
 # Nothing that Markdown, TOML or a shell acts on: such characters are %-encoded.
 WEB = re.compile(
-    rf"https?://(({LABEL}\.)*{LABEL}){PORT}(/[\w.~/%+=&?#@!:,-]*)?",
+    rf"https?://(({LABEL}\.)*{LABEL}){PORT}(/[\w.~/%+=&?#!:,-]*)?",
     re.ASCII | re.IGNORECASE,
 )
 TRACKER_OF = {
@@ -314,7 +319,7 @@ def check_remote_url(question: str, answers: Answers) -> Finding | None:
     """A URL of the chosen kind of remote, without credentials."""
     url, kind = answers[question], answers["dvc_remote"]
     if has_password(url):
-        clean = re.sub(r"[?;#].*$|(?<=://)[^/]*@", "", url)
+        clean = re.sub(r"[?;#].*$|(?<=://).*@", "", url)
         fits = REMOTES[kind].fullmatch(clean)
         return Finding(
             "It carries credentials, and Git would keep them: they belong into the "
@@ -326,12 +331,14 @@ def check_remote_url(question: str, answers: Answers) -> Finding | None:
     fitting = (other for other, form in REMOTES.items() if form.fullmatch(url))
     other = next(fitting, None)
     if other:
-        return Finding(f"{kind} was chosen, and this is of {other}.", other, "dvc_remote")
+        return Finding(
+            f"{kind} was chosen, and this is of {other}.", other, "dvc_remote"
+        )
     return Finding(f"It is {EXPECTED[kind]}.", answers.default(question))
 
 
 PASSWORD = re.compile(
-    r"://[^/@]*:[^/]*@|[?&;](sig|[\w-]*(key|token|secret|password))=", re.IGNORECASE
+    r"://[^@]*:[^@]*@|[?&;](sig|[\w-]*(key|token|secret|password))=", re.IGNORECASE
 )
 
 
@@ -380,26 +387,35 @@ def corrected_command(answers: Answers) -> str:
         command += ["--output-dir", str(answers.values.get("_output_dir", "."))]
     command += ["--no-input"]
     for question in answers.raw_defaults or answers.values:
-        differs = answers.values[question] != answers.default(question)
-        if differs and not question.startswith("_"):
-            command += [f"{question}={answers[question]}"]
+        if question.startswith("_") or answers[question] == answers.default(question):
+            continue
+        command += [f"{question}={answers[question]}"]
     return subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
+
+
+INDENT = 6 * " "
 
 
 def report(found: list[Mistake], answers: Answers) -> str:
     """What the user reads."""
     lines = [f"{len(found)} of the answers cannot be used. Nothing was written.", ""]
     for question, answer, (reason, instead, other) in found:
-        shown = re.sub(r"(?<=://)[^/]*:[^/]*@|(?<=[?&;]).*=.*", "***", answer)
-        lines += [f"  {question}: {shown[:200]!r}", f"      {reason}"]
-        lines += [f"      Did you mean {other + '=' if other else ''}{instead!r}?", ""]
+        shown = re.sub(r"(?<=://)[^@]*:.*(?=@)|(?<=[?&;]).*=.*", "***", answer)
+        lines += [f"  {question}: {shown[:200]!r}"]
+        lines += textwrap.wrap(
+            reason, 80, initial_indent=INDENT, subsequent_indent=INDENT
+        )
+        lines += [
+            f"{INDENT}Did you mean {other + '=' if other else ''}{instead!r}?",
+            "",
+        ]
     lines += ["With the corrections:", "", f"  {corrected_command(answers)}", ""]
     lines += ["What cookiecutter reports below says only that it stopped here."]
     return "\n".join(lines)
 
 
 def remove_parents(directory: Path, output: Path) -> None:
-    """Remove the directories that a slug with slashes made; cookiecutter leaves them."""
+    """Remove the directories that a slug with slashes made: cookiecutter would not."""
     if not directory.is_relative_to(output) or any(directory.iterdir()):
         return
     parents = list(directory.relative_to(output).parents)[:-1]
