@@ -68,7 +68,7 @@ class Service:
         return set(run("git", "ls-files", cwd=self.path).stdout.splitlines())
 
     def install(self) -> "Service":
-        """Give it the shared environment, brought up to date by its own `make setup`."""
+        """Give it the shared environment, brought up to date by `make setup`."""
         SHARED.mkdir(parents=True, exist_ok=True)
         (self.path / ".venv").symlink_to(SHARED, target_is_directory=True)
         lock = SHARED.with_name("uv.lock")
@@ -122,7 +122,7 @@ def bake(tmp_path: Path) -> Bake:
 
     def generate(**answers: str) -> Service:
         bake_into(tmp_path, **answers)
-        (path,) = (entry for entry in tmp_path.iterdir() if entry.is_dir())
+        (path,) = (path.parent for path in tmp_path.glob("*/pyproject.toml"))
         return Service(path)
 
     return generate

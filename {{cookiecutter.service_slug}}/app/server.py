@@ -20,7 +20,7 @@ from app.settings import Settings, SettingsError, load_settings
 EXIT_UNUSABLE_PORT = 1
 EXIT_BAD_SETTINGS = 78  # EX_CONFIG of sysexits.h
 
-CLOSE = ("connection", "close")
+CLOSE = (b"connection", b"close")
 
 
 class DrainingServer(uvicorn.Server):
@@ -46,8 +46,10 @@ class DrainingServer(uvicorn.Server):
             return
 
         # Clients that keep a connection open would never leave by themselves.
-        self.config.headers.append(CLOSE)
-        self.config.encoded_headers.append((b"connection", b"close"))
+        self.config.encoded_headers.append(
+            CLOSE
+        )  # uvicorn takes these over in a second
+        self.server_state.default_headers.append(CLOSE)
         loop = asyncio.get_running_loop()
         loop.call_later(self._service.settings.drain_seconds, self._stop)
 

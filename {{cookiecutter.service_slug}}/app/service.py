@@ -3,6 +3,9 @@
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 from app.batching import Batcher
 from app.lifecycle import Lifecycle
@@ -59,10 +62,10 @@ class Service:
             logger.exception("Loading the model failed in an unexpected way.")
             reason = f"Loading the model failed: {type(error).__name__}: {error}"
         else:
-            loop.call_soon_threadsafe(self._serve, model)
+            _call(loop, self._serve, model)
             return
         logger.error("Not ready, and will not be: %s", reason)
-        loop.call_soon_threadsafe(self.lifecycle.fail, reason)
+        _call(loop, self.lifecycle.fail, reason)
 
     def _serve(self, model: Model) -> None:
         budget = self.settings.inline_budget_ms / 1000
@@ -70,3 +73,10 @@ class Service:
         self._batcher = Batcher(model.predict, model.seconds_per_instance, budget)
         self.lifecycle.become_ready()
         logger.info("Ready: model %s, %d labels", model.version, len(model.labels))
+
+
+def _call(
+    loop: asyncio.AbstractEventLoop, function: Callable[[Any], None], value: Any
+) -> None:
+    with suppress(RuntimeError):  # the process ended while the model was loading
+        loop.call_soon_threadsafe(function, value)

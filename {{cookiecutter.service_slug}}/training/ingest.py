@@ -23,7 +23,8 @@ def run(config: DictConfig) -> None:
     Raises PipelineError if any row breaks the contract; all are named at once.
     """
     logger.info("Reading %s", config.data.path)
-    frame = instantiate(config.data)
+    # Called here and not by Hydra, which would wrap a PipelineError in its own.
+    frame: pd.DataFrame = instantiate(config.data, _partial_=True)()
     report = Path(config.paths.bad_rows)
     rows = validate(frame, config.data.path, report)
     report.unlink(missing_ok=True)

@@ -1,0 +1,144 @@
+"""What is generated: complete, rendered, clean, and filled from the answers."""
+
+import ast
+import json
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from jinja2 import Environment
+
+from tests.conftest import BODY, Bake, Service, run
+
+# What Jinja's lexer finds in text that was not rendered.
+UNRENDERED = {"variable_begin", "block_begin", "comment_begin"}
+
+
+def text_files(service: Service) -> list[Path]:
+    """All files that Git would track."""
+    return [service.path / name for name in sorted(service.files())]
+
+
+def unrendered(path: Path) -> bool:
+    """True if Jinja would still find something to do in the file."""
+    # GitHub's expressions, ${{ … }}, are not Jinja's.
+    text = path.read_text(encoding="utf-8").replace("${{", "")
+    return any(kind in UNRENDERED for _, kind, _ in Environment().lex(text))
+
+
+def test_nothing_is_left_unrendered(default: Service) -> None:
+    left = [
+        path.name
+        for path in text_files(default)
+        if path.suffix != ".py" and unrendered(path)
+    ]
+
+    assert not left
+
+
+def test_python_is_emitted_byte_for_byte(default: Service) -> None:
+    sources = [path for path in text_files(default) if path.suffix == ".py"]
+
+    assert sources
+    for path in sources:
+        assert path.read_bytes() == (BODY / path.relative_to(default.path)).read_bytes()
+        assert "cookiecutter" not in path.read_text(encoding="utf-8")
+        ast.parse(path.read_bytes())
+
+
+def test_every_file_can_be_parsed(default: Service) -> None:
+    parsers = {
+        ".toml": tomllib.loads,
+        ".yaml": lambda text: list(yaml.safe_load_all(text)),
+        ".yml": lambda text: list(yaml.safe_load_all(text)),
+        ".json": json.loads,
+    }
+    parsed = 0
+    for path in text_files(default):
+        if path.suffix in parsers:
+            parsers[path.suffix](path.read_text(encoding="utf-8"))
+            parsed += 1
+
+    assert parsed > 5
+
+
+def test_a_fresh_service_is_committed_and_clean(bake: Bake) -> None:
+    service = bake()
+
+    assert run("git", "status", "--porcelain", cwd=service.path).stdout == ""
+    assert run("git", "branch", "--show-current", cwd=service.path).stdout == "main\n"
+
+
+def test_a_service_inside_a_repository_joins_it(tmp_path: Path, bake: Bake) -> None:
+    run("git", "init", "--quiet", cwd=tmp_path)
+
+    assert not (bake().path / ".git").exists()
+
+
+def test_the_answers_are_in_the_words(bake: Bake) -> None:
+    service = bake(
+        service_name="Fraud Scoring",
+        description='Tells "good" from \\bad\\ payments 💸.',
+        team="Payments",
+        maintainers="@ada-l, @grace-h",
+    )
+
+    assert service.path.name == "fraud-scoring"
+    project = tomllib.loads(service.read("pyproject.toml"))["project"]
+    assert project["name"] == "fraud-scoring"
+    assert project["description"] == 'Tells "good" from \\bad\\ payments 💸.'
+    for document in ("README.md", "docs/press-release.md"):
+        text = service.read(document)
+        assert "Fraud Scoring" in text
+        assert 'Tells "good" from \\bad\\ payments 💸.' in text
+        assert "Payments" in text and "@ada-l, @grace-h" in text
+
+
+def test_the_service_is_small_and_leaves_nothing_to_remove(default: Service) -> None:
+    files = default.files()
+    todo = [
+        name
+        for name in files
+        if not name.startswith("docs/") and "TODO" in default.read(name)
+    ]
+
+    assert len(files) <= 85
+    assert not todo
+    assert not [name for name in files if name.startswith("_options")]
+
+
+def test_the_verbs_of_the_readme_exist_and_are_explained(default: Service) -> None:
+    named = set(re.findall(r"`?make ([a-z-]+)", default.read("README.md")))
+    helped = set(re.findall(r"^  make ([a-z-]+)", default.make("help").stdout, re.M))
+
+    assert {"run", "test", "help", "train", "ask"} <= named <= helped
+
+
+def test_a_fresh_service_passes_its_own_checks_offline(default: Service) -> None:
+    # A network namespace of its own has no network at all.
+    offline = ["unshare", "--net"] if can_unshare(default.path) else []
+
+    done = run(*offline, "make", "lint", cwd=default.path)
+
+    assert "Failed" not in done.stdout
+    assert done.stdout.count("Passed") >= 12, done.stdout
+
+
+def can_unshare(path: Path) -> bool:
+    """True if this machine lets us take the network away from a command."""
+    if shutil.which("unshare") is None:
+        return False
+    return run("unshare", "--net", "true", cwd=path, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("slug", ["intent-service", "a" * 40])
+def test_a_long_name_breaks_no_formatting(
+    bake: Bake, default: Service, slug: str
+) -> None:
+    service = bake(service_slug=slug)
+
+    black = default.path / ".venv" / "bin" / "black"
+    run(str(black), "--check", "--quiet", ".", cwd=service.path)

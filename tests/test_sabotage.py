@@ -1,0 +1,149 @@
+"""Break the service on purpose: the check that guards it must go red."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Service
+from tests.test_service import copy, edit
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """A change of one file, and the command that must fail because of it."""
+
+    file: str
+    old: str
+    new: str
+    guard: str
+
+
+SABOTAGE = {
+    "ready without a model": Sabotage(
+        "app/api.py",
+        "if not service.lifecycle.ready:",
+        "if False:",
+        "pytest tests/test_readiness.py",
+    ),
+    "golden example ignored": Sabotage(
+        "app/model.py",
+        "if not worst <= TOLERANCE:",
+        "if False:",
+        "pytest tests/test_readiness.py",
+    ),
+    "hash ignored": Sabotage(
+        "app/model.py",
+        "if found != sidecar.sha256:",
+        "if False:",
+        "pytest tests/test_readiness.py",
+    ),
+    "no drain": Sabotage(
+        "app/server.py",
+        "if self._service.settings.drain_seconds == 0:",
+        "if True:",
+        "pytest tests/test_process.py -k whole_life",
+    ),
+    "unready only after the drain": Sabotage(
+        "app/server.py",
+        "        self._service.lifecycle.drain()\n",
+        "",
+        "pytest tests/test_process.py -k whole_life",
+    ),
+    "nothing is shed": Sabotage(
+        "app/limits.py",
+        "if self._in_flight >= self._limit:",
+        "if False:",
+        "pytest tests/test_process.py -k shed",
+    ),
+    "no batching": Sabotage(
+        "app/batching.py",
+        "if batch and size + len(instances) > MAX_BATCH:",
+        "if batch:",
+        "pytest tests/test_batching.py",
+    ),
+    "body without a limit": Sabotage(
+        "app/routing.py",
+        "if size > limit:",
+        "if False:",
+        "pytest tests/test_errors.py",
+    ),
+    "an undocumented answer": Sabotage(
+        "app/api.py",
+        "responses=problems(400, 413, 415, 422, 503),",
+        "responses=problems(400, 413, 415, 503),",
+        "pytest tests/test_process.py -k openapi",
+    ),
+    "a setting documented wrongly": Sabotage(
+        "README.md",
+        "| `MAX_CONCURRENCY` | `256` |",
+        "| `MAX_CONCURRENCY` | `512` |",
+        "pytest tests/test_settings.py",
+    ),
+    "templates on both sides": Sabotage(
+        "training/prepare.py",
+        'template = rows["template"].where(rows["template"] != "", rows["text"])',
+        'template = rows["text"]',
+        "pytest tests/test_pipeline.py -k both_sides",
+    ),
+    "another tokeniser in ONNX": Sabotage(
+        "training/export.py",
+        '{"tokenexp": tfidf.token_pattern}',
+        '{"tokenexp": "[a-z]+"}',
+        "python -m training experiment=debug",
+    ),
+    "operator sets in random order": Sabotage(
+        "training/export.py",
+        "opsets = sorted(model.opset_import, key=lambda opset: opset.domain)",
+        "opsets = list({o.domain: o for o in model.opset_import}.values())[::-1]\n"
+        "    import random\n\n"
+        "    random.shuffle(opsets)",
+        "pytest tests/test_pipeline.py -k same_model_bytes",
+    ),
+    "a config that changes nothing": Sabotage(
+        "training/conf/experiment/chinese.yaml",
+        "# @package _global_",
+        "# no package",
+        "pytest tests/test_pipeline.py -k every_config_file",
+    ),
+    "a stage that is not there": Sabotage(
+        "dvc.yaml",
+        "python -m training.export",
+        "python -m training.publish",
+        "pytest tests/test_pipeline.py -k dvc",
+    ),
+    "a parameter that DVC does not watch": Sabotage(
+        "dvc.yaml",
+        "[seed, split]",
+        "[seed]",
+        "pytest tests/test_pipeline.py -k dvc",
+    ),
+    "training code in the service": Sabotage(
+        "app/cpus.py",
+        "import math\n",
+        "import math\n\nimport training  # noqa: F401\n",
+        "lint-imports",
+    ),
+    "a type that is wrong": Sabotage("app/cpus.py", "-> int:", "-> str:", "mypy"),
+}
+
+
+@pytest.mark.parametrize("name", SABOTAGE)
+def test_the_guard_goes_red(default: Service, tmp_path: Path, name: str) -> None:
+    service = copy(default, tmp_path)
+    sabotage = SABOTAGE[name]
+
+    edit(service, sabotage.file, sabotage.old, sabotage.new)
+
+    done = service.run(*sabotage.guard.split(), check=False)
+    assert done.returncode == 1, done.stdout[-4000:]
+
+
+@pytest.mark.parametrize(
+    "guard", sorted({sabotage.guard for sabotage in SABOTAGE.values()})
+)
+def test_the_guard_is_green_otherwise(default: Service, guard: str) -> None:
+    # Else it would be red for a reason of its own.
+    default.run(*guard.split())

@@ -1,0 +1,264 @@
+"""The main job, end to end, with the commands of the emitted README."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.conftest import ENVIRONMENT, ROOT, Service, run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def trained(default: Service, tmp_path_factory: pytest.TempPathFactory) -> Service:
+    """A service whose pipeline has run and whose results are committed."""
+    service = copy(default, tmp_path_factory.mktemp("trained"))
+    start = time.monotonic()
+    output = service.make("train").stdout
+    print(f"make train took {time.monotonic() - start:.0f} s")
+    assert "Running stage 'export'" in output
+    run("git", "add", "--all", cwd=service.path)
+    run("git", "commit", "--quiet", "--message", "Train", cwd=service.path)
+    return service
+
+
+@pytest.fixture
+def mine(trained: Service, tmp_path: Path) -> Service:
+    """A trained service to be changed at will."""
+    return copy(trained, tmp_path)
+
+
+def copy(service: Service, directory: Path) -> Service:
+    """The same service in another directory, with the same environment."""
+    target = directory / service.path.name
+    shutil.copytree(service.path, target, symlinks=True)
+    return Service(target)
+
+
+def edit(service: Service, name: str, old: str, new: str) -> None:
+    """Change a file as a user would; the old text must be there, once."""
+    text = service.read(name)
+    assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {name}"
+    (service.path / name).write_text(text.replace(old, new), encoding="utf-8")
+
+
+def stages_run(output: str) -> list[str]:
+    """The stages that DVC ran, in their order."""
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+@contextmanager
+def serving(service: Service) -> Iterator[str]:
+    """`make run` on a free port, as a user runs it; gives the URL."""
+    process = subprocess.Popen(
+        ["make", "--no-print-directory", "run"],
+        cwd=service.path,
+        env=ENVIRONMENT | {"PORT": "0"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if match := re.match(r"Listening on (\S+)", line):
+                break
+        else:
+            pytest.fail("make run ended before it listened")
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        yield match[1]
+    finally:
+        # The group is make and the service: Ctrl-C reaches both.
+        run("kill", "-INT", f"-{process.pid}", cwd=service.path)
+        process.wait(timeout=30)
+
+
+def ask(url: str, path: str, body: object = None) -> Any:
+    """The service's JSON answer; waits for a service that still starts."""
+    content = None if body is None else json.dumps(body).encode()
+    request = Request(url + path, content, {"Content-Type": "application/json"})
+    for _ in range(100):
+        try:
+            with urlopen(request, timeout=10) as response:
+                return json.load(response)
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail(f"{url}{path} gives no answer")
+
+
+def test_the_service_passes_its_own_tests(default: Service) -> None:
+    output = default.make("test").stdout
+
+    assert re.search(r"\d+ passed", output)
+    assert "skipped" not in output
+
+
+def test_make_demo_works_in_an_empty_directory_without_uv(tmp_path: Path) -> None:
+    run("git", "clone", "--quiet", str(ROOT), "template", cwd=tmp_path)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    # Everything but uv is on the PATH.
+    for directory in ("/usr/local/bin", "/usr/bin", "/bin"):
+        for tool in Path(directory).glob("*"):
+            if tool.name not in {"uv", "uvx"} and not (tools / tool.name).exists():
+                (tools / tool.name).symlink_to(tool)
+    (tools / "python3").unlink(missing_ok=True)
+    (tools / "python3").symlink_to(Path(sys.base_prefix, "bin", "python3"))
+
+    output = run("make", "demo", cwd=tmp_path / "template", PATH=str(tools)).stdout
+
+    assert re.search(r"9\d\.\d%  HassStartTimer +set a timer for 20 minutes", output)
+    service = tmp_path / "template" / "build" / "demo" / "intent-service"
+    assert (service / ".venv" / "bin" / "uv").exists()
+    assert run("git", "status", "--porcelain", cwd=tmp_path / "template").stdout == ""
+
+
+def test_the_default_model_is_good_enough(trained: Service) -> None:
+    metrics = json.loads(trained.read("reports/metrics.json"))
+    print("metrics of the default service:", metrics)
+    rows = trained.read("data/raw.csv").splitlines()
+    sidecar = json.loads(trained.read("models/model.json"))
+
+    assert metrics["macro_f1"] >= 0.90
+    assert metrics["macro_f1_random_split"] > metrics["macro_f1"]
+    assert 9_000 < len(rows) < 11_000
+    assert 25 <= len(sidecar["labels"]) <= 35
+
+
+def test_push_clone_pull_run_gives_the_same_model_and_serves_it(
+    mine: Service, tmp_path: Path
+) -> None:
+    mine.make("push")
+    colleague = tmp_path / "colleague"
+    run("git", "clone", "--quiet", str(mine.path), str(colleague), cwd=tmp_path)
+    (colleague / ".venv").symlink_to((mine.path / ".venv").resolve())
+    clone = Service(colleague)
+
+    clone.make("pull")
+
+    for name in ("models/model.onnx", "models/model.json", "data/raw.csv"):
+        assert (colleague / name).read_bytes() == (mine.path / name).read_bytes()
+    with serving(clone) as url:
+        sentence = {"instances": [{"text": "set a timer for 20 minutes"}]}
+        answer = ask(url, "/v1/predict", sentence)
+        sidecar = json.loads(mine.read("models/model.json"))
+        assert answer["predictions"][0]["label"] == "HassStartTimer"
+        assert ask(url, "/v1/model")["version"] == sidecar["version"]
+
+
+def test_a_clean_run_elsewhere_gives_the_same_bytes(mine: Service) -> None:
+    before = (mine.path / "models" / "model.onnx").read_bytes()
+    for name in ("data/raw.csv", "models/model.onnx", "models/pipeline.joblib"):
+        (mine.path / name).unlink()
+
+    mine.run("python", "-m", "training", PYTHONHASHSEED="1")
+
+    assert (mine.path / "models" / "model.onnx").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "expected"),
+    [
+        ("training/conf/model/words.yaml", "30", "20", ["train", "evaluate", "export"]),
+        ("training/conf/model/bayes.yaml", "0.1", "0.2", []),
+        ("training/conf/config.yaml", "macro_f1: 0.85", "macro_f1: 0.84", ["evaluate"]),
+        ("training/conf/config.yaml", "1.0e-5", "0.9e-5", ["export"]),
+        (
+            "training/conf/config.yaml",
+            "model: words",
+            "model: bayes",
+            ["train", "evaluate", "export"],
+        ),
+    ],
+)
+def test_a_change_runs_again_what_depends_on_it_and_nothing_else(
+    mine: Service, name: str, old: str, new: str, expected: list[str]
+) -> None:
+    assert stages_run(mine.make("train").stdout) == []
+    edit(mine, name, old, new)
+    # A weak model must not stop the pipeline here.
+    done = mine.make("train", check=False)
+
+    assert stages_run(done.stdout) == expected
+
+
+def test_a_weak_model_stops_the_pipeline_and_the_earlier_one_stays(
+    mine: Service,
+) -> None:
+    before = (mine.path / "models" / "model.onnx").read_bytes()
+    edit(mine, "training/conf/config.yaml", "macro_f1: 0.85", "macro_f1: 0.99")
+
+    done = mine.make("train", check=False)
+
+    assert done.returncode != 0
+    assert re.search(r"macro-F1 is 0\.9\d+, below the floor of 0\.99", done.stdout)
+    assert "Traceback" not in done.stdout
+    assert (mine.path / "models" / "model.onnx").read_bytes() == before
+    assert (mine.path / "reports" / "metrics.json").exists()
+
+
+def test_bad_data_stops_the_pipeline_and_the_earlier_data_stays(mine: Service) -> None:
+    before = mine.read("data/raw.csv")
+    data = mine.path / "data" / "source" / "data.csv"
+    data.write_text("text,label\nhello,\n", encoding="utf-8")
+    edit(mine, "training/conf/config.yaml", "data: intents", "data: csv")
+
+    done = mine.make("train", check=False)
+
+    assert done.returncode != 0
+    assert "data/source/data.csv, row 1, column label" in done.stdout
+    assert mine.read("data/raw.csv") == before
+
+
+def test_dvc_notices_that_your_data_changed(mine: Service) -> None:
+    data = mine.path / "data" / "source" / "data.csv"
+    rows = [f"word{n % 3} number {n},label{n % 3}" for n in range(90)]
+    data.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    edit(mine, "training/conf/config.yaml", "data: intents", "data: csv")
+    assert stages_run(mine.make("train").stdout)[0] == "ingest"
+
+    data.write_text("\n".join(["text,label", *rows, "word0,label0"]), encoding="utf-8")
+
+    assert stages_run(mine.make("train").stdout)[0] == "ingest"
+
+
+def test_the_other_experiments_run(mine: Service) -> None:
+    for experiment in ("debug", "chinese"):
+        output = mine.run("python", "-m", "training", f"experiment={experiment}").stdout
+        assert "ONNX equals scikit-learn" in output
+
+
+def test_another_language_is_one_override_away(mine: Service) -> None:
+    output = mine.run("python", "-m", "training", "data.language=hi").stdout
+
+    assert "language hi" in output
+    assert re.search(r"macro-F1 0\.\d+ on unseen templates", output)
+
+
+def test_the_report_is_written(mine: Service) -> None:
+    mine.make("report")
+
+    assert mine.read("reports/report.html").count("<img") == 3
+
+
+def test_the_commands_of_the_readme_work(mine: Service) -> None:
+    run("cp", "data/train.csv", "data/source/data.csv", cwd=mine.path)
+    commands = re.findall(
+        r"^    ((?:python|dvc) .*?)(?:  +#.*)?$", mine.read("README.md"), re.MULTILINE
+    )
+
+    assert len(commands) >= 5
+    for command in commands:
+        mine.run(*command.split())

@@ -1,0 +1,100 @@
+"""Requests that wait at the same moment share one call of the model."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from app.batching import MAX_BATCH, Batcher
+from app.contract import Instance
+from app.model import Probabilities
+
+
+class CountingModel:
+    """Gives each instance the length of its text as its only probability."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+        self.threads: set[str] = set()
+
+    def predict(self, instances: Sequence[Instance]) -> Probabilities:
+        self.calls.append(len(instances))
+        self.threads.add(threading.current_thread().name)
+        if any(instance.text == "bad" for instance in instances):
+            raise RuntimeError("bad")
+        return np.array([[len(i.text)] for i in instances], dtype=np.float32)
+
+
+def instances(*texts: str) -> list[Instance]:
+    return [Instance(text=text) for text in texts]
+
+
+def gather(batcher: Batcher, *requests: list[Instance]) -> list[list[float]]:
+    """Submit all requests in one turn of the event loop."""
+
+    async def run() -> list[list[float]]:
+        answers = await asyncio.gather(*[batcher.submit(part) for part in requests])
+        return [answer[:, 0].tolist() for answer in answers]
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("seconds_per_instance", [0.0, 1.0], ids=["inline", "thread"])
+def test_requests_of_one_moment_share_a_call(seconds_per_instance: float) -> None:
+    model = CountingModel()
+    batcher = Batcher(model.predict, seconds_per_instance, inline_budget=0.5)
+
+    answers = gather(batcher, instances("a", "bb"), instances("ccc"), instances("d"))
+
+    assert answers == [[1, 2], [3], [1]]
+    assert model.calls == [4]
+
+
+def test_a_fast_model_runs_in_the_event_loop_and_a_slow_one_beside_it() -> None:
+    fast, slow = CountingModel(), CountingModel()
+
+    gather(Batcher(fast.predict, 0.001, inline_budget=0.005), instances("a"))
+    gather(Batcher(slow.predict, 0.001, inline_budget=0.005), instances(*"abcdefgh"))
+
+    assert fast.threads == {"MainThread"}
+    assert slow.threads == {"model_0"}
+
+
+def test_a_batch_has_a_largest_size() -> None:
+    model = CountingModel()
+    part = instances(*["a"] * 400)
+
+    gather(Batcher(model.predict, 0, inline_budget=1), part, part, part)
+
+    assert model.calls == [800, 400]
+    assert max(model.calls) <= MAX_BATCH
+
+
+@pytest.mark.parametrize("seconds_per_instance", [0.0, 1.0], ids=["inline", "thread"])
+def test_a_failure_reaches_its_callers_and_the_next_are_served(
+    seconds_per_instance: float,
+) -> None:
+    model = CountingModel()
+    batcher = Batcher(model.predict, seconds_per_instance, inline_budget=0.5)
+
+    async def run() -> Probabilities:
+        with pytest.raises(RuntimeError, match="bad"):
+            await batcher.submit(instances("bad"))
+        return await batcher.submit(instances("good"))
+
+    assert asyncio.run(run()).tolist() == [[4]]
+
+
+def test_a_client_that_has_gone_costs_nothing() -> None:
+    model = CountingModel()
+    batcher = Batcher(model.predict, 0, inline_budget=1)
+
+    async def run() -> None:
+        gone = batcher.submit(instances("gone"))
+        gone.cancel()
+        await batcher.submit(instances("here"))
+
+    asyncio.run(run())
+    assert model.calls == [1]

@@ -1,0 +1,285 @@
+"""The pipeline: its configuration, its gates, and what DVC knows about it."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pandas as pd
+import pytest
+import yaml
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from sklearn.pipeline import Pipeline
+
+from app.model import MODEL_FILE, SIDECAR_FILE, Model
+from tests.conftest import Compose
+from training import __main__ as pipeline
+from training import evaluate, export, prepare, report, train
+from training.stage import CONFIG_DIR, PipelineError
+
+ROOT = Path(__file__).parent.parent
+CONF = Path(CONFIG_DIR)
+
+
+CHOICES = [f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml"))]
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m …` here."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_config_file_changes_the_configuration(
+    configure: Compose, choice: str
+) -> None:
+    group = choice.partition("=")[0]
+    others = {other for other in CHOICES if other.startswith(f"{group}=")} - {choice}
+
+    assert others, "a choice of one is none"
+    assert all(configure(choice) != configure(other) for other in others)
+    assert group != "experiment" or configure(choice) != configure()
+
+
+def test_the_model_of_every_family_can_be_trained_and_exported(
+    trained: DictConfig, configure: Compose
+) -> None:
+    rows = pd.read_csv(trained.paths.train, dtype=str, keep_default_na=False)
+    texts = list(pd.read_csv(trained.paths.test, dtype=str)["text"])
+    for choice in (choice for choice in CHOICES if choice.startswith("model=")):
+        model = train.fit(instantiate(configure(choice).model), rows)
+        export.check_parity(model, export.convert(model), texts, 1e-5)
+
+
+def test_an_unknown_choice_is_answered_with_the_known_ones() -> None:
+    done = command("training.train", "model=transformer")
+
+    assert done.returncode == 1
+    assert "Could not find 'model/transformer'" in done.stderr
+    assert all(name in done.stderr for name in ("bayes", "characters", "words"))
+    assert "Traceback" not in done.stderr
+
+
+def test_a_misspelt_key_is_refused() -> None:
+    done = command("training.ingest", "data.langauge=hi")
+
+    assert done.returncode == 1
+    assert "langauge" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_language_is_answered_with_a_suggestion(configure: Compose) -> None:
+    with pytest.raises(PipelineError, match="Did you mean hi"):
+        pipeline.run(configure("data.language=hii"))
+
+
+def test_a_mistake_ends_with_1_and_a_message_without_a_traceback() -> None:
+    done = command("training.ingest", "data.language=tlh")
+
+    assert done.returncode == 1
+    assert "data.language=tlh is not known" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_stage_without_its_input_says_what_to_run(configure: Compose) -> None:
+    with pytest.raises(PipelineError, match="raw.csv is not there.*make train"):
+        prepare.run(configure())
+
+
+def test_no_template_is_on_both_sides_and_every_label_is_on_each(
+    trained: DictConfig,
+) -> None:
+    sides = [
+        pd.read_csv(trained.paths[side], dtype=str, keep_default_na=False)
+        for side in ("train", "test")
+    ]
+
+    assert not set(sides[0]["template"]) & set(sides[1]["template"])
+    assert not set(sides[0]["text"]) & set(sides[1]["text"])
+    assert set(sides[0]["label"]) == set(sides[1]["label"])
+
+
+def test_rows_without_templates_are_split_by_label() -> None:
+    rows = pd.DataFrame(
+        {
+            "text": [f"text {number}" for number in range(100)],
+            "label": ["a"] * 80 + ["b"] * 20,
+            "template": [""] * 100,
+        }
+    )
+
+    in_test = prepare.split(rows, test_share=0.25, seed=0)
+
+    assert rows[in_test]["label"].value_counts().to_dict() == {"a": 20, "b": 5}
+
+
+def test_texts_with_two_labels_and_repeated_texts_are_dropped() -> None:
+    rows = pd.DataFrame(
+        {"text": ["x", "x", "y", "y", "z"], "label": ["a", "b", "a", "a", "b"]}
+    )
+
+    assert prepare.clean(rows).to_dict("list") == {
+        "text": ["y", "z"],
+        "label": ["a", "b"],
+    }
+
+
+def test_a_label_that_cannot_be_tested_is_named(configure: Compose) -> None:
+    config = configure()
+    Path(config.paths.raw).parent.mkdir(parents=True)
+    Path(config.paths.raw).write_text(
+        "text,label,template\none,a,\ntwo,a,\nthree,b,\n", encoding="utf-8"
+    )
+
+    with pytest.raises(PipelineError, match="Too few for: b"):
+        prepare.run(config)
+
+
+def test_the_gate_stops_a_weak_model_and_the_earlier_one_stays(
+    trained: DictConfig,
+) -> None:
+    strict = trained.copy()
+    strict.gate.macro_f1 = 0.999
+    before = (Path(trained.paths.model) / MODEL_FILE).read_bytes()
+
+    with pytest.raises(PipelineError) as caught:
+        evaluate.run(strict)
+
+    metrics = json.loads(Path(trained.paths.metrics).read_text(encoding="utf-8"))
+    assert f"{metrics['macro_f1']:.4f}" in str(caught.value)
+    assert "0.999" in str(caught.value) and "make report" in str(caught.value)
+    assert (Path(trained.paths.model) / MODEL_FILE).read_bytes() == before
+
+
+def test_the_parity_gate_stops_a_model_that_differs(
+    trained: DictConfig, tmp_path: Path
+) -> None:
+    fitted: Pipeline = joblib.load(trained.paths.pipeline)
+    content = export.convert(fitted)
+    fitted.named_steps["classifier"].coef_ *= 1.01
+
+    with pytest.raises(PipelineError, match="ONNX and scikit-learn differ on"):
+        export.check_parity(fitted, content, ["mute the tv"], 1e-5)
+
+
+def test_the_same_data_and_seed_give_the_same_model_bytes(
+    trained: DictConfig, tmp_path: Path
+) -> None:
+    outputs = Path(trained.paths.raw).parents[3]
+    paths = [
+        f"paths.{name}={tmp_path / Path(path).relative_to(outputs)}"
+        for name, path in trained.paths.items()
+    ]
+    done = command("training", "experiment=debug", *paths)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    (again,) = tmp_path.rglob(MODEL_FILE)
+    assert again.read_bytes() == (Path(trained.paths.model) / MODEL_FILE).read_bytes()
+
+
+def test_the_sidecar_describes_the_model(trained: DictConfig) -> None:
+    sidecar = json.loads((Path(trained.paths.model) / SIDECAR_FILE).read_text())
+    metrics = json.loads(Path(trained.paths.metrics).read_text())
+
+    assert sidecar["metrics"] == metrics
+    assert sidecar["labels"] == Model.load(Path(trained.paths.model)).labels
+    assert set(metrics) == {
+        "macro_f1",
+        "macro_f1_random_split",
+        "accuracy",
+        "calibration_error",
+    }
+
+
+def test_the_leak_of_a_random_split_shows(trained: DictConfig) -> None:
+    metrics = json.loads(Path(trained.paths.metrics).read_text())
+
+    assert metrics["macro_f1_random_split"] > metrics["macro_f1"]
+
+
+def test_a_sweep_ranks_its_jobs_and_leaves_the_pipeline_alone(
+    trained: DictConfig, tmp_path: Path
+) -> None:
+    before = Path(trained.paths.pipeline).read_bytes()
+    done = command(
+        "training.train",
+        "-m",
+        "model=words,bayes",
+        f"paths.train={trained.paths.train}",
+        f"paths.pipeline={trained.paths.pipeline}",
+        f"hydra.sweep.dir={tmp_path}",
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = (line.split() for line in done.stdout.splitlines()[-2:])
+    assert {first[1], second[1]} == {"model=words", "model=bayes"}
+    assert float(first[0]) >= float(second[0])
+    assert len(list(tmp_path.rglob("pipeline.joblib"))) == 2
+    assert Path(trained.paths.pipeline).read_bytes() == before
+
+
+def test_the_report_is_one_page_with_pictures(trained: DictConfig) -> None:
+    report.run(trained)
+
+    page = Path(trained.paths.report).read_text(encoding="utf-8")
+    assert page.count('src="data:image/png;base64,') == 3
+    assert "macro_f1_random_split" in page
+
+
+def stages() -> dict[str, Any]:
+    """The stages of dvc.yaml."""
+    document: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    stages: dict[str, Any] = document["stages"]
+    return stages
+
+
+def outputs(stage: dict[str, Any]) -> list[str]:
+    """The files that a stage makes."""
+    entries = stage.get("outs", []) + stage.get("metrics", [])
+    return [path for entry in entries for path in entry]
+
+
+def test_dvc_runs_the_stages_that_the_package_runs() -> None:
+    assert [stage["cmd"] for stage in stages().values()] == [
+        f"python -m training.{name}"
+        for name in ("ingest", "prepare", "train", "evaluate", "export")
+    ]
+
+
+def test_dvc_tracks_the_choices_of_data_and_model() -> None:
+    defaults = OmegaConf.load(CONF / "config.yaml").defaults
+
+    # dvc.yaml reads them by position.
+    assert "data" in defaults[0] and "model" in defaults[1]
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    assert "training/conf/data/${defaults[0].data}.yaml" in text
+    assert "training/conf/model/${defaults[1].model}.yaml" in text
+
+
+@pytest.mark.parametrize("name", stages())
+def test_dvc_watches_all_that_a_stage_reads(name: str) -> None:
+    stage = stages()[name]
+    source = (ROOT / "training" / f"{name}.py").read_text(encoding="utf-8")
+    watched = {
+        key for entry in stage["params"] for keys in entry.values() for key in keys
+    }
+    files = set(stage["deps"]) | set(outputs(stage))
+    config = OmegaConf.load(CONF / "config.yaml")
+    paths = {config.paths[name] for name in re.findall(r"config\.paths\.(\w+)", source)}
+    values = set(re.findall(r"config\.(\w+)", source)) - {"data", "model", "paths"}
+
+    assert f"training/{name}.py" in files
+    assert values <= watched
+    assert paths - {"models", "reports/bad-rows.txt"} <= files
+
+
+def test_dvc_versions_the_model() -> None:
+    assert {"models/model.onnx", "models/model.json"} <= set(
+        outputs(stages()["export"])
+    )

@@ -1,0 +1,244 @@
+"""The real process: its start, its answers over HTTP, its end."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from app.model import MODEL_FILE
+from tests.conftest import wait_until
+
+ROOT = Path(__file__).parent.parent
+BODY = {"instances": [{"text": "set a timer for 20 minutes"}]}
+
+
+class Process:
+    """`python -m app` with settings of its own, on a free port."""
+
+    def __init__(self, **settings: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "app"],
+            cwd=ROOT,
+            env={**os.environ, "HOST": "127.0.0.1", "PORT": "0", **settings},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stderr is not None
+        first = self.process.stderr.readline()
+        match = re.match(r"Listening on (\S+) ", first)
+        assert match, first + self.process.stderr.read()
+        self.url = match[1]
+
+    def readiness(self) -> int:
+        """The status of /readyz."""
+        return httpx2.get(f"{self.url}/readyz").status_code
+
+    def predict(self) -> httpx2.Response:
+        """One prediction, on a connection of its own."""
+        return httpx2.post(f"{self.url}/v1/predict", json=BODY, timeout=20)
+
+    def ready(self) -> "Process":
+        """Wait until it is ready."""
+        wait_until(lambda: self.readiness() == 200)
+        return self
+
+    def terminate(self) -> None:
+        """What Kubernetes does first."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        self.process.kill()
+        self.process.communicate()
+
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def start(model_dir: Path) -> Iterator[Start]:
+    """`start(DRAIN_SECONDS="1")`: a process with these settings."""
+    processes: list[Process] = []
+
+    def run(**settings: str) -> Process:
+        processes.append(Process(**{"MODEL_DIR": str(model_dir), **settings}))
+        return processes[-1]
+
+    yield run
+    for process in processes:
+        process.end()
+
+
+def run_to_its_end(**settings: str) -> subprocess.CompletedProcess[str]:
+    """Start the service where it cannot start."""
+    return subprocess.run(
+        [sys.executable, "-m", "app"],
+        cwd=ROOT,
+        env={**os.environ, "HOST": "127.0.0.1", **settings},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def test_a_whole_life(start: Start, model_dir: Path) -> None:
+    content = (model_dir / MODEL_FILE).read_bytes()
+    # Reading a pipe waits for its writer: loading takes as long as the test likes.
+    (model_dir / MODEL_FILE).unlink()
+    os.mkfifo(model_dir / MODEL_FILE)
+    process = start(DRAIN_SECONDS="2", GRACEFUL_SECONDS="5")
+
+    assert process.readiness() == 503
+    threading.Thread(
+        target=(model_dir / MODEL_FILE).write_bytes, args=(content,)
+    ).start()
+    process.ready()
+
+    answer = process.predict()
+    assert answer.json()["predictions"][0]["label"] == "HassStartTimer"
+
+    with ThreadPoolExecutor(20) as clients:
+        # The body of each request is still on its way when SIGTERM comes.
+        in_flight = [clients.submit(slow_request, process.url, 1.5) for _ in range(20)]
+        time.sleep(0.5)
+        process.terminate()
+        wait_until(lambda: process.readiness() == 503, seconds=1)
+
+        late = process.predict()
+        assert late.status_code == 200
+        assert late.headers["connection"] == "close"
+        assert [future.result() for future in in_flight] == [200] * 20
+
+    assert process.process.wait(timeout=8) == 0
+
+
+def slow_request(url: str, seconds: float) -> int:
+    """A request that takes its time to send its body; returns the status."""
+
+    def body() -> Iterator[bytes]:
+        yield b'{"instances": '
+        time.sleep(seconds)
+        yield b'[{"text": "mute the tv"}]}'
+
+    headers = {"Content-Type": "application/json"}
+    return httpx2.post(
+        f"{url}/v1/predict", content=body(), headers=headers, timeout=20
+    ).status_code
+
+
+def test_requests_in_flight_are_finished_even_without_a_drain(start: Start) -> None:
+    process = start(GRACEFUL_SECONDS="5").ready()
+
+    with ThreadPoolExecutor(20) as clients:
+        in_flight = [clients.submit(slow_request, process.url, 1.0) for _ in range(20)]
+        time.sleep(0.4)
+        process.terminate()
+        assert [future.result() for future in in_flight] == [200] * 20
+
+    assert process.process.wait(timeout=8) == 0
+
+
+def test_a_request_that_never_ends_does_not_keep_the_process(start: Start) -> None:
+    process = start(GRACEFUL_SECONDS="1").ready()
+
+    with ThreadPoolExecutor(1) as clients:
+        endless = clients.submit(slow_request, process.url, 3)
+        time.sleep(0.4)
+        process.terminate()
+        process.process.wait(timeout=5)
+        assert endless.exception() is not None or endless.result() >= 500
+
+
+def test_sigterm_ends_a_process_that_is_still_loading(
+    start: Start, model_dir: Path
+) -> None:
+    (model_dir / MODEL_FILE).unlink()
+    os.mkfifo(model_dir / MODEL_FILE)
+    process = start()
+    assert process.readiness() == 503
+
+    process.terminate()
+
+    assert process.process.wait(timeout=5) == 0
+
+
+def test_a_missing_model_leaves_a_process_that_says_so(start: Start) -> None:
+    process = start(MODEL_DIR="/nonexistent")
+    wait_until(lambda: "cannot be read" in httpx2.get(f"{process.url}/readyz").text)
+
+    assert httpx2.get(f"{process.url}/livez").status_code == 200
+    process.terminate()
+    assert process.process.wait(timeout=5) == 0
+    assert process.process.stderr is not None
+    assert "/nonexistent/model.onnx cannot be read" in process.process.stderr.read()
+
+
+def test_load_above_the_limit_is_shed_and_probes_are_not(start: Start) -> None:
+    process = start(MAX_CONCURRENCY="2").ready()
+
+    with ThreadPoolExecutor(2) as clients:
+        busy = [clients.submit(slow_request, process.url, 1.0) for _ in range(2)]
+        time.sleep(0.5)
+        shed = process.predict()
+        assert shed.status_code == 503
+        assert shed.headers["retry-after"] == "1"
+        assert "limit of 2 requests" in shed.json()["detail"]
+        assert process.readiness() == 200
+        assert [future.result() for future in busy] == [200, 200]
+
+    assert process.predict().status_code == 200
+
+
+def test_a_port_in_use_is_said_and_ends_with_1() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        done = run_to_its_end(PORT=port)
+
+    assert done.returncode == 1
+    assert f"Cannot listen on 127.0.0.1:{port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unreadable_setting_is_said_and_ends_with_78() -> None:
+    done = run_to_its_end(PORT="http", LOG_LEVEL="loud")
+
+    assert done.returncode == 78
+    assert "PORT='http'" in done.stderr and "LOG_LEVEL='loud'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_answer_conforms_to_the_openapi_document(start: Start) -> None:
+    process = start().ready()
+
+    done = subprocess.run(
+        ["schemathesis", "--config-file", "tests/schemathesis.toml"]
+        + ["run", f"{process.url}/openapi.json", "--max-examples", "50"]
+        + ["--generation-deterministic", "--no-color"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "No issues found" in done.stdout
+    assert "Unresolvable" not in done.stdout
+
+
+def test_every_documented_error_is_a_problem(start: Start) -> None:
+    document = httpx2.get(f"{start().url}/openapi.json").json()
+
+    for path in document["paths"].values():
+        for operation in path.values():
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    assert list(response["content"]) == ["application/problem+json"]
