@@ -3,9 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -98,7 +99,12 @@ Bake = Callable[..., Service]
 
 
 def bake_into(
-    directory: Path, *, check: bool = True, template: Path = ROOT, **answers: str
+    directory: Path,
+    *,
+    check: bool = True,
+    template: Path = ROOT,
+    answers: Mapping[str, str] = MappingProxyType({}),
+    **variables: str,
 ) -> subprocess.CompletedProcess[str]:
     """Generate a service in a directory, as `cookiecutter --no-input` does."""
     overrides = [f"{question}={answer}" for question, answer in answers.items()]
@@ -113,6 +119,7 @@ def bake_into(
         *overrides,
         cwd=directory,
         check=check,
+        **variables,
     )
 
 
@@ -121,7 +128,7 @@ def bake(tmp_path: Path) -> Bake:
     """`bake(service_name="…")` generates a service of its own for the test."""
 
     def generate(**answers: str) -> Service:
-        bake_into(tmp_path, **answers)
+        bake_into(tmp_path, answers=answers)
         (path,) = (path.parent for path in tmp_path.glob("*/pyproject.toml"))
         return Service(path)
 
