@@ -20,6 +20,7 @@ from unittest.mock import patch
 from cookiecutter import hooks, prompt
 from cookiecutter.exceptions import FailedHookException
 from cookiecutter.main import cookiecutter
+from jinja2 import Environment
 
 from tests.conftest import ROOT, Service
 
@@ -58,6 +59,19 @@ class Outcome:
         return dict(word.split("=", 1) for word in words if "=" in word)
 
 
+COMPILE = Environment.compile
+
+
+CODE: dict[str, Any] = {}
+
+
+def compile_once(environment: Environment, source: str, *names: Any) -> Any:
+    """Take the place of Environment.compile: most templates are the same each time."""
+    if source not in CODE:
+        CODE[source] = COMPILE(environment, source, *names)
+    return CODE[source]
+
+
 class Checked(Exception):
     """Ends a generation once the answers are accepted."""
 
@@ -68,6 +82,7 @@ def answer(
     *,
     on_command_line: bool = False,
     only_checked: bool = False,
+    template: Path = ROOT,
 ) -> Outcome:
     """Generate a service without Git; what is not typed is left at its default.
 
@@ -107,12 +122,13 @@ def answer(
     with (
         patch.dict(os.environ, {"PATH": ""}),
         patch.object(hooks, "run_script", run_script),
+        patch.object(Environment, "compile", compile_once),
         patch.object(prompt, "read_user_variable", read_variable),
         patch.object(prompt, "read_user_choice", read_choice),
     ):
         try:
             made = cookiecutter(
-                str(ROOT),
+                str(template),
                 no_input=on_command_line,
                 extra_context=dict(typed) if on_command_line else None,
                 config_file=str(configuration),

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_python_is_emitted_byte_for_byte(default: Service) -> None:
 
 
 def test_every_file_can_be_parsed(default: Service) -> None:
-    parsers = {
+    parsers: dict[str, Callable[[str], object]] = {
         ".toml": tomllib.loads,
         ".yaml": lambda text: list(yaml.safe_load_all(text)),
         ".yml": lambda text: list(yaml.safe_load_all(text)),
@@ -91,7 +92,7 @@ def test_the_answers_are_in_the_words(bake: Bake) -> None:
     assert project["name"] == "fraud-scoring"
     assert project["description"] == 'Tells "good" from \\bad\\ payments 💸.'
     for document in ("README.md", "docs/press-release.md"):
-        text = service.read(document)
+        text = service.read(document).replace("\\\\", "\\")  # as Markdown shows it
         assert "Fraud Scoring" in text
         assert 'Tells "good" from \\bad\\ payments 💸.' in text
         assert "Payments" in text and "@ada-l, @grace-h" in text

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,8 +48,8 @@ class Remote:
     """A server that runs, and how DVC reaches it."""
 
     url: str
-    local: Mapping[str, str] = field(default_factory=dict)  # for .dvc/config.local
-    variables: Mapping[str, str] = field(default_factory=dict)
+    local: dict[str, str] = field(default_factory=dict)  # for .dvc/config.local
+    variables: dict[str, Any] = field(default_factory=dict)
 
 
 def free_port() -> int:
@@ -82,7 +83,7 @@ def serving(port: int, *command: str, **variables: str) -> Iterator[None]:
         server.wait(30)
 
 
-def python(code: str, **variables: str) -> None:
+def python(code: str, **variables: Any) -> None:
     """Run a few lines with the tools' Python."""
     run(str(BIN / "python"), "-c", code, cwd=BUILD, **variables)
 
@@ -138,17 +139,18 @@ def azure(directory: Path) -> Iterator[Remote]:
         f"DefaultEndpointsProtocol=http;AccountName=somebody;AccountKey={SECRET};"
         f"BlobEndpoint=http://{HOST}:{port}/somebody;"
     )
-    variables = {"AZURE_STORAGE_CONNECTION_STRING": connection}
+    variables: dict[str, Any] = {"AZURE_STORAGE_CONNECTION_STRING": connection}
     command = (
         str(AZURITE / "node_modules" / ".bin" / "azurite-blob"),
-        *f"--inMemoryPersistence --skipApiVersionCheck --silent --blobPort {port}".split(),
-        *("--location", str(directory), "--disableTelemetry"),
+        *("--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"),
+        *("--silent", "--blobPort", str(port), "--location", str(directory)),
     )
     with serving(port, *command, AZURITE_ACCOUNTS=f"somebody:{SECRET}"):
         python(
-            "import os; from azure.storage.blob import BlobServiceClient as Client; "
-            "Client.from_connection_string(os.environ['AZURE_STORAGE_CONNECTION_STRING'])"
-            ".create_container('my-box')",
+            "import os; from azure.storage.blob import BlobServiceClient; "
+            "address = os.environ['AZURE_STORAGE_CONNECTION_STRING']; "
+            "client = BlobServiceClient.from_connection_string(address); "
+            "client.create_container('my-box')",
             **variables,
         )
         yield Remote("azure://my-box/intents", variables=variables)
@@ -188,7 +190,7 @@ def dvc(tmp_path_factory: pytest.TempPathFactory) -> str:
         bake_into(directory, answers={"dvc_remote": kind})
         wanted.add(requirement(Service(directory / "intent-service")))
     uv = str(Path(sys.executable).with_name("uv"))
-    compiled = {"UV_COMPILE_BYTECODE": "1"}
+    compiled: dict[str, Any] = {"UV_COMPILE_BYTECODE": "1"}
     if not BIN.exists():
         run(uv, "venv", "--quiet", "--python", sys.executable, str(TOOLS), cwd=ROOT)
     servers = ("moto[server]>=5.2,<6", "gcp-storage-emulator>=2026.7", "asyncssh>=2,<3")
