@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,7 +37,7 @@ def lay_options() -> None:
     for option in sorted(OPTIONS.glob("*/*")):
         if ANSWERS[option.parent.name] == option.name:
             shutil.copytree(option, ".", dirs_exist_ok=True)
-    shutil.rmtree(OPTIONS)
+    shutil.rmtree(OPTIONS, ignore_errors=True)
 
 
 def read_json(text: str) -> None:
@@ -94,6 +93,8 @@ def reading_error(text: str, read: Callable[[str], None] | None) -> str:
 
 def command(*words: str) -> str | None:
     """What a command prints; None if it is missing or refuses."""
+    import subprocess  # here: most of what it costs to start would be wasted
+
     try:
         done = subprocess.run(words, capture_output=True, encoding="utf-8")
     except OSError:

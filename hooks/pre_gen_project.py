@@ -8,10 +8,7 @@ instead; then cookiecutter removes the directory. Standard library only, no netw
 import json
 import os
 import re
-import shlex
-import subprocess
 import sys
-import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -380,6 +377,9 @@ def mistakes(answers: Answers) -> Iterator[Mistake]:
 
 def corrected_command(answers: Answers) -> str:
     """The command that generates the service with the corrected answers."""
+    import shlex  # here, as below: a generation that goes well need not wait for it
+    import subprocess
+
     command = ["cookiecutter", str(answers.values.get("_template", "TEMPLATE"))]
     if answers.values.get("_checkout"):
         command += ["--checkout", str(answers.values["_checkout"])]
@@ -398,6 +398,8 @@ INDENT = 6 * " "
 
 def report(found: list[Mistake], answers: Answers) -> str:
     """What the user reads."""
+    import textwrap
+
     lines = [f"{len(found)} of the answers cannot be used. Nothing was written.", ""]
     for question, answer, (reason, instead, other) in found:
         shown = re.sub(r"(?<=://)[^@]*:.*(?=@)|(?<=[?&;]).*=.*", "***", answer)
