@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.conftest import ENVIRONMENT, ROOT, Service, run
+from tests.conftest import ENVIRONMENT, ROOT, Bake, Service, run
 
 pytestmark = pytest.mark.slow
 
@@ -107,22 +107,32 @@ def test_the_service_passes_its_own_tests(default: Service) -> None:
 
 def test_make_demo_works_in_an_empty_directory_without_uv(tmp_path: Path) -> None:
     run("git", "clone", "--quiet", str(ROOT), "template", cwd=tmp_path)
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    # Everything but uv is on the PATH.
-    for directory in ("/usr/local/bin", "/usr/bin", "/bin"):
-        for tool in Path(directory).glob("*"):
-            if tool.name not in {"uv", "uvx"} and not (tools / tool.name).exists():
-                (tools / tool.name).symlink_to(tool)
-    (tools / "python3").unlink(missing_ok=True)
-    (tools / "python3").symlink_to(Path(sys.base_prefix, "bin", "python3"))
+    path = path_without_uv(tmp_path / "bin")
 
-    output = run("make", "demo", cwd=tmp_path / "template", PATH=str(tools)).stdout
+    output = run("make", "demo", cwd=tmp_path / "template", PATH=path).stdout
 
     assert re.search(r"9\d\.\d%  HassStartTimer +set a timer for 20 minutes", output)
-    service = tmp_path / "template" / "build" / "demo" / "intent-service"
-    assert (service / ".venv" / "bin" / "uv").exists()
+    assert (tmp_path / "template" / ".venv" / "bin" / "uv").exists()
     assert run("git", "status", "--porcelain", cwd=tmp_path / "template").stdout == ""
+
+
+def test_a_service_gets_uv_into_its_own_environment(bake: Bake, tmp_path: Path) -> None:
+    service = bake()
+
+    service.make(".venv/bin/uv", PATH=path_without_uv(tmp_path / "bin"))
+
+    assert "uv" in run(".venv/bin/uv", "--version", cwd=service.path).stdout
+
+
+def path_without_uv(directory: Path) -> str:
+    """A PATH with everything that this machine has, but for uv."""
+    directory.mkdir()
+    (directory / "python3").symlink_to(Path(sys.base_prefix, "bin", "python3"))
+    for place in ("/usr/local/bin", "/usr/bin", "/bin"):
+        for tool in Path(place).glob("*"):
+            if tool.name not in {"uv", "uvx"} and not (directory / tool.name).exists():
+                (directory / tool.name).symlink_to(tool)
+    return str(directory)
 
 
 def test_the_default_model_is_good_enough(trained: Service) -> None:
@@ -251,6 +261,14 @@ def test_the_report_is_written(mine: Service) -> None:
     mine.make("report")
 
     assert mine.read("reports/report.html").count("<img") == 3
+
+
+def test_uvx_generates_without_installing_cookiecutter(tmp_path: Path) -> None:
+    uv = str(ROOT / ".venv" / "bin" / "uv")
+
+    run(uv, "tool", "run", "cookiecutter", str(ROOT), "--no-input", cwd=tmp_path)
+
+    assert (tmp_path / "intent-service" / "Makefile").exists()
 
 
 def test_the_commands_of_the_readme_work(mine: Service) -> None:

@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import Compose
 from training import __main__ as pipeline
 from training import ingest
+from training.files import read_rows
 from training.stage import PipelineError
 
 
@@ -25,7 +26,7 @@ def ingest_file(configure: Compose, path: Path) -> pd.DataFrame:
     """What the pipeline makes of a file."""
     config = configure("data=csv", f"data.path={path}")
     ingest.run(config)
-    return pd.read_csv(config.paths.raw, dtype=str, keep_default_na=False)
+    return read_rows(Path(config.paths.raw))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -102,8 +103,7 @@ def test_bad_rows_leave_the_earlier_data_as_it_was(
     with pytest.raises(PipelineError):
         ingest_file(configure, tmp_path / "bad.csv")
 
-    raw = pd.read_csv(configure().paths.raw, dtype=str, keep_default_na=False)
-    assert raw.equals(before)
+    assert read_rows(Path(configure().paths.raw)).equals(before)
 
 
 @pytest.mark.parametrize(

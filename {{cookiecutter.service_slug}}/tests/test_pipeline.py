@@ -19,6 +19,7 @@ from app.model import MODEL_FILE, SIDECAR_FILE, Model
 from tests.conftest import Compose
 from training import __main__ as pipeline
 from training import evaluate, export, prepare, report, train
+from training.files import read_rows
 from training.stage import CONFIG_DIR, PipelineError
 
 ROOT = Path(__file__).parent.parent
@@ -45,13 +46,15 @@ def test_every_config_file_changes_the_configuration(
     assert others, "a choice of one is none"
     assert all(configure(choice) != configure(other) for other in others)
     assert group != "experiment" or configure(choice) != configure()
+    # Without its `# @package _global_` an experiment would end up in a key of its own.
+    assert configure(choice).keys() == configure().keys()
 
 
 def test_the_model_of_every_family_can_be_trained_and_exported(
     trained: DictConfig, configure: Compose
 ) -> None:
-    rows = pd.read_csv(trained.paths.train, dtype=str, keep_default_na=False)
-    texts = list(pd.read_csv(trained.paths.test, dtype=str)["text"])
+    rows = read_rows(Path(trained.paths.train))
+    texts = list(read_rows(Path(trained.paths.test))["text"])
     for choice in (choice for choice in CHOICES if choice.startswith("model=")):
         model = train.fit(instantiate(configure(choice).model), rows)
         export.check_parity(model, export.convert(model), texts, 1e-5)
@@ -95,14 +98,12 @@ def test_a_stage_without_its_input_says_what_to_run(configure: Compose) -> None:
 def test_no_template_is_on_both_sides_and_every_label_is_on_each(
     trained: DictConfig,
 ) -> None:
-    sides = [
-        pd.read_csv(trained.paths[side], dtype=str, keep_default_na=False)
-        for side in ("train", "test")
-    ]
+    learned = read_rows(Path(trained.paths.train))
+    tested = read_rows(Path(trained.paths.test))
 
-    assert not set(sides[0]["template"]) & set(sides[1]["template"])
-    assert not set(sides[0]["text"]) & set(sides[1]["text"])
-    assert set(sides[0]["label"]) == set(sides[1]["label"])
+    assert not set(learned["template"]) & set(tested["template"])
+    assert not set(learned["text"]) & set(tested["text"])
+    assert set(learned["label"]) == set(tested["label"])
 
 
 def test_rows_without_templates_are_split_by_label() -> None:
@@ -166,6 +167,18 @@ def test_the_parity_gate_stops_a_model_that_differs(
 
     with pytest.raises(PipelineError, match="ONNX and scikit-learn differ on"):
         export.check_parity(fitted, content, ["mute the tv"], 1e-5)
+
+
+def test_a_model_that_onnx_cannot_express_is_said_in_a_line(
+    trained: DictConfig, configure: Compose
+) -> None:
+    rows = read_rows(Path(trained.paths.train))
+    model = instantiate(configure("model=characters", "model.max_characters=4").model)
+
+    with pytest.raises(PipelineError, match="up to three") as caught:
+        export.convert(train.fit(model, rows))
+
+    assert "\n" not in str(caught.value)
 
 
 def test_the_same_data_and_seed_give_the_same_model_bytes(

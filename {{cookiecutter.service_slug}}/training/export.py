@@ -68,20 +68,31 @@ def run(config: DictConfig) -> None:
 
 
 def convert(pipeline: Pipeline) -> bytes:
-    """The pipeline as ONNX, its input named after the field of the contract."""
+    """The pipeline as ONNX, its input named after the field of the contract.
+
+    Raises PipelineError if skl2onnx has no way to express it.
+    """
     tfidf = pipeline.named_steps["tfidf"]
     classifier = pipeline.named_steps["classifier"]
     (field,) = Instance.model_fields
-    model = to_onnx(
-        pipeline,
-        initial_types=[(field, StringTensorType([None, 1]))],
-        options={
-            # Without it skl2onnx assumes a pattern of its own.
-            id(tfidf): {"tokenexp": tfidf.token_pattern},
-            id(classifier): {"zipmap": False},
-        },
-        target_opset=OPSET,
-    )
+    options = {
+        # Without it skl2onnx assumes a pattern of its own.
+        id(tfidf): {"tokenexp": tfidf.token_pattern},
+        id(classifier): {"zipmap": False},
+    }
+    try:
+        model = to_onnx(
+            pipeline,
+            initial_types=[(field, StringTensorType([None, 1]))],
+            options=options,
+            target_opset=OPSET,
+        )
+    except Exception as error:  # its converters raise whatever they like
+        reason = str(error).partition("\n")[0]
+        raise PipelineError(
+            f"skl2onnx cannot convert this model ({reason}). It takes runs of up to "
+            "three words or characters; choose another of training/conf/model."
+        ) from None
     # skl2onnx lists the operator sets in the order of a Python set, which is random.
     opsets = sorted(model.opset_import, key=lambda opset: opset.domain)
     del model.opset_import[:]

@@ -3,6 +3,7 @@
 A file is written whole or not at all: whatever goes wrong, the earlier one stays.
 """
 
+import io
 import json
 import os
 from pathlib import Path
@@ -54,6 +55,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_rows(path: Path) -> pd.DataFrame:
     """Read rows of the contract that an earlier stage wrote; all columns are text."""
-    read_bytes(path)
-    # Without keep_default_na the sentence "null" would become a missing value.
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+    # keep_default_na would turn the sentence "null" into a missing value.
+    return pd.read_csv(io.BytesIO(read_bytes(path)), dtype=str, keep_default_na=False)

@@ -46,11 +46,12 @@ its training data, so it rewards memory. Users will see the first figure.</p>
 def run(config: DictConfig) -> None:
     """Write `paths.report` from what the evaluation left."""
     metrics = read_json(Path(config.paths.metrics))
+    training = read_json(Path(config.paths.training))
     plots = Path(config.paths.plots)
     page = PAGE.format(
         metrics="".join(
             f"<tr><th>{html.escape(name)}</th><td>{value}</td></tr>"
-            for name, value in metrics.items()
+            for name, value in (metrics | training).items()
         ),
         honest=metrics["macro_f1"],
         leaky=metrics["macro_f1_random_split"],

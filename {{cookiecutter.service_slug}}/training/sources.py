@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from hassil.intents import IntentData, Intents, RangeSlotList, TextSlotList
+from hassil.expression import Sentence
+from hassil.intents import Intents, RangeSlotList, TextSlotList
 from hassil.sample import sample_expression, sample_sentence
 from home_assistant_intents import get_intents, get_languages
 
@@ -65,27 +66,77 @@ def intents(
     Raises PipelineError if the language is unknown or the slot values are unreadable.
     """
     source = _load_language(language)
-    values = _load_slots(Path(path), language)
-    rng = random.Random(seed)
+    sampler = Sampler(source, language, _load_slots(Path(path), language), seed)
     rows: list[tuple[str, str, str]] = []
     for name, intent in source.intents.items():
         templates = [
-            (data, position)
+            (template, data.expansion_rules)
             for data in intent.data
-            for position in range(len(data.sentences))
+            for template in data.sentences
         ]
         if len(templates) < 3:
             continue
         wanted = math.ceil(sentences / len(templates))
         drawn = [
-            (text, name, data.sentences[position].text or "")
-            for data, position in templates
-            for text in _draw(source, data, position, language, values, wanted, rng)
+            (text, name, str(template.text))
+            for template, rules in templates
+            for text in sampler.draw(template, rules, wanted)
         ]
         if len(drawn) >= min_sentences:
             rows += drawn
     logger.info("Drew %d sentences, language %s", len(rows), language)
     return pd.DataFrame(rows, columns=["text", "label", "template"])
+
+
+class Sampler:
+    """Draws sentences at random from templates, the same ones for the same seed."""
+
+    def __init__(
+        self, source: Intents, language: str, values: dict[str, list[str]], seed: int
+    ) -> None:
+        self._source = source
+        self._language = language
+        self._values = values
+        self._rng = random.Random(seed)
+
+    def draw(
+        self, template: Sentence, rules: dict[str, Sentence], wanted: int
+    ) -> list[str]:
+        """At most `wanted` different sentences of the template, normalised."""
+        written_out = sample_sentence(
+            template,
+            self._source.slot_lists,
+            {**self._source.expansion_rules, **rules},
+            language=self._language,
+            expand_lists=False,
+        )
+        variants = list(itertools.islice(written_out, MAX_VARIANTS))
+        texts: set[str] = set()
+        for _ in range(wanted * MAX_DRAWS):
+            text = normalise(SLOT.sub(self._fill, self._rng.choice(variants)))
+            if text:
+                texts.add(text)
+            if len(texts) == wanted:
+                break
+        return sorted(texts)
+
+    def _fill(self, reference: re.Match[str]) -> str:
+        name = reference[1]
+        if name in self._values:
+            return self._rng.choice(self._values[name])
+
+        slot = self._source.slot_lists.get(name)
+        if isinstance(slot, RangeSlotList):
+            return str(self._rng.choice(list(slot.get_numbers())))
+        if isinstance(slot, TextSlotList):
+            value = self._rng.choice(slot.values).text_in
+            written_out = sample_expression(
+                value, self._source.slot_lists, self._source.expansion_rules
+            )
+            return self._rng.choice(list(itertools.islice(written_out, MAX_VARIANTS)))
+        raise PipelineError(
+            f"The slot {{{name}}} has no values: add some to the file of data.path."
+        )
 
 
 def _load_language(language: str) -> Intents:
@@ -101,64 +152,11 @@ def _load_language(language: str) -> Intents:
 
 def _load_slots(path: Path, language: str) -> dict[str, list[str]]:
     try:
-        slots = yaml.safe_load(path.read_text(encoding="utf-8"))
-        slots = {**slots["en"], **slots.get(language, {})}
-        return {name: list(map(str, values)) for name, values in slots.items()}
+        languages = yaml.safe_load(path.read_text(encoding="utf-8"))
+        slots = {**languages["en"], **languages.get(language, {})}
+        return {name: [str(value) for value in slots[name]] for name in slots}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise PipelineError(
             f"The slot values in {path} cannot be read ({error!r}): write a mapping of "
             "languages, 'en' among them, to slots to lists of values."
         ) from None
-
-
-def _draw(
-    source: Intents,
-    data: IntentData,
-    position: int,
-    language: str,
-    values: dict[str, list[str]],
-    wanted: int,
-    rng: random.Random,
-) -> list[str]:
-    rules = {**source.expansion_rules, **data.expansion_rules}
-    variants = list(
-        itertools.islice(
-            sample_sentence(
-                data.sentences[position],
-                source.slot_lists,
-                rules,
-                language=language,
-                expand_lists=False,
-            ),
-            MAX_VARIANTS,
-        )
-    )
-
-    def fill(slot: re.Match[str]) -> str:
-        return _slot_value(slot[1], source, values, rng)
-
-    texts: set[str] = set()
-    for _ in range(wanted * MAX_DRAWS):
-        text = normalise(SLOT.sub(fill, rng.choice(variants)))
-        if text:
-            texts.add(text)
-        if len(texts) == wanted:
-            break
-    return sorted(texts)
-
-
-def _slot_value(
-    name: str, source: Intents, values: dict[str, list[str]], rng: random.Random
-) -> str:
-    if name in values:
-        return rng.choice(values[name])
-    slot = source.slot_lists.get(name)
-    if isinstance(slot, RangeSlotList):
-        return str(rng.choice(list(slot.get_numbers())))
-    if isinstance(slot, TextSlotList):
-        value = rng.choice(slot.values).text_in
-        written = sample_expression(value, source.slot_lists, source.expansion_rules)
-        return rng.choice(list(itertools.islice(written, MAX_VARIANTS)))
-    raise PipelineError(
-        f"The slot {{{name}}} has no values: add some to the file of data.path."
-    )
