@@ -297,7 +297,7 @@ def test_a_refusal_ends_with_one_and_leaves_a_directory_as_it_was(
 
 
 def test_the_command_of_a_refusal_can_be_pasted(tmp_path: Path) -> None:
-    odd = 'It\'s "odd" & $HOME `x` \\ 🎉; #'
+    odd = 'It\'s "odd" & $HOME `x` \\ 🎉; #x'
     answers = {"service_slug": "Odd", "description": odd}
     done = bake_into(tmp_path, check=False, answers=answers)
     (command,) = re.findall("^  cookiecutter .*", done.stdout, re.MULTILINE)
