@@ -66,6 +66,7 @@ def serving(port: int, *command: str, **variables: str) -> Iterator[None]:
     with log.open("w") as output:
         server = subprocess.Popen(
             command,
+            cwd=BUILD,
             env=ENVIRONMENT | variables,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -127,7 +128,7 @@ def gs(_: Path) -> Iterator[Remote]:
 
 
 @contextmanager
-def azure(directory: Path) -> Iterator[Remote]:
+def azure(_: Path) -> Iterator[Remote]:
     """Azure Blob Storage, as Azurite speaks it."""
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed: Azurite comes from the npm registry")
@@ -143,7 +144,7 @@ def azure(directory: Path) -> Iterator[Remote]:
     command = (
         str(AZURITE / "node_modules" / ".bin" / "azurite-blob"),
         *("--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"),
-        *("--silent", "--blobPort", str(port), "--location", str(directory)),
+        *("--silent", "--blobPort", str(port)),
     )
     with serving(port, *command, AZURITE_ACCOUNTS=f"somebody:{SECRET}"):
         python(

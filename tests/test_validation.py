@@ -372,6 +372,7 @@ PIECES = st.sampled_from(
 HOSTILE = st.one_of(
     st.lists(PIECES, min_size=1, max_size=6).map("".join),
     st.text(max_size=40),
+    st.text(st.characters(categories=["L", "M", "N", "P", "S"]), min_size=1),
     st.text(st.characters(codec="utf-8"), max_size=500),
 )
 FREE = [question for question, x in QUESTIONS.items() if not isinstance(x, list)]
@@ -416,5 +417,5 @@ def test_a_hostile_answer_is_refused_cleanly_or_comes_out_right(
 
     hostile()
     assert not list(tmp_path.rglob("pwned"))
-    assert min(count.values()) > 100
+    assert min(count.values()) > 50
     print(f"{sum(count.values())} hostile answers: {count}")
