@@ -1,4 +1,8 @@
-"""Break the service on purpose: the check that guards it must go red."""
+"""Break the service on purpose: the check that guards it must go red.
+
+That the guards are green otherwise, `make test` and `make lint` of the unbroken service
+show (tests/test_service.py and tests/test_generation.py).
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +60,7 @@ SABOTAGE = {
         "app/limits.py",
         "if self._in_flight >= self._limit:",
         "if False:",
-        "pytest tests/test_process.py -k shed",
+        "pytest tests/test_process.py -k turned_away",
     ),
     "no batching": Sabotage(
         "app/batching.py",
@@ -94,12 +98,11 @@ SABOTAGE = {
         '{"tokenexp": "[a-z]+"}',
         "python -m training experiment=debug",
     ),
-    "operator sets in random order": Sabotage(
+    "a time stamp in the model": Sabotage(
         "training/export.py",
-        "opsets = sorted(model.opset_import, key=lambda opset: opset.domain)",
-        "opsets = list({o.domain: o for o in model.opset_import}.values())[::-1]\n"
-        "    import random\n\n"
-        "    random.shuffle(opsets)",
+        "model.opset_import.extend(opsets)",
+        "model.opset_import.extend(opsets)\n"
+        "    model.doc_string = datetime.now().isoformat()",
         "pytest tests/test_pipeline.py -k same_model_bytes",
     ),
     "a config that changes nothing": Sabotage(
@@ -139,11 +142,3 @@ def test_the_guard_goes_red(default: Service, tmp_path: Path, name: str) -> None
 
     done = service.run(*sabotage.guard.split(), check=False)
     assert done.returncode == 1, done.stdout[-4000:]
-
-
-@pytest.mark.parametrize(
-    "guard", sorted({sabotage.guard for sabotage in SABOTAGE.values()})
-)
-def test_the_guard_is_green_otherwise(default: Service, guard: str) -> None:
-    # Else it would be red for a reason of its own.
-    default.run(*guard.split())
