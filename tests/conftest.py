@@ -3,9 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -101,7 +102,11 @@ Bake = Callable[..., Service]
 
 
 def bake_into(
-    directory: Path, answers: dict[str, str], check: bool = True, template: Path = ROOT
+    directory: Path,
+    answers: Mapping[str, str] = MappingProxyType({}),
+    check: bool = True,
+    template: Path = ROOT,
+    **variables: str,
 ) -> subprocess.CompletedProcess[str]:
     """Generate a service in a directory, as `cookiecutter --no-input` does."""
     overrides = [f"{question}={answer}" for question, answer in answers.items()]
@@ -116,6 +121,7 @@ def bake_into(
         *overrides,
         cwd=directory,
         check=check,
+        **variables,
     )
 
 

@@ -92,7 +92,7 @@ def test_the_answers_are_in_the_words(bake: Bake) -> None:
     assert project["name"] == "fraud-scoring"
     assert project["description"] == 'Tells "good" from \\bad\\ payments 💸.'
     for document in ("README.md", "docs/press-release.md"):
-        text = service.read(document)
+        text = service.read(document).replace("\\\\", "\\")  # as Markdown shows it
         assert "Fraud Scoring" in text
         assert 'Tells "good" from \\bad\\ payments 💸.' in text
         assert "Payments" in text and "@ada-l, @grace-h" in text

@@ -1,0 +1,421 @@
+"""No answer is executed, and none gives a broken service: it is right, or refused."""
+
+import json
+import re
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from tests.conftest import BODY, ROOT, bake_into, run
+from tests.questions import QUESTIONS, Outcome, answer
+
+TEXTS = ("service_name", "description", "team", "product_manager")
+
+# What is refused: the answers, a part of the reason, and what is written instead.
+REFUSED: list[tuple[dict[str, str], str, dict[str, str]]] = [
+    (
+        {"service_slug": "Fraud_Scoring"},
+        "Kubernetes",
+        {"service_slug": "fraud-scoring"},
+    ),
+    ({"service_slug": "a--b"}, "single hyphens", {"service_slug": "a-b"}),
+    ({"service_slug": "3d"}, "begins", {"service_slug": "service-3d"}),
+    ({"service_slug": "été"}, "a-z", {"service_slug": "ete"}),
+    ({"service_slug": "Ω"}, "a-z", {"service_slug": "ml-service"}),
+    ({"service_slug": "x-\n"}, "a-z", {"service_slug": "x"}),
+    ({"service_slug": "a" * 41}, "41 characters", {"service_slug": "a" * 40}),
+    ({"service_slug": "json"}, "has this name", {"service_slug": "json-service"}),
+    ({"service_slug": "numpy"}, "has this name", {"service_slug": "numpy-service"}),
+    ({"service_slug": "dvc"}, "has this name", {"service_slug": "dvc-service"}),
+    ({"service_slug": "training"}, "has this name", {}),
+    ({"service_slug": "aux"}, "has this name", {"service_slug": "aux-service"}),
+    ({"service_slug": "team/scoring"}, "a-z", {"service_slug": "team-scoring"}),
+    ({"service_name": ""}, "empty", {}),
+    ({"description": "two\nlines"}, "line break", {"description": "two lines"}),
+    ({"description": "a\u2028b"}, "line break", {"description": "a b"}),
+    ({"description": "a\x00b"}, "invisible", {"description": "a b"}),
+    ({"description": "\u202egnp.exe"}, "invisible", {"description": "gnp.exe"}),
+    ({"description": "\udcff"}, "invisible", {}),
+    ({"description": " x"}, "white space", {"description": "x"}),
+    ({"description": "{{ 7*7 }}"}, "Jinja", {"description": "{ { 7*7 }}"}),
+    ({"description": "{% raw %}"}, "Jinja", {"description": "{ % raw %}"}),
+    ({"description": "{#x"}, "Jinja", {"description": "{ #x"}),
+    ({"description": "# x"}, "Markdown", {"description": "x"}),
+    ({"description": "1. x"}, "Markdown", {"description": "x"}),
+    ({"description": "> - x"}, "Markdown", {"description": "x"}),
+    ({"service_name": "C #"}, "Markdown", {"service_name": "C"}),
+    ({"maintainers": ""}, "handle", {}),
+    ({"maintainers": "bob; al"}, "handle", {"maintainers": "@bob, @al"}),
+    ({"maintainers": "@a\n@b"}, "handle", {"maintainers": "@a, @b"}),
+    ({"maintainers": "a@b"}, "e-mail", {"maintainers": "@ab"}),
+    ({"weeks_to_ship": "0"}, "above zero", {}),
+    ({"weeks_to_ship": "-3"}, "above zero", {"weeks_to_ship": "3"}),
+    ({"weeks_to_ship": "nan"}, "above zero", {}),
+    ({"weeks_to_ship": "1e9"}, "above zero", {"weeks_to_ship": "1"}),
+    ({"weeks_to_ship": "٣"}, "above zero", {}),
+    ({"domain": "https://A.example.com/x"}, "domain", {"domain": "a.example.com"}),
+    ({"domain": "localhost"}, "domain", {}),
+    ({"domain": "a..b"}, "domain", {}),
+    ({"domain": ("a" * 60 + ".") * 4 + "com"}, "domain", {}),
+    ({"container_registry": "https://ghcr.io/Org/"}, "host", {}),
+    ({"container_registry": "ghcr.io/o:v1"}, "no tag", {}),
+    ({"container_registry": "me:pw@ghcr.io/o"}, "host", {}),
+    ({"container_registry": "registry.gitlab.com/o"}, "ci=github", {}),
+    (
+        {"container_registry": "ghcr.io/o", "ci": "gitlab"},
+        "ci=gitlab",
+        {"ci": "gitlab"},
+    ),
+    ({"issue_tracker_url": "example.com"}, "web address", {}),
+    ({"issue_tracker_url": "https://u:p@github.com/o/r"}, "password", {}),
+    ({"issue_tracker_url": 'https://a.example/"x'}, "web address", {}),
+    ({"issue_tracker_url": "javascript:alert(1)"}, "web address", {}),
+    (
+        {"issue_tracker_url": "https://gitlab.com/o/r"},
+        "address of gitlab",
+        {"issue_tracker": "gitlab", "issue_tracker_url": "https://gitlab.com/o/r"},
+    ),
+    (
+        {"issue_tracker_url": "https://o.atlassian.net/browse/A"},
+        "address of jira",
+        {
+            "issue_tracker": "jira",
+            "issue_tracker_url": "https://o.atlassian.net/browse/A",
+        },
+    ),
+    (
+        {"issue_tracker": "asana", "issue_tracker_url": "https://example.com/"},
+        "app.asana.com",
+        {"issue_tracker": "asana"},
+    ),
+    (
+        {"dvc_remote": "gs", "dvc_remote_url": "s3://bucket/x"},
+        "this is of s3",
+        {"dvc_remote": "s3", "dvc_remote_url": "s3://bucket/x"},
+    ),
+    (
+        {"dvc_remote_url": "ssh://me@example.com/srv"},
+        "this is of ssh",
+        {"dvc_remote": "ssh", "dvc_remote_url": "ssh://me@example.com/srv"},
+    ),
+    (
+        {"dvc_remote": "s3", "dvc_remote_url": "s3://id:secret@bucket/x"},
+        "credentials",
+        {"dvc_remote": "s3", "dvc_remote_url": "s3://bucket/x"},
+    ),
+    (
+        {"dvc_remote": "azure", "dvc_remote_url": "azure://box/x?sig=abc"},
+        "credentials",
+        {"dvc_remote": "azure", "dvc_remote_url": "azure://box/x"},
+    ),
+    ({"dvc_remote": "s3", "dvc_remote_url": "s3://Bucket"}, "3 to 63", {}),
+    ({"dvc_remote": "s3", "dvc_remote_url": "s3://ab"}, "3 to 63", {}),
+    ({"dvc_remote": "s3", "dvc_remote_url": "s3://a..b"}, "3 to 63", {}),
+    ({"dvc_remote": "s3", "dvc_remote_url": "s3://10.0.0.1"}, "3 to 63", {}),
+    ({"dvc_remote": "s3", "dvc_remote_url": "s3://xn--bucket"}, "3 to 63", {}),
+    ({"dvc_remote": "gs", "dvc_remote_url": "gs://my-google-data"}, "Google", {}),
+    ({"dvc_remote": "azure", "dvc_remote_url": "azure://a--b"}, "single", {}),
+    ({"dvc_remote": "ssh", "dvc_remote_url": "ssh://host"}, "ssh://user@", {}),
+    ({"dvc_remote_url": "a,b"}, "a directory", {}),
+    ({"dvc_remote_url": 'x" # y'}, "a directory", {}),
+    ({"dvc_remote_url": "~/data"}, "a directory", {}),
+]
+
+ACCEPTED: list[dict[str, str]] = [
+    {"service_slug": "a"},
+    {"service_slug": "a" * 40},
+    {"weeks_to_ship": "0.5"},
+    {"maintainers": "@a,@org/sub/team  ada@example.com"},
+    {"domain": "ml.example.co.uk"},
+    {"container_registry": "localhost:5000"},
+    {"container_registry": "123.dkr.ecr.eu-west-1.amazonaws.com/ml/x_y"},
+    {
+        "issue_tracker": "jira",
+        "issue_tracker_url": "http://jira.example.com:8080/b/A-1",
+    },
+    {"issue_tracker": "gitlab", "issue_tracker_url": "https://git.example.com/o/r"},
+    {"dvc_remote_url": "/srv/data storage"},
+    {"dvc_remote_url": "C:\\data\\dvc"},
+    {"dvc_remote_url": "../../données"},
+    {"dvc_remote": "s3", "dvc_remote_url": "s3://my.bucket/a/b=c/"},
+    {"dvc_remote": "ssh", "dvc_remote_url": "ssh://me@host:2222/srv/x"},
+    {"service_name": "日本語 サービス"},
+    {"service_name": "🎉"},
+    {"service_name": "שירות حكم"},
+    {"description": 'Quotes " \' ` and \\ \\n \\" C:\\new\\table'},
+    {"description": "'''\"\"\"'''); import os; os.system('touch pwned') #x"},
+    {"description": "$(touch pwned) `touch pwned` ${x} %x% $$ !x"},
+    {"description": "}} %} #} { } {x} {0} %(x)s"},
+    {"description": "<b>*bold*</b> _x_ [x](y) &amp; ~~x~~ | a | <!-- x"},
+    {"description": "x" * 500},
+    {"description": "é" * 499 + "\\"},
+    {"description": "&lt; &#60; \\& \\\\ 👩‍👩‍👧 e\u0301 \ufeff x"},
+    {"team": 'R&D "|" \\', "product_manager": "Ada | Lovelace"},
+]
+
+
+def named(cases: list[tuple[dict[str, str], str, dict[str, str]]]) -> list[str]:
+    """What a case is called in a report."""
+    return [ascii(" ".join(answers.values()))[1:40] for answers, _, _ in cases]
+
+
+@pytest.mark.parametrize(("answers", "reason", "instead"), REFUSED, ids=named(REFUSED))
+def test_a_mistake_is_refused_with_its_reason_and_what_to_write_instead(
+    tmp_path: Path, answers: dict[str, str], reason: str, instead: dict[str, str]
+) -> None:
+    outcome = answer(tmp_path, answers)
+
+    assert outcome.refused
+    assert reason in " ".join(outcome.said.split())
+    assert "secret" not in outcome.said and "Traceback" not in outcome.said
+    assert not any((tmp_path / "output").iterdir())
+    assert outcome.correction.items() >= instead.items()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("answers", "_reason", "_"), REFUSED, ids=named(REFUSED))
+def test_the_correction_of_a_refusal_is_accepted(
+    tmp_path: Path, answers: dict[str, str], _reason: str, _: dict[str, str]
+) -> None:
+    correction = answer(tmp_path, answers).correction
+
+    again = answer(tmp_path, correction, on_command_line=True, only_checked=True)
+    assert not again.refused, again.said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answers", ACCEPTED, ids=lambda x: ascii(x)[1:60])
+def test_an_odd_answer_comes_out_as_it_was_given(
+    tmp_path: Path, answers: dict[str, str]
+) -> None:
+    outcome = answer(tmp_path, answers)
+
+    assert not outcome.refused, outcome.said
+    assert_as_given(outcome, answers)
+    assert not [path for path in tmp_path.rglob("*") if path.name == "pwned"]
+
+
+def assert_as_given(outcome: Outcome, typed: dict[str, str]) -> None:
+    """Every file can be read, and each answer reads as it was given."""
+    service = outcome.service
+    given = json.loads(service.read(".cruft.json"))["context"]["cookiecutter"]
+    assert given.items() >= typed.items()
+    for path in sorted(service.path.rglob("*")):
+        if path.suffix in {".yaml", ".yml"}:
+            list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        if path.suffix == ".py":  # so it can be imported as the default service can
+            source = BODY / path.relative_to(service.path)
+            assert path.read_bytes() == source.read_bytes()
+    project = tomllib.loads(service.read("pyproject.toml"))["project"]
+    assert project["name"] == given["service_slug"] == service.path.name
+    assert project["description"] == given["description"]
+    assert project["license"] == given["license"]
+    assert project["urls"]["Issues"] == given["issue_tracker_url"]
+    handles = [maintainer["name"] for maintainer in project["maintainers"]]
+    assert handles == re.split("[, ]+", given["maintainers"])
+    assert service.read("CODEOWNERS").splitlines()[-1] == " ".join(["*", *handles])
+    assert f"    url = {given['dvc_remote_url']}\n" in service.read(".dvc/config")
+    seen = seen_texts(service.read("README.md"))
+    assert seen[:2] == [given["service_name"], given["description"]]
+    assert {given["team"], given["product_manager"]} <= set(seen)
+    assert given["service_name"] in seen_texts(service.read("docs/press-release.md"))[0]
+    if given["license"] in {"MIT", "LicenseRef-Proprietary"}:
+        assert given["team"] in service.read("LICENSE")
+
+
+def seen_texts(markdown: str) -> list[str]:
+    """What a reader sees of each heading, paragraph and cell."""
+    blocks = MarkdownIt("commonmark").enable("table").parse(markdown)
+    return [
+        "".join(part.content for part in block.children or [])
+        for block in blocks
+        if block.type == "inline"
+    ]
+
+
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    answers = {
+        "service_name": "",
+        "service_slug": "A B",
+        "description": "x\n",
+        "team": "{{",
+        "maintainers": "!",
+        "product_manager": "> x",
+        "weeks_to_ship": "two",
+        "issue_tracker_url": "x",
+        "container_registry": "X",
+        "domain": "x",
+        "dvc_remote_url": "s3://x",
+    }
+
+    outcome = answer(tmp_path, answers)
+
+    assert "11 of the answers cannot be used" in outcome.said
+    for question in answers:
+        assert f"\n  {question}: " in outcome.said
+
+
+def test_every_question_without_choices_has_a_rule() -> None:
+    refused = {question for answers, _, _ in REFUSED for question in answers}
+
+    assert refused >= {
+        question
+        for question, default in QUESTIONS.items()
+        if not isinstance(default, list)
+    } - {
+        "team",
+        "product_manager",
+    }  # as the description: see the test above
+
+
+def test_a_refusal_ends_with_one_and_leaves_a_directory_as_it_was(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("kept")
+
+    for slug in ("Mine", "a/b/c", "mine/b", "-"):
+        done = bake_into(tmp_path, check=False, answers={"service_slug": slug})
+        assert done.returncode == 1
+        assert "Did you mean" in done.stdout
+    done = run(
+        *(sys.executable, "-m", "cookiecutter", str(ROOT), "--no-input", "-f"),
+        *("service_slug=mine", "weeks_to_ship=two"),
+        cwd=tmp_path,
+        check=False,
+    )
+
+    assert done.returncode == 1 and "above zero" in done.stdout
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "file"]
+
+
+def test_the_command_of_a_refusal_can_be_pasted(tmp_path: Path) -> None:
+    odd = 'It\'s "odd" & $HOME `x` \\ 🎉; #x'
+    answers = {"service_slug": "Odd", "description": odd}
+    done = bake_into(tmp_path, check=False, answers=answers)
+    (command,) = re.findall("^  cookiecutter .*", done.stdout, re.MULTILINE)
+
+    python = f"{sys.executable} -m{command[1:]}"
+    run("sh", "-c", python, cwd=tmp_path)
+
+    project = tomllib.loads((tmp_path / "odd" / "pyproject.toml").read_text("utf-8"))
+    assert project["project"]["description"] == odd
+
+
+@pytest.mark.parametrize("opening", ["{{ 7*7 }}", "{{ ''.join(['a']) }}", "{% if 1 %}"])
+def test_what_cookiecutter_runs_on_the_command_line_is_refused(
+    tmp_path: Path, opening: str
+) -> None:
+    done = bake_into(tmp_path, check=False, answers={"team": opening})
+
+    assert done.returncode == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_name_that_cannot_be_rendered_leaves_nothing(tmp_path: Path) -> None:
+    # cookiecutter stops by itself, before the template is asked.
+    for broken in ("{{", "{{ nothing.at.all }}", "{% x", "{#"):
+        done = bake_into(tmp_path, check=False, answers={"service_name": broken})
+        assert done.returncode == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_every_dependency_is_refused_as_a_slug(tmp_path: Path) -> None:
+    text = (BODY / "pyproject.toml").read_text(encoding="utf-8")
+    names = set(re.findall(r'^    "([a-z0-9-]+)[^"]*[<>=]', text, re.MULTILINE))
+
+    assert {"dvc", "fastapi", "mypy"} <= names
+    assert answer(tmp_path, {"service_slug": "fastapi"}).refused
+    (hook,) = (ROOT / "hooks").glob("pre_gen_project.py")
+    (pattern,) = re.findall(r"DEPENDENCY = re.compile\(r'(.*?)', ", hook.read_text())
+    assert names <= set(re.findall(pattern, text, re.MULTILINE))
+
+
+# Hostile: what breaks out of a quotation, a template, a line, a field or a name.
+PIECES = st.sampled_from(
+    ["'''", '"""', "'", '"', "\\", "\\\\", "\n", "\r", "\t", "\x00", "\x1b[31m", "\x85"]
+    + ["{{", "}}", "{%", "%}", "{#", "{{ cookiecutter._template }}", "${{ x }}", "$(x)"]
+    + ["`", "<!--", "-->", "<script>", "&amp;", "[x](y)", "| x |", "---", "# ", "- "]
+    + [
+        "\u202e",
+        "\u2028",
+        "\ufeff",
+        "\uffff",
+        "\udcff",
+        "🎉",
+        "👩‍👩‍👧",
+        "שלום",
+        "é",
+        "日本",
+    ]
+    + ["../", "C:\\Users\\new", "a/b", "://", "@", ":", ";", ",", "=", "%s", "%41", "~"]
+    + [
+        "s3://",
+        "gs://bucket",
+        "https://",
+        "ghcr.io/",
+        "user:pass@",
+        "?sig=x",
+        "#x",
+        "-",
+    ]
+    + ["import os; os.system('touch pwned')", "null", "true", "1e9", "0x10", "!!python"]
+    + ["*", "_", "**", "__", "1. ", "> ", "~~~", "[", "]", "(", ")", "\u0301", " ", "x"]
+)
+HOSTILE = st.one_of(
+    st.lists(PIECES, min_size=1, max_size=6).map("".join),
+    st.text(max_size=40),
+    st.text(st.characters(categories=["L", "M", "N", "P", "S"]), min_size=1),
+    st.text(st.characters(codec="utf-8"), max_size=500),
+)
+FREE = [question for question, x in QUESTIONS.items() if not isinstance(x, list)]
+
+
+def without_nul(text: str) -> str:
+    """No keyboard and no command line can give a NUL in the name of a directory."""
+    return text.replace("\x00", "")[:60]
+
+
+@pytest.mark.slow
+def test_a_hostile_answer_is_refused_cleanly_or_comes_out_right(
+    tmp_path: Path,
+) -> None:
+    count = {"refused": 0, "right": 0}
+
+    @settings(
+        max_examples=1000,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(
+        st.dictionaries(st.sampled_from(FREE), HOSTILE, min_size=1, max_size=2),
+        st.sampled_from(["local", "s3", "gs", "azure", "ssh"]),
+    )
+    def hostile(answers: dict[str, str], remote: str) -> None:
+        if "service_slug" in answers:
+            answers["service_slug"] = without_nul(answers["service_slug"]) or "x"
+        answers["dvc_remote"] = remote
+        outcome = answer(tmp_path, answers)
+        count["refused" if outcome.refused else "right"] += 1
+        assert "Traceback" not in outcome.said
+        if outcome.refused:
+            assert not any((tmp_path / "output").iterdir())
+            answers = outcome.correction
+            outcome = answer(tmp_path, answers)
+        assert not outcome.refused, outcome.said
+        assert_as_given(outcome, answers)
+        shutil.rmtree(outcome.service.path)
+
+    hostile()
+    assert not list(tmp_path.rglob("pwned"))
+    assert min(count.values()) > 50
+    print(f"{sum(count.values())} hostile answers: {count}")
