@@ -1,4 +1,4 @@
-"""Lays the last hand on a generated service: its options, a check, records, Git.
+"""Finishes a generated service: its options, a check, its record, Git.
 
 cookiecutter renders this file and runs it inside the new directory. Standard library
 only, no network, no shell: what is missing on the machine is skipped with one clear
@@ -167,9 +167,7 @@ def main() -> None:
     found = list(faults())
     if found:
         sys.exit("\n  ".join(["The template made files that are wrong:", *found]))
-    if (
-        "_commit" in ANSWERS
-    ):  # cruft generates it, to compare, and keeps the record itself
+    if "_commit" in ANSWERS:  # cruft generates it to compare, and keeps the record
         return
     record_origin()
     print(NEXT_STEPS.format(slug=ANSWERS["service_slug"]), file=sys.stderr)
