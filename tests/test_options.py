@@ -339,6 +339,6 @@ def test_generation_is_near_the_floor_of_cookiecutter(
     floor, full = (min(column) for column in zip(*costs, strict=True))
 
     print(f"generation: {full:.2f} s, empty template {floor:.2f} s: {full / floor:.2f}")
-    # The aim is 1.5; 1.7 was measured, as two hooks start Python twice and YAML is read.
+    # The aim is 1.5; 1.7 was measured: two hooks start Python twice, and read YAML.
     # The bound is no target: it catches a hook that begins to do something slow.
     assert full / floor <= 3
