@@ -77,6 +77,26 @@ def test_a_misspelt_key_is_refused() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_all_unusable_values_are_named_at_once() -> None:
+    done = command(
+        "training.prepare", "seed=x", "gate.macro_f1=abc", "split.test_share=5"
+    )
+
+    assert done.returncode == 1
+    for mistake in ("seed=x: ", "gate.macro_f1=abc: ", "split.test_share=5: "):
+        assert mistake in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_model_that_cannot_be_fitted_is_said(
+    trained: DictConfig, configure: Compose
+) -> None:
+    model = instantiate(configure("model=words", "model.max_words=0").model)
+
+    with pytest.raises(PipelineError, match="cannot be fitted: .*ngram_range|empty"):
+        train.fit(model, read_rows(Path(trained.paths.train)))
+
+
 def test_an_unknown_language_is_answered_with_a_suggestion(configure: Compose) -> None:
     with pytest.raises(PipelineError, match="Did you mean hi"):
         pipeline.run(configure("data.language=hii"))

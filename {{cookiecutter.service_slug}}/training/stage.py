@@ -10,6 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from training.values import mistakes
+
 CONFIG_DIR = str(Path(__file__).parent / "conf")
 CONFIG_NAME = "config"
 
@@ -36,6 +38,8 @@ def command(run: Run) -> Callable[[], None]:
 
     def stage(config: DictConfig) -> float | None:
         try:
+            if bad := mistakes(config):
+                raise PipelineError("\n".join(["The configuration is wrong:", *bad]))
             return run(config)
         except PipelineError as error:
             logging.getLogger(run.__module__).error("%s", error)

@@ -48,9 +48,15 @@ def run(config: DictConfig) -> float:
 
 
 def fit(pipeline: Pipeline, rows: pd.DataFrame) -> Pipeline:
-    """Fit on one thread: how BLAS splits a sum would show in the model's bytes."""
-    with threadpool_limits(1):
-        return pipeline.fit(rows["text"], rows["label"])
+    """Fit on one thread: how BLAS splits a sum would show in the model's bytes.
+
+    Raises PipelineError if scikit-learn refuses the parameters or the rows.
+    """
+    try:
+        with threadpool_limits(1):
+            return pipeline.fit(rows["text"], rows["label"])
+    except ValueError as error:
+        raise PipelineError(f"The model cannot be fitted: {error}") from None
 
 
 def cross_validate(
