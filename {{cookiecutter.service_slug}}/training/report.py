@@ -5,6 +5,7 @@ import html
 import io
 import logging
 from pathlib import Path
+from string import Template
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -16,46 +17,46 @@ from training.stage import command
 
 logger = logging.getLogger(__name__)
 
-PAGE = """<!doctype html>
+PAGE = Template("""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <title>Model report</title>
 <style>
-  body {{ font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; }}
-  img {{ max-width: 100%; }}
-  td, th {{ padding: 0 1rem 0 0; text-align: left; }}
+  body { font: 16px/1.5 sans-serif; max-width: 60rem; margin: 2rem auto; }
+  img { max-width: 100%; }
+  td, th { padding: 0 1rem 0 0; text-align: left; }
 </style>
 <h1>Model report</h1>
 <h2>On sentences it has never seen</h2>
-<table>{metrics}</table>
+<table>$metrics</table>
 <h2>Why not a random split?</h2>
-<p>The macro-F1 is <b>{honest:.3f}</b>; a random split of the same rows would show
-<b>{leaky:.3f}</b>. Where rows come from templates, near-copies of the test rows of a
+<p>The macro-F1 is <b>$honest</b>; a random split of the same rows would show
+<b>$leaky</b>. Where rows come from templates, near-copies of the test rows of a
 random split are in its training rows: it rewards memory, and users will see the first
 figure. Without templates both splits are random, and what differs is chance.</p>
 <h2>F1 of each label</h2>
-<img alt="F1 of each label" src="{f1}">
+<img alt="F1 of each label" src="$f1">
 <h2>What is taken for what</h2>
-<img alt="Confusion matrix" src="{confusion}">
+<img alt="Confusion matrix" src="$confusion">
 <h2>May the score be believed?</h2>
 <p>Each point is the predictions of a tenth of the scale. If it lies on the diagonal,
 the score is the share that is right; below it, the model is too sure of itself.</p>
-<img alt="Calibration" src="{calibration}">
+<img alt="Calibration" src="$calibration">
 </html>
-"""
+""")
 
 
 def run(config: DictConfig) -> None:
     """Write `paths.report` from what the evaluation left."""
     metrics = read_json(Path(config.paths.metrics))
     plots = Path(config.paths.plots)
-    page = PAGE.format(
+    page = PAGE.substitute(
         metrics="".join(
             f"<tr><th>{html.escape(name)}</th><td>{value}</td></tr>"
             for name, value in metrics.items()
         ),
-        honest=metrics["macro_f1"],
-        leaky=metrics["macro_f1_random_split"],
+        honest=f"{metrics['macro_f1']:.3f}",
+        leaky=f"{metrics['macro_f1_random_split']:.3f}",
         f1=picture(draw_f1(_table(plots / "f1.csv"))),
         confusion=picture(draw_confusion(_table(plots / "confusion.csv"))),
         calibration=picture(draw_calibration(_table(plots / "calibration.csv"))),

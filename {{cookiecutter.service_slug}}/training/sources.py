@@ -152,7 +152,7 @@ class Sampler:
             )
             return self._rng.choice(list(itertools.islice(written_out, MAX_VARIANTS)))
         raise PipelineError(
-            f"The slot {{{name}}} has no values: add some to the file of data.path."
+            f"The slot '{name}' has no values: add some to the file of data.path."
         )
 
 
