@@ -273,6 +273,26 @@ def test_another_language_is_one_override_away(mine: Service) -> None:
     assert re.search(r"macro-F1 0\.\d+ on the test rows", output)
 
 
+def test_every_language_gives_labels_that_can_be_learned_and_tested(
+    default: Service,
+) -> None:
+    code = """
+from home_assistant_intents import get_languages
+from training.prepare import clean, split
+from training.sources import intents
+for language in sorted(get_languages()):
+    rows = clean(intents("data/source/slots.yaml", language, 60, 10, 0))
+    tested = split(rows, 0.25, 0)
+    labels = set(rows.label)
+    assert len(labels) >= 2, language
+    assert labels == set(rows[tested].label) == set(rows[~tested].label), language
+    print(language, len(labels), "labels")
+"""
+    output = default.run("python", "-c", code).stdout
+
+    assert output.count("labels") > 60
+
+
 def test_the_report_is_written(mine: Service) -> None:
     mine.make("report")
 
