@@ -1,8 +1,10 @@
 """The main job, end to end, with the commands of the emitted README."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -81,8 +83,12 @@ def serving(service: Service) -> Iterator[str]:
         yield match[1]
     finally:
         # The group is make and the service: Ctrl-C reaches both.
-        run("kill", "-INT", f"-{process.pid}", cwd=service.path)
-        process.wait(timeout=30)
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
 def ask(url: str, path: str, body: object = None) -> Any:
