@@ -18,11 +18,15 @@ demo: $(SERVICE)/Makefile ## Generate a service, set it up, train it, serve it, 
 
 .PHONY: test
 test: $(READY) ## Prove the template and what it generates
-	pytest
+	pytest -m "not benchmark"
 
 .PHONY: test-fast
 test-fast: $(READY) ## The same without the slow tests: for everyday work
-	pytest -m "not slow"
+	pytest -m "not slow and not benchmark"
+
+.PHONY: bench
+bench: $(READY) ## Print what generation costs, beside an empty template
+	pytest -m benchmark
 
 .PHONY: lint
 lint: $(READY) ## Check the style and types of the template's own Python

@@ -143,3 +143,10 @@ def default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     directory = tmp_path_factory.mktemp("default")
     bake_into(directory, {})
     yield Service(directory / "intent-service").install()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures that passing tests print: pytest would keep them to itself."""
+    for report in terminalreporter.getreports("passed"):
+        if report.capstdout:
+            terminalreporter.write_line(report.capstdout.strip())

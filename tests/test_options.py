@@ -316,8 +316,8 @@ def test_nothing_in_the_template_offends_windows(tmp_path: Path) -> None:
         assert text.count("read_text(") == text.count('read_text(encoding="utf-8")')
 
 
-@pytest.mark.slow
-def test_generation_is_near_the_floor_of_cookiecutter(
+@pytest.mark.benchmark
+def test_what_generation_costs_beside_an_empty_template(
     template: Path, tmp_path: Path
 ) -> None:
     empty = tmp_path / "empty"
@@ -338,7 +338,5 @@ def test_generation_is_near_the_floor_of_cookiecutter(
     costs = [(cost(empty), cost(template)) for _ in range(6)]
     floor, full = (min(column) for column in zip(*costs, strict=True))
 
-    print(f"generation: {full:.2f} s, empty template {floor:.2f} s: {full / floor:.2f}")
     # The aim is 1.5; 1.7 was measured: two hooks start Python twice, and read YAML.
-    # The bound is no target: it catches a hook that begins to do something slow.
-    assert full / floor <= 3
+    print(f"generation: {full:.2f} s, empty template {floor:.2f} s: {full / floor:.2f}")
