@@ -1,8 +1,10 @@
 """The `bake` fixture: a test says which service it wants and what it should do."""
 
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +145,26 @@ def default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     directory = tmp_path_factory.mktemp("default")
     bake_into(directory, {})
     yield Service(directory / "intent-service").install()
+
+
+def copy(service: Service, directory: Path) -> Service:
+    """The same service in another directory, with the same environment."""
+    target = directory / service.path.name
+    shutil.copytree(service.path, target, symlinks=True)
+    return Service(target)
+
+
+@pytest.fixture(scope="session")
+def trained(default: Service, tmp_path_factory: pytest.TempPathFactory) -> Service:
+    """A service whose pipeline has run and whose results are committed."""
+    service = copy(default, tmp_path_factory.mktemp("trained"))
+    start = time.monotonic()
+    output = service.make("train").stdout
+    print(f"make train took {time.monotonic() - start:.0f} s")
+    assert "Running stage 'export'" in output
+    run("git", "add", "--all", cwd=service.path)
+    run("git", "commit", "--quiet", "--message", "Train", cwd=service.path)
+    return service
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

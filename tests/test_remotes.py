@@ -19,6 +19,9 @@ import pytest
 
 from tests.conftest import ENVIRONMENT, ROOT, Service, bake_into, run
 from tests.questions import CHOICES
+from tests.test_deployment import run_action, tokens
+
+__all__ = ["tokens"]  # the fixture
 
 pytestmark = pytest.mark.slow
 
@@ -231,3 +234,42 @@ def test_what_is_pushed_can_be_pulled_into_a_fresh_clone(
 
     assert (clone / "data" / "source" / "mine.csv").read_bytes() == mine.read_bytes()
     assert SECRET not in run("git", "log", "--patch", cwd=service.path).stdout
+
+
+def test_a_job_of_the_pipeline_pulls_the_model_with_its_token(
+    trained: Service, tokens: str, tmp_path: Path, dvc: str
+) -> None:
+    with s3(tmp_path) as remote:
+        answers = {"dvc_remote": "s3", "dvc_remote_url": remote.url}
+        bake_into(tmp_path, answers=answers)
+        service = Service(tmp_path / "intent-service")
+        (service.path / ".venv").symlink_to(TOOLS, target_is_directory=True)
+        (TOOLS / ".ready").touch()
+        shutil.copy(trained.path / "dvc.lock", service.path)
+        cache = service.path / ".dvc" / "cache"
+        shutil.copytree(trained.path / ".dvc" / "cache", cache)
+        address = remote.local["endpointurl"]
+        modify = (dvc, "remote", "modify", "storage", "endpointurl", address)
+        run(*modify, cwd=service.path)
+        keys: dict[str, Any] = {
+            "AWS_ACCESS_KEY_ID": "somebody",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+        }
+        service.make("push", **keys)
+        shutil.rmtree(cache)
+
+        run_action(
+            service,
+            "pull-model",
+            tokens,
+            tmp_path,
+            AWS_ENDPOINT_URL_STS=address,
+            AWS_REGION="us-east-1",
+            AWS_ROLE_ARN="arn:aws:iam::123456789012:role/pipeline",
+        )
+
+    assert (tmp_path / "token").read_text() == "for-sts.amazonaws.com\n"
+    for name in ("model.onnx", "model.json"):
+        pulled = (service.path / "models" / name).read_bytes()
+        assert pulled == (trained.path / "models" / name).read_bytes()
+    assert not (service.path / "data" / "raw.csv").exists()

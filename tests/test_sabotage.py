@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Service
-from tests.test_service import copy, edit
+from tests.conftest import Service, copy
+from tests.test_service import edit
 
 pytestmark = pytest.mark.slow
 
@@ -134,6 +134,102 @@ SABOTAGE = {
         "import math\n",
         "import math\n\nimport training  # noqa: F401\n",
         "lint-imports",
+    ),
+    "a probe that asks for nothing": Sabotage(
+        "deploy/base/deployment.yaml",
+        "path: /readyz,",
+        "path: /ready,",
+        "pytest tests/test_deployment.py -k probe_asks",
+    ),
+    "a readiness probe that asks for liveness": Sabotage(
+        "deploy/base/deployment.yaml",
+        "path: /readyz,",
+        "path: /livez,",
+        "pytest tests/test_probes.py -k wrong_model",
+    ),
+    "a health check that asks for nothing": Sabotage(
+        "Dockerfile",
+        "8000/readyz",
+        "8000/health",
+        "pytest tests/test_deployment.py -k health_check",
+    ),
+    "a public path that is not there": Sabotage(
+        "deploy/base/network.yaml",
+        "value: /v1}",
+        "value: /v2}",
+        "pytest tests/test_deployment.py -k public",
+    ),
+    "another port": Sabotage(
+        "deploy/base/deployment.yaml",
+        "containerPort: 8000",
+        "containerPort: 8080",
+        "pytest tests/test_deployment.py -k port",
+    ),
+    "another user": Sabotage(
+        "Dockerfile",
+        "USER 10001:10001",
+        "USER 10002:10002",
+        "pytest tests/test_deployment.py -k user",
+    ),
+    "a variable that is no setting": Sabotage(
+        "deploy/base/settings.env",
+        "BODY_SECONDS=10",
+        "BODY_SECONDS=10\nBODY_MINUTES=1",
+        "pytest tests/test_deployment.py -k variable",
+    ),
+    "a setting without a place": Sabotage(
+        "deploy/base/settings.env",
+        "BODY_SECONDS=10\n",
+        "",
+        "pytest tests/test_deployment.py -k variable",
+    ),
+    "a grace period that is too short": Sabotage(
+        "deploy/base/deployment.yaml",
+        "terminationGracePeriodSeconds: 40",
+        "terminationGracePeriodSeconds: 30",
+        "pytest tests/test_deployment.py -k time_to_end",
+    ),
+    "no preStop": Sabotage(
+        "deploy/base/deployment.yaml",
+        "sleep: {seconds: 5}",
+        "sleep: {seconds: 0}",
+        "pytest tests/test_deployment.py -k time_to_end",
+    ),
+    "no drain in the cluster": Sabotage(
+        "deploy/base/settings.env",
+        "DRAIN_SECONDS=5",
+        "DRAIN_SECONDS=0",
+        "pytest tests/test_probes.py -k loses_no_request",
+    ),
+    "a probe that is busy": Sabotage(
+        "app/batching.py",
+        "if self._expected_seconds(instances) <= self._inline_budget:",
+        "if True:",
+        "pytest tests/test_probes.py -k busy",
+    ),
+    "half a CPU": Sabotage(
+        "deploy/base/deployment.yaml",
+        'cpu: "1"',
+        "cpu: 1500m",
+        "pytest tests/test_deployment.py -k threads",
+    ),
+    "a stage of its own kind": Sabotage(
+        "deploy/overlays/prod/kustomization.yaml",
+        "resources:\n",
+        "commonAnnotations: {a: b}\nresources:\n",
+        "pytest tests/test_deployment.py -k differ",
+    ),
+    "a file that the build does not get": Sabotage(
+        ".dockerignore",
+        "!uv.lock\n",
+        "",
+        "pytest tests/test_deployment.py -k let_through",
+    ),
+    "a verb that is not there": Sabotage(
+        ".github/workflows/ci.yml",
+        "make sbom",
+        "make bill",
+        "pytest tests/test_deployment.py -k verb",
     ),
     "a type that is wrong": Sabotage("app/cpus.py", "-> int:", "-> str:", "mypy"),
 }

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,35 +16,15 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.conftest import ENVIRONMENT, ROOT, Bake, Service, run
+from tests.conftest import ENVIRONMENT, ROOT, Bake, Service, copy, run
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def trained(default: Service, tmp_path_factory: pytest.TempPathFactory) -> Service:
-    """A service whose pipeline has run and whose results are committed."""
-    service = copy(default, tmp_path_factory.mktemp("trained"))
-    start = time.monotonic()
-    output = service.make("train").stdout
-    print(f"make train took {time.monotonic() - start:.0f} s")
-    assert "Running stage 'export'" in output
-    run("git", "add", "--all", cwd=service.path)
-    run("git", "commit", "--quiet", "--message", "Train", cwd=service.path)
-    return service
 
 
 @pytest.fixture
 def mine(trained: Service, tmp_path: Path) -> Service:
     """A trained service to be changed at will."""
     return copy(trained, tmp_path)
-
-
-def copy(service: Service, directory: Path) -> Service:
-    """The same service in another directory, with the same environment."""
-    target = directory / service.path.name
-    shutil.copytree(service.path, target, symlinks=True)
-    return Service(target)
 
 
 def edit(service: Service, name: str, old: str, new: str) -> None:

@@ -175,3 +175,20 @@ def test_make_update_shows_what_is_new_asks_and_takes_it_over(
     assert "+# fixed" in accepted.stdout
     assert "# fixed" in service.read(".flake8")
     assert "Nothing new" in service.make("update").stdout
+
+
+@pytest.mark.slow
+def test_an_answer_can_be_changed_later_on(template: Template, tmp_path: Path) -> None:
+    bake_into(tmp_path, template=template.path)
+    service = Service(tmp_path / "intent-service")
+    action = ".github/actions/pull-model/action.yml"
+    assert "out of reach" in service.read(action)
+
+    answers = {"dvc_remote": "s3", "dvc_remote_url": "s3://my-bucket/intents"}
+    command = "echo y | make update ANSWERS='" + json.dumps(answers) + "'"
+    run("sh", "-c", command, cwd=service.path)
+
+    assert "AWS_ROLE_ARN" in service.read(action)
+    assert "url = s3://my-bucket/intents" in service.read(".dvc/config")
+    assert "dvc[s3]" in service.read("pyproject.toml")
+    assert "S3" in service.read("docs/storage.md")
