@@ -130,12 +130,14 @@ SABOTAGE = {
         "pytest tests/test_pipeline.py -k dvc",
     ),
     "training code in the service": Sabotage(
-        "app/cpus.py",
+        "app/container.py",
         "import math\n",
         "import math\n\nimport training  # noqa: F401\n",
         "lint-imports",
     ),
-    "a type that is wrong": Sabotage("app/cpus.py", "-> int:", "-> str:", "mypy"),
+    "a type that is wrong": Sabotage(
+        "app/container.py", "-> int:", "-> str:", "mypy"
+    ),
 }
 
 

@@ -2,7 +2,7 @@
 
 import uuid
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 
 from app.contract import (
     Health,
@@ -48,11 +48,13 @@ def router(service: Service) -> APIRouter:
         rows = await service.batcher.submit(request.instances)
         predictions = []
         for row, best in zip(rows.tolist(), rows.argmax(axis=1).tolist(), strict=True):
+            label, score = model.labels[best], min(row[best], 1.0)
+            service.metrics.predicted(label, score)
             predictions.append(
                 Prediction(
                     id=uuid.uuid4().hex,
-                    label=model.labels[best],
-                    score=min(row[best], 1.0),
+                    label=label,
+                    score=score,
                     probabilities=(
                         dict(zip(model.labels, row, strict=True))
                         if request.probabilities
@@ -76,6 +78,11 @@ def router(service: Service) -> APIRouter:
             raise unavailable(service.lifecycle.reason)
         return Health(status="ready")
 
+    async def metrics(request: Request) -> Response:
+        """What Prometheus scrapes."""
+        content, media_type = service.metrics.scrape(request.headers.get("accept", ""))
+        return Response(content, media_type=media_type)
+
     api.add_api_route(
         "/v1/predict",
         predict,
@@ -86,4 +93,5 @@ def router(service: Service) -> APIRouter:
     api.add_api_route("/v1/model", model, responses=problems(503))
     api.add_api_route("/livez", livez)
     api.add_api_route("/readyz", readyz, responses=problems(503))
+    api.add_api_route("/metrics", metrics, include_in_schema=False)
     return api

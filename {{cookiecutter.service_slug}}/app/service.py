@@ -1,4 +1,4 @@
-"""What the endpoints stand on: the settings, the life of the process and the model."""
+"""What the endpoints stand on: settings, life of the process, metrics and model."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ from typing import Any
 
 from app.batching import Batcher
 from app.lifecycle import Lifecycle
+from app.metrics import Metrics
 from app.model import Model, ModelError
 from app.problems import unavailable
 from app.settings import Settings
@@ -22,6 +23,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.lifecycle = Lifecycle()
+        self.metrics = Metrics(lambda: self.lifecycle.ready)
         self._model: Model | None = None
         self._batcher: Batcher | None = None
 
@@ -69,8 +71,10 @@ class Service:
 
     def _serve(self, model: Model) -> None:
         budget = self.settings.inline_budget_ms / 1000
+        self.metrics.serves(model)
         self._model = model
-        self._batcher = Batcher(model.predict, model.expected_seconds, budget)
+        predict = self.metrics.timed(model.predict)
+        self._batcher = Batcher(predict, model.expected_seconds, budget)
         self.lifecycle.become_ready()
         logger.info("Ready: model %s, %d labels", model.version, len(model.labels))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cpus import usable_cpus
+from app.container import cpu_limit, memory_limit, usable_cpus
 from app.settings import Settings, SettingsError, load_settings
 
 README = Path(__file__).parent.parent / "README.md"
@@ -61,6 +61,25 @@ def test_threads_follow_the_cpus_of_the_container(
     (tmp_path / "cpu.max").write_text(cpu_max)
 
     assert usable_cpus(tmp_path / "cpu.max") == cpus
+
+
+def test_a_share_of_a_cpu_is_a_limit_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("50000 100000")
+
+    assert cpu_limit(tmp_path / "cpu.max") == 0.5
+    assert usable_cpus(tmp_path / "cpu.max") == 1
+
+
+def test_the_memory_limit_is_that_of_the_container_or_else_the_machine(
+    tmp_path: Path,
+) -> None:
+    limited, unlimited = tmp_path / "limited", tmp_path / "unlimited"
+    limited.write_text("1048576\n")
+    unlimited.write_text("max\n")
+
+    assert memory_limit(limited) == 1_048_576
+    machine = memory_limit(unlimited)
+    assert machine == memory_limit(tmp_path / "missing") > 1_048_576
 
 
 def test_without_a_quota_all_cpus_are_usable(
