@@ -67,7 +67,7 @@ def described(rules: list[Rule]) -> str:
         ),
         "Metrics": (["Metric", "Type", "Meaning"], metrics()),
     }
-    sections = [f"\n## {title}\n\n{table(*table)}" for title, table in tables.items()]
+    sections = [f"\n## {title}\n\n{table(*parts)}" for title, parts in tables.items()]
     sections.append(
         "\n## Expressions\n\nEach series is selected by the job of this service, "
         "which is left out here.\n\n"

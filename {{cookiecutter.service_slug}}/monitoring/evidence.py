@@ -1,8 +1,8 @@
 """`make evidence`: breaks the service and shows that its alerts fire (rule M4).
 
-The service, Prometheus, Alertmanager and a receiver of its messages run on this machine.
-Time is compressed: each duration of the rules is divided by `FACTOR`, so that an hour
-passes in half a minute. What was seen is written to docs/evidence.
+The service, Prometheus, Alertmanager and a webhook that gets its messages run on this
+machine. Time is compressed: each duration of the rules is divided by `FACTOR`, so that
+an hour passes in half a minute. What was seen is written to docs/evidence.
 """
 
 import csv
@@ -49,7 +49,7 @@ STEP = 0.25  # seconds between scrapes and between evaluations
 LOOKBACK = "2500ms"  # Prometheus's five minutes
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
-CLIENTS = 16
+CLIENTS = 40
 USUAL_RATE = 80.0  # requests a second
 PATIENCE = 60.0  # seconds to wait for what must come
 LEGENDS = 8  # more lines than this have no legend
@@ -219,9 +219,11 @@ class Application:
             cpu = min(os.sched_getaffinity(0))
             os.sched_setaffinity(self._process.pid, {cpu})
 
-    def ready(self) -> bool:
-        """Whether it came to take traffic."""
-        return wait_until(lambda: ask(f"{self.url}/readyz")["status"] == "ready")
+    def ready(self) -> None:
+        """Wait until it takes traffic. Raises EvidenceError if it does not."""
+        if not wait_until(lambda: ask(f"{self.url}/readyz")["status"] == "ready"):
+            said = self._log.read_text(encoding="utf-8")[-2000:]
+            raise EvidenceError(f"The service does not become ready:\n{said}")
 
     def end(self, how: signal.Signals) -> None:
         """End it, if it runs."""
@@ -235,8 +237,14 @@ class Load:
     """Clients that send predictions at a rate, whatever becomes of the answers."""
 
     def __init__(self, port: int) -> None:
-        with TEXTS.open(encoding="utf-8", newline="") as file:
-            self._texts = [row["text"] for row in csv.DictReader(file)]
+        try:
+            with TEXTS.open(encoding="utf-8", newline="") as file:
+                self._texts = [row["text"] for row in csv.DictReader(file)]
+        except OSError as error:
+            raise EvidenceError(
+                f"{TEXTS.relative_to(ROOT)} cannot be read ({error.strerror}). "
+                "Make it (make train) or fetch it (make pull)."
+            ) from None
         self._port = port
         self.usual()
 
@@ -341,6 +349,9 @@ class Run:
 
     def play(self) -> None:
         """All scenes, one after the other."""
+        # Prometheus takes a while to find its first target, and says so.
+        wait_until(lambda: self._finds_the_service() and not self._firing())
+        self.messages.clear()
         self.start = time.time()
         self.all_is_well()
         self.little_traffic()
@@ -485,6 +496,15 @@ class Run:
         """The largest value of an expression up to now."""
         return max(v for points in self.series(expression).values() for _, v in points)
 
+    def _finds_the_service(self) -> bool:
+        targets = ask(f"{self._prometheus}/api/v1/targets")["data"]["activeTargets"]
+        alerts = ask(f"{self._prometheus}/api/v1/alerts")["data"]["alerts"]
+        return bool(targets) and not alerts
+
+    def _firing(self) -> set[str]:
+        last = {message.alert: message.status for message in self.messages}
+        return {alert for alert, status in last.items() if status == "firing"}
+
     def _begin(self, title: str, *alerts: str) -> Scene:
         scene = Scene(title, list(alerts))
         self.scenes.append(scene)
@@ -522,20 +542,23 @@ def states(run: Run) -> dict[str, dict[str, list[float]]]:
 
 
 def alert_row(run: Run, rule: Rule, seen: dict[str, list[float]]) -> list[str]:
-    """What became of an alert, for the table."""
-    name = rule["alert"]
-    scene = next((s.title for s in run.scenes if name in s.alerts), "none")
-    came = [message for message in run.messages if message.alert == name]
+    """What became of an alert in its scene and after it, for the table."""
+    name, severity = rule["alert"], rule["labels"]["severity"]
+    scene = next((scene for scene in run.scenes if name in scene.alerts), None)
+    if scene is None:
+        return [name, severity, "nothing in this run", *["-"] * 5]
+
+    came = [m for m in run.messages if m.alert == name and m.time >= scene.start]
     sent = {message.status: message.time for message in reversed(came)}
     moments = [
-        min(seen["pending"], default=None),
-        min(seen["firing"], default=None),
+        min((m for m in seen["pending"] if m >= scene.start), default=None),
+        min((m for m in seen["firing"] if m >= scene.start), default=None),
         sent.get("firing"),
         sent.get("resolved"),
     ]
     times = ["-" if m is None else since(run.start, m) for m in moments]
     text = came[0].description if came else "-"
-    return [name, rule["labels"]["severity"], scene, *times, text]
+    return [name, severity, scene.title, *times, text]
 
 
 def draw_alerts(run: Run, seen: dict[str, dict[str, list[float]]]) -> Figure:
@@ -709,6 +732,7 @@ def record(directory: Path) -> list[str]:
     ports = free_port(), free_port()
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     run = Run(directory, urls[0])
+    print("Starting the service, Prometheus and Alertmanager", flush=True)
     with receiver(run.messages) as webhook:
         configure(directory, webhook, run.application.port, ports[1])
         watch = running(
