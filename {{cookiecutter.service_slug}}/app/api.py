@@ -1,5 +1,6 @@
 """The endpoints. Each is a few lines; what they stand on is in `app.service`."""
 
+import logging
 import uuid
 
 from fastapi import APIRouter, Request, Response
@@ -15,6 +16,8 @@ from app.contract import (
 from app.problems import MEDIA_TYPE, unavailable
 from app.routing import ContractRoute
 from app.service import Service
+
+logger = logging.getLogger(__name__)
 
 REASONS = {
     400: "The body is not JSON",
@@ -62,6 +65,10 @@ def router(service: Service) -> APIRouter:
                     ),
                 )
             )
+        if service.settings.log_texts:
+            texts = [instance.model_dump() for instance in request.instances]
+            labels = [prediction.label for prediction in predictions]
+            logger.info("Predicted", extra={"instances": texts, "labels": labels})
         return PredictResponse(predictions=predictions, model_version=model.version)
 
     async def model() -> ModelInfo:

@@ -8,7 +8,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
-from app import api, problems
+from app import api, problems, traces
 from app.limits import LoadShedding
 from app.service import Service
 from app.watch import Watch
@@ -31,6 +31,7 @@ def create_app(service: Service) -> FastAPI:
         version=about["version"],
         description=about["description"],
         lifespan=lifespan,
+        telemetry=traces.telemetry(about["name"], about["version"]),
         redirect_slashes=False,
     )
     app.state.service = service
