@@ -252,20 +252,22 @@ class Load:
         """Sentences as in training, one in a request."""
         self.rate = rate
         self.pause = 0.0
-        self.batch: Callable[[], list[str]] = lambda: [random.choice(self._texts)]
+        self.body: Callable[[], bytes] = lambda: encoded([random.choice(self._texts)])
 
     def late(self) -> None:
         """Bodies that come half a second after their headers."""
         self.pause = 0.5
 
-    def large(self) -> None:
-        """Large batches, as many as the clients can send."""
-        self.rate = math.inf
-        self.batch = lambda: random.choices(self._texts, k=500)
-
     def same(self) -> None:
         """The same sentence, again and again."""
-        self.batch = lambda: [self._texts[0]] * 500
+        body = encoded([self._texts[0]] * 100)
+        self.body = lambda: body
+
+    def large(self) -> None:
+        """Large batches, as many as the clients can send."""
+        body = encoded(random.choices(self._texts, k=500))
+        self.rate = math.inf
+        self.body = lambda: body
 
     def start(self) -> None:
         """Let the clients go."""
@@ -279,8 +281,7 @@ class Load:
                 time.sleep(STEP)
                 continue
             time.sleep(random.uniform(0.5, 1.5) * CLIENTS / self.rate)
-            request = {"instances": [{"text": text} for text in self.batch()]}
-            body = json.dumps(request).encode()
+            body = self.body()
             try:
                 connection.putrequest("POST", "/v1/predict")
                 connection.putheader("Content-Type", "application/json")
@@ -291,6 +292,11 @@ class Load:
                 connection.getresponse().read()
             except (OSError, HTTPException):
                 connection.close()
+
+
+def encoded(texts: list[str]) -> bytes:
+    """The body of a request for predictions."""
+    return json.dumps({"instances": [{"text": text} for text in texts]}).encode()
 
 
 @contextmanager
@@ -358,9 +364,9 @@ class Run:
         self.no_traffic()
         self.overload()
         self.late_bodies()
+        self.one_label()
         self.large_batches()
         self.crashes()
-        self.one_label()
         self.no_model()
         self.small_container()
         self.killed()
@@ -407,6 +413,12 @@ class Run:
         self._await(scene)
         self._load.usual()
 
+    def one_label(self) -> None:
+        scene = self._begin("Everybody says the same sentence", "LabelDrift")
+        self._load.same()
+        self._await(scene)
+        self._load.usual()
+
     def large_batches(self) -> None:
         scene = self._begin(
             "Batches of 500 sentences, as many as it can take, on one CPU",
@@ -424,13 +436,6 @@ class Run:
             self.application.end(signal.SIGKILL)
             self.application.start()
         self._await(scene)
-
-    def one_label(self) -> None:
-        scene = self._begin("Everybody says the same sentence", "LabelDrift")
-        self.application.ready()
-        self._load.same()
-        self._await(scene)
-        self._load.usual()
 
     def no_model(self) -> None:
         scene = self._begin(
