@@ -135,9 +135,81 @@ SABOTAGE = {
         "import math\n\nimport training  # noqa: F401\n",
         "lint-imports",
     ),
-    "a type that is wrong": Sabotage(
-        "app/container.py", "-> int:", "-> str:", "mypy"
+    "a metric with another name": Sabotage(
+        "app/metrics.py",
+        '"predictions_total"',
+        '"model_predictions_total"',
+        "pytest tests/test_monitoring.py -k exposes",
     ),
+    "a bucket that is not there": Sabotage(
+        "app/metrics.py",
+        "0.1, 0.25),\n    *(0.5, 0.75",
+        "0.1, 0.2),\n    *(0.5, 0.75",
+        "pytest tests/test_monitoring.py -k exposes",
+    ),
+    "a dashboard query without sense": Sabotage(
+        "monitoring/dashboard.json",
+        "disk_free_bytes{",
+        "disk_free_bytes{{",
+        "pytest tests/test_monitoring.py -k exposes",
+    ),
+    "a dashboard query for another label": Sabotage(
+        "monitoring/dashboard.json",
+        'route=\\"/v1/predict\\"}[5m])))"}\n     ]',
+        'path=\\"/v1/predict\\"}[5m])))"}\n     ]',
+        "pytest tests/test_monitoring.py -k exposes",
+    ),
+    "a runbook query for another service": Sabotage(
+        "docs/runbook.md",
+        'up{job="intent-service"}',
+        'up{job="other-service"}',
+        "pytest tests/test_monitoring.py -k this_service",
+    ),
+    "a runbook entry that is dropped": Sabotage(
+        "docs/runbook.md",
+        "## DiskNearlyFull",
+        "DiskNearlyFull",
+        "pytest tests/test_monitoring.py -k one_to_one",
+    ),
+    "an alert without a case in which it must not fire": Sabotage(
+        "monitoring/alerts_test.yaml",
+        'alertname="MemoryNearLimit", alertstate="firing"})\n'
+        "        eval_time: 6m\n        exp_samples: []",
+        'alertname="MemoryNearLimit", alertstate="firing"})\n'
+        "        eval_time: 6m\n        exp_samples: [{value: 1}]",
+        "pytest tests/test_monitoring.py -k case",
+    ),
+    "an objective stated twice": Sabotage(
+        "monitoring/alerts.yaml",
+        "> 6 * (1 - slo:availability:target)\n          and job:http_errors:ratio30m",
+        "> 6 * (1 - 0.995)\n          and job:http_errors:ratio30m",
+        "pytest tests/test_monitoring.py -k once",
+    ),
+    "a threshold that only its words have": Sabotage(
+        "monitoring/alerts.yaml",
+        "process_memory_limit_bytes > 0.9",
+        "process_memory_limit_bytes > 0.95",
+        "pytest tests/test_monitoring.py -k words",
+    ),
+    "a document that is stale": Sabotage(
+        "monitoring/alerts.yaml",
+        "not one instance is ready",
+        "no instance is ready",
+        "pytest tests/test_monitoring.py -k up_to_date",
+    ),
+    "a metric's meaning that is stale": Sabotage(
+        "app/metrics.py",
+        '"Predictions, by label."',
+        '"What was predicted, by label."',
+        "pytest tests/test_monitoring.py -k up_to_date",
+    ),
+    "a PodMonitor for another job": Sabotage(
+        "monitoring/kubernetes/pod-monitor.yaml",
+        "jobLabel: app.kubernetes.io/name",
+        "jobLabel: app.kubernetes.io/instance",
+        "pytest tests/test_monitoring.py -k kubernetes",
+    ),
+    "a type that is wrong": Sabotage("app/container.py", "-> int:", "-> str:", "mypy"),
 }
 
 

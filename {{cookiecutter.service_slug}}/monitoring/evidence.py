@@ -34,6 +34,8 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
 import yaml
 from matplotlib.figure import Figure
 
@@ -55,6 +57,7 @@ PATIENCE = 60.0  # seconds to wait for what must come
 LEGENDS = 8  # more lines than this have no legend
 
 Point = tuple[float, float]
+Values = npt.NDArray[np.float64]
 
 
 class EvidenceError(Exception):
@@ -589,16 +592,22 @@ def draw_panel(run: Run, panel: dict[str, Any]) -> tuple[Figure, bool]:
             legend = target["legendFormat"]
             if legend == "__auto":
                 legend = " ".join(json.loads(labels).values()) or panel["title"]
-            times = [moment - run.start for moment, _ in points]
-            values = [value for _, value in points]
-            axes.plot(times, values, label=legend, linewidth=1)
-            drawn = drawn or any(math.isfinite(value) for value in values)
+            times, values = with_gaps(points)
+            axes.plot(times - run.start, values, label=legend, linewidth=1)
+            drawn = drawn or bool(np.isfinite(values).any())
     axes.set_title(panel["title"])
     axes.set_ylabel(panel["fieldConfig"]["defaults"]["unit"])
     axes.set_ylim(bottom=0)
     if len(axes.get_lines()) <= LEGENDS:
         axes.legend(fontsize="small")
     return finished(run, figure), drawn
+
+
+def with_gaps(points: list[Point]) -> tuple[Values, Values]:
+    """Times and values, with a NaN wherever the series was not there for a while."""
+    times, values = np.array(points).T
+    ends = np.flatnonzero(np.diff(times) > 2 * STEP) + 1
+    return np.insert(times, ends, times[ends - 1]), np.insert(values, ends, math.nan)
 
 
 def finished(run: Run, figure: Figure) -> Figure:
@@ -630,6 +639,9 @@ def write(run: Run, versions: list[list[str]]) -> list[str]:
     alerts = [rule for rule in load_rules() if "alert" in rule]
     rows = [alert_row(run, rule, seen.get(rule["alert"], nothing)) for rule in alerts]
 
+    fired = [
+        rule["alert"] for rule in alerts if seen.get(rule["alert"], nothing)["firing"]
+    ]
     queries = []
     for name, query in runbook_queries().items():
         points = sum(map(len, run.series(compressed(query)).values()))
@@ -660,6 +672,8 @@ def write(run: Run, versions: list[list[str]]) -> list[str]:
         "Alertmanager.\n",
         save(draw_alerts(run, seen), "Alerts"),
         table([*head, "Message", "All-clear", "What it said"], rows),
+        f"{len(fired)} of {len(alerts)} alerts were seen to fire in this run; the unit "
+        "tests show all of them.\n",
         "## What was done\n",
         table(
             ["At", "Scene", "Remark"],
