@@ -55,11 +55,11 @@ class Watch:
             await self._app(scope, receive, watched_send)
         finally:
             seconds = perf_counter() - start
-            route = self._route(scope)
             method = scope["method"] if scope["method"] in METHODS else "other"
-            version = self._service.model_version
-            self._service.metrics.answered(route, method, status, seconds)
-            self._service.log.answered(route, method, status, seconds, version)
+            outcome = (self._route(scope), method, status)
+            about["model_version"] = self._service.model_version
+            self._service.metrics.answered(outcome, seconds)
+            self._service.log.answered(outcome, seconds, about)
 
     def _about(self, scope: Scope) -> Fields:
         headers = dict(scope["headers"])
