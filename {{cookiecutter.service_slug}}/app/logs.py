@@ -56,16 +56,17 @@ class Log(logging.Handler):
         self._for_people = settings.log_format == "console"
         self._endings: dict[Outcome, bytes] = {}
         self._waiting: deque[bytes | Answer] = deque()
+        self._gathers = False
         self._stopped = threading.Event()
-        self._stopped.set()
 
     def start(self) -> None:
         """Begin to gather lines."""
-        self._stopped.clear()
+        self._gathers = True
         threading.Thread(target=self._flush_often, daemon=True).start()
 
     def stop(self) -> None:
         """Write what has gathered, and each further line at once."""
+        self._gathers = False
         self._stopped.set()
         self.flush()
 
@@ -74,18 +75,21 @@ class Log(logging.Handler):
 
         The line is made when it is written: many in a row take half the time.
         """
-        self._write((time(), outcome, seconds, about))
+        self._waiting.append((time(), outcome, seconds, about))
+        if not self._gathers or len(self._waiting) >= MAX_LINES:
+            self.flush()
 
     def say(self, message: str) -> None:
         """Write a line whatever LOG_LEVEL is."""
         fields = {"level": "info", "logger": "app", "message": message}
-        self._write(self._line({"time": datetime.now(UTC), **fields}))
+        self._waiting.append(self._line({"time": datetime.now(UTC), **fields}))
+        self.flush()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take what comes through Python's logging."""
         try:
-            self._write(self._line(from_record(record)))
-            if record.levelno >= logging.ERROR:
+            self._waiting.append(self._line(from_record(record)))
+            if not self._gathers or record.levelno >= logging.ERROR:
                 self.flush()
         except Exception:
             self.handleError(record)
@@ -107,11 +111,6 @@ class Log(logging.Handler):
         finally:
             self.release()
 
-    def _write(self, line: bytes | Answer) -> None:
-        self._waiting.append(line)
-        if self._stopped.is_set() or len(self._waiting) >= MAX_LINES:
-            self.flush()
-
     def _flush_often(self) -> None:
         while not self._stopped.wait(FLUSH_SECONDS):
             self.flush()
@@ -132,7 +131,8 @@ class Log(logging.Handler):
         ending = self._endings.get(outcome)
         if ending is None:
             ending = self._endings[outcome] = b"," + json_line(shared(outcome))[1:]
-        return json_line(own)[:-2] + ending
+        line: bytes = to_json(own)
+        return line[:-1] + ending
 
 
 def take_over(log: Log) -> None:
@@ -184,8 +184,9 @@ def from_record(record: logging.LogRecord) -> Fields:
 
 def json_line(fields: Fields) -> bytes:
     """The fields as JSON, the time as RFC 3339 in UTC."""
+    line: bytes
     try:
-        line: bytes = to_json(fields, inf_nan_mode="null", serialize_unknown=True)
+        line = to_json(fields, inf_nan_mode="null", serialize_unknown=True)
     except PydanticSerializationError:  # half of a surrogate pair is no UTF-8
         line = json.dumps(fields, default=str).encode("ascii")
     return line + b"\n"
@@ -198,5 +199,5 @@ def console_line(fields: Fields) -> bytes:
     )
     at = fields["time"].astimezone()
     line = f"{at:%H:%M:%S} {fields['level']:<8} {fields['message']}{more}\n"
-    text = line + fields.get("traceback", "")
+    text: str = line + fields.get("traceback", "")
     return text.encode("utf-8", "backslashreplace")
