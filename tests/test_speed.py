@@ -22,10 +22,12 @@ ROUNDS = 15
 CONNECTIONS = "32"
 
 WATCHED = "import sys; from app.server import run; sys.exit(run())"
-# The same service, put together without what watches it.
+# The same service, put together without what watches it. FastAPI's hooks for telemetry,
+# which app.traces turns off, are then as FastAPI has them.
 BARE = """
 from app import main, metrics
 main.Watch = lambda app, *_: app
+main.traces.telemetry = lambda *_: None
 metrics.Metrics.timed = lambda self, predict: predict
 metrics.Metrics.predicted = lambda self, label, score: None
 """ + WATCHED

@@ -29,6 +29,8 @@ from app.container import cpu_limit, memory_limit
 from app.contract import Instance
 from app.model import Model, Probabilities
 
+Outcome = tuple[str, str, int]  # route, method and status of a request
+
 # What OpenTelemetry advises for http.server.request.duration.
 REQUEST_SECONDS = (
     *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25),
@@ -87,7 +89,7 @@ class Metrics(Collector):
         """`ready` is asked at each scrape whether the service takes traffic."""
         self.registry = CollectorRegistry()
         self.in_flight = 0
-        self._answers: dict[tuple[str, str, int], Tally] = {}
+        self._answers: dict[Outcome, Tally] = {}
         self._predictions: dict[str, Tally] = {}
 
         self.registry.register(self)
@@ -150,12 +152,11 @@ class Metrics(Collector):
             lambda: shutil.disk_usage(directory).total,
         )
 
-    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+    def answered(self, outcome: Outcome, seconds: float) -> None:
         """Count an answer. Route and method must come from a bounded set."""
-        key = (route, method, status)
-        tally = self._answers.get(key)
+        tally = self._answers.get(outcome)
         if tally is None:
-            tally = self._answers[key] = Tally(REQUEST_SECONDS)
+            tally = self._answers[outcome] = Tally(REQUEST_SECONDS)
         tally.add(seconds)
 
     def shed(self) -> None:

@@ -1,8 +1,8 @@
 """The middleware around everything: no answer goes out uncounted or without an id."""
 
-import random
 import re
 from collections.abc import Awaitable
+from random import getrandbits
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,7 +16,7 @@ METHODS = frozenset(
 )
 REQUEST_ID = b"x-request-id"
 
-_is_sane_id = re.compile(rb"[!-~]{1,128}").fullmatch
+_is_sane = re.compile(rb"[!-~]{1,128}").fullmatch
 
 
 class Watch:
@@ -39,43 +39,39 @@ class Watch:
 
         start = perf_counter()
         status = 500  # if nothing is sent, the server says so in our place
-        about = self._about(scope)
+        headers = dict(scope["headers"])
+        request_id = headers.get(REQUEST_ID)
+        if request_id is None or not _is_sane(request_id):
+            request_id = b"%032x" % getrandbits(128)
+        about: Fields = {"request_id": request_id.decode("ascii")}
+        if self._traced or b"traceparent" in headers:
+            about |= traces.about(headers.get(b"traceparent"))
         about_request.set(about)
-        id_header = (REQUEST_ID, about["request_id"].encode("ascii"))
 
         # It hands the awaitable on: a coroutine of its own would cost as much again.
         def watched_send(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), id_header]
+                message["headers"] = [*message["headers"], (REQUEST_ID, request_id)]
             return send(message)
 
         try:
             await self._app(scope, receive, watched_send)
         finally:
             seconds = perf_counter() - start
-            route = self._route(scope)
-            method = scope["method"] if scope["method"] in METHODS else "other"
-            version = self._service.model_version
-            self._service.metrics.answered(route, method, status, seconds)
-            self._service.log.answered(route, method, status, seconds, version)
+            path, method = scope["path"], scope["method"]
+            outcome = (
+                path if path in self._paths else template(scope),
+                method if method in METHODS else "other",
+                status,
+            )
+            about["model_version"] = self._service.model_version
+            self._service.metrics.answered(outcome, seconds)
+            self._service.log.answered(outcome, seconds, about)
 
-    def _about(self, scope: Scope) -> Fields:
-        headers = dict(scope["headers"])
-        given = headers.get(REQUEST_ID)
-        if given is not None and _is_sane_id(given):
-            about = {"request_id": given.decode("ascii")}
-        else:
-            about = {"request_id": f"{random.getrandbits(128):032x}"}
-        traceparent = headers.get(b"traceparent")
-        if self._traced or traceparent is not None:
-            about |= traces.about(traceparent)
-        return about
 
-    def _route(self, scope: Scope) -> str:
-        path: str = scope["path"]
-        if path in self._paths:
-            return path
-        route = scope.get("route")
-        return route.path if route is not None else "unmatched"
+def template(scope: Scope) -> str:
+    """The path of the route that answered, with the names of its parameters."""
+    route = scope.get("route")
+    return route.path if route is not None else "unmatched"
