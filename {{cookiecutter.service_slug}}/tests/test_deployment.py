@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.cpus import usable_cpus
+from app.container import usable_cpus
 from app.settings import Settings
 from tests.manifests import (
     ROOT,
