@@ -171,13 +171,19 @@ SABOTAGE = {
         "DiskNearlyFull",
         "pytest tests/test_monitoring.py -k one_to_one",
     ),
-    "an alert without a case in which it must not fire": Sabotage(
+    "an alert without a case in which it fires": Sabotage(
         "monitoring/alerts_test.yaml",
         'alertname="MemoryNearLimit", alertstate="firing"})\n'
-        "        eval_time: 6m\n        exp_samples: []",
-        'alertname="MemoryNearLimit", alertstate="firing"})\n'
         "        eval_time: 6m\n        exp_samples: [{value: 1}]",
+        'alertname="MemoryNearLimit", alertstate="firing"})\n'
+        "        eval_time: 6m\n        exp_samples: []",
         "pytest tests/test_monitoring.py -k case",
+    ),
+    "a window of another length": Sabotage(
+        "monitoring/alerts.yaml",
+        'status=~"5.."}[3d]))',
+        'status=~"5.."}[2d]))',
+        "pytest tests/test_monitoring.py -k window",
     ),
     "an objective stated twice": Sabotage(
         "monitoring/alerts.yaml",
