@@ -118,12 +118,10 @@ def test_a_crash_is_one_line_with_the_id_of_its_request(start: Start) -> None:
 
 
 def test_an_error_does_not_wait(start: Start) -> None:
-    process = start(BROKEN).ready()
+    process = start("from app import logs; logs.FLUSH_SECONDS = 60\n" + BROKEN).ready()
     process.predict()
 
-    process.end()
-
-    assert "NoneType" in process.log()
+    wait_until(lambda: "NoneType" in process.log(), seconds=5)
 
 
 def test_a_crash_of_the_process_is_one_line(start: Start) -> None:
