@@ -1,10 +1,16 @@
-"""The settings of the service: one environment variable each, in capitals."""
+"""The settings of the service: one environment variable each, in capitals.
+
+A setting that is a secret comes as a file of its name in `SECRETS` instead.
+"""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# Where containers are handed secrets, a file each; pydantic warns if it is not there.
+SECRETS = Path("/run/secrets")
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 LogFormat = Literal["json", "console"]
@@ -21,6 +27,7 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         env_ignore_empty=True,
+        secrets_dir=SECRETS if SECRETS.is_dir() else None,
         protected_namespaces=(),
     )
 

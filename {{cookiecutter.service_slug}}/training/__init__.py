@@ -2,3 +2,5 @@
 
 It may import `app` (the contract and the model file); `app` never imports it.
 """
+
+import app  # noqa: F401  # before ONNX Runtime is imported: it keeps it from reporting

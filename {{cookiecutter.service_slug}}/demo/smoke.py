@@ -1,0 +1,49 @@
+"""Is what was deployed there, ready, and does it predict? (`make smoke ENV=dev`)
+
+Needs nothing but Python, so that a deployment job starts at once.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from demo.ask import EXAMPLES, show
+from demo.tour import wait_until_ready
+
+
+@contextmanager
+def tunnel(command: list[str]) -> Iterator[str]:
+    """Run `kubectl port-forward …`; gives the URL at this end of it.
+
+    Raises RuntimeError, with kubectl's own words, if there is no way through.
+    """
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    try:
+        first = process.stdout.readline()
+        match = re.match(r"Forwarding from (127\.0\.0\.1:\d+) ", first)
+        if not match:
+            raise RuntimeError(f"No way to the service: {first}{process.stdout.read()}")
+        yield f"http://{match[1]}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def main(command: list[str]) -> int:
+    """Returns the exit code."""
+    try:
+        with tunnel(command) as url:
+            wait_until_ready(url)
+            return show(url, list(EXAMPLES))
+    except (OSError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
