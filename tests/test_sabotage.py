@@ -86,6 +86,98 @@ SABOTAGE = {
         "| `MAX_CONCURRENCY` | `512` |",
         "pytest tests/test_settings.py",
     ),
+    "a metric renamed": Sabotage(
+        "app/metrics.py",
+        '"http_requests_shed_total"',
+        '"http_shed_total"',
+        "pytest tests/test_metrics.py -k types",
+    ),
+    "series that grow with the paths": Sabotage(
+        "app/watch.py",
+        'return route.path if route is not None else "unmatched"',
+        'return str(scope["path"])',
+        "pytest tests/test_metrics.py -k no_series",
+    ),
+    "series that grow with the methods": Sabotage(
+        "app/watch.py",
+        'method if method in METHODS else "other"',
+        "method",
+        "pytest tests/test_metrics.py -k no_series",
+    ),
+    "a crash outside the watch": Sabotage(
+        "app/main.py",
+        "app.middleware_stack = Watch(app.build_middleware_stack(), service, paths)",
+        "app.add_middleware(Watch, service=service, paths=paths)",
+        "pytest tests/test_logs.py -k also_an_error",
+    ),
+    "no training shares": Sabotage(
+        "training/export.py",
+        "float(shares[label])",
+        "1 / len(labels)",
+        "pytest tests/test_pipeline.py -k sidecar",
+    ),
+    "the text of a request in the log": Sabotage(
+        "app/api.py",
+        "if service.settings.log_texts:",
+        "if True:",
+        "pytest tests/test_logs.py -k is_not_logged",
+    ),
+    "the text of a request in a traceback": Sabotage(
+        "app/contract.py",
+        "hide_input_in_errors=True",
+        "hide_input_in_errors=False",
+        "pytest tests/test_logs.py -k to_itself",
+    ),
+    "request ids on good answers only": Sabotage(
+        "app/watch.py",
+        '                message["headers"] =',
+        "                if status < 400:\n" '                    message["headers"] =',
+        "pytest tests/test_logs.py -k also_an_error",
+    ),
+    "any request id is taken": Sabotage(
+        "app/watch.py",
+        "if request_id is None or not _is_sane(request_id):",
+        "if request_id is None:",
+        "pytest tests/test_logs.py -k is_replaced",
+    ),
+    "a log lost at shutdown": Sabotage(
+        "app/logs.py",
+        "        self.acquire()\n",
+        "        if self._stopped.is_set():\n"
+        "            return\n"
+        "        self.acquire()\n",
+        "pytest tests/test_logs.py -k nothing_is_lost",
+    ),
+    "a log that is always late": Sabotage(
+        "app/logs.py",
+        "FLUSH_SECONDS = 0.1",
+        "FLUSH_SECONDS = 2.0",
+        "pytest tests/test_logs.py -k waits_for_less",
+    ),
+    "an error that waits": Sabotage(
+        "app/logs.py",
+        "if not self._gathers or record.levelno >= logging.ERROR:",
+        "if not self._gathers:",
+        "pytest tests/test_logs.py -k does_not_wait",
+    ),
+    "a log of lines that are no JSON": Sabotage(
+        "app/server.py",
+        "        log_config=None,\n",
+        "",
+        "pytest tests/test_logs.py -k nothing_is_lost",
+    ),
+    "a trace of its own for every request": Sabotage(
+        "app/traces.py",
+        '"tracing": True,',
+        '"tracing": False,',
+        "pytest tests/test_logs.py -k callers_trace",
+    ),
+    "traces that cannot be sent": Sabotage(
+        "app/server.py",
+        "        traces.check()\n",
+        "",
+        "pytest tests/test_process.py -k end_with_78",
+    ),
     "templates on both sides": Sabotage(
         "training/prepare.py",
         'template = rows["template"].where(rows["template"] != "", rows["text"])',

@@ -75,7 +75,8 @@ def serving(service: Service) -> Iterator[str]:
     assert process.stderr is not None
     try:
         for line in process.stderr:
-            if match := re.match(r"Listening on (\S+)", line):
+            # For people: `make run` asks for lines that are no JSON.
+            if match := re.search(r"^\S+ info +Listening on (\S+)", line):
                 break
         else:
             pytest.fail("make run ended before it listened")

@@ -47,7 +47,7 @@ def serving(service: Service, code: str, log: Path) -> Iterator[str]:
         process = subprocess.Popen(
             [python, "-c", code],
             cwd=service.path,
-            env=ENVIRONMENT | {"PORT": "0"},
+            env=ENVIRONMENT | {"PORT": "0", "MODEL_DIR": "outputs/debug/models"},
             stderr=stderr,
         )
     try:

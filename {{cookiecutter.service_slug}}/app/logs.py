@@ -62,6 +62,7 @@ class Log(logging.Handler):
     def start(self) -> None:
         """Begin to gather lines."""
         self._gathers = True
+        self._stopped.clear()
         threading.Thread(target=self._flush_often, daemon=True).start()
 
     def stop(self) -> None:

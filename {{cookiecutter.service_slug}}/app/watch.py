@@ -53,7 +53,10 @@ class Watch:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (REQUEST_ID, request_id)]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (REQUEST_ID, request_id),
+                ]
             return send(message)
 
         try:

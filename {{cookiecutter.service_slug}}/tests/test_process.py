@@ -181,6 +181,14 @@ def test_an_unreadable_setting_is_said_and_ends_with_78() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_traces_that_cannot_be_sent_are_said_and_end_with_78() -> None:
+    done = run_to_its_end(PORT="0", OTEL_TRACES_EXPORTER="zipkin")
+
+    assert done.returncode == 78
+    assert "OTEL_TRACES_EXPORTER='zipkin': take otlp or none" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_every_answer_conforms_to_the_openapi_document(start: Start) -> None:
     process = start().ready()
 
