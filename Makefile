@@ -25,7 +25,7 @@ test-fast: $(READY) ## The same without the slow tests: for everyday work
 	pytest -m "not slow and not benchmark"
 
 .PHONY: bench
-bench: $(READY) ## Print what generation costs, beside an empty template
+bench: $(READY) ## Print what generation costs, and what it costs to be watched
 	pytest -m benchmark
 
 .PHONY: lint

@@ -262,7 +262,7 @@ def test_a_secret_file_is_a_setting(start: Start, tmp_path: Path) -> None:
 
 
 def test_onnx_runtime_takes_the_cpus_of_the_container(engine: str, image: str) -> None:
-    code = "from app.cpus import usable_cpus; print(usable_cpus())"
+    code = "from app.container import usable_cpus; print(usable_cpus())"
 
     assert inside(engine, image, code) == 1
 

@@ -86,6 +86,98 @@ SABOTAGE = {
         "| `MAX_CONCURRENCY` | `512` |",
         "pytest tests/test_settings.py",
     ),
+    "a metric renamed": Sabotage(
+        "app/metrics.py",
+        '"http_requests_shed_total"',
+        '"http_shed_total"',
+        "pytest tests/test_metrics.py -k types",
+    ),
+    "series that grow with the paths": Sabotage(
+        "app/watch.py",
+        'return route.path if route is not None else "unmatched"',
+        'return str(scope["path"])',
+        "pytest tests/test_metrics.py -k no_series",
+    ),
+    "series that grow with the methods": Sabotage(
+        "app/watch.py",
+        'method if method in METHODS else "other"',
+        "method",
+        "pytest tests/test_metrics.py -k no_series",
+    ),
+    "a crash outside the watch": Sabotage(
+        "app/main.py",
+        "app.middleware_stack = Watch(app.build_middleware_stack(), service, paths)",
+        "app.add_middleware(Watch, service=service, paths=paths)",
+        "pytest tests/test_logs.py -k also_an_error",
+    ),
+    "no training shares": Sabotage(
+        "training/export.py",
+        "float(shares[label])",
+        "1 / len(labels)",
+        "pytest tests/test_pipeline.py -k sidecar",
+    ),
+    "the text of a request in the log": Sabotage(
+        "app/api.py",
+        "if service.settings.log_texts:",
+        "if True:",
+        "pytest tests/test_logs.py -k is_not_logged",
+    ),
+    "the text of a request in a traceback": Sabotage(
+        "app/contract.py",
+        "hide_input_in_errors=True",
+        "hide_input_in_errors=False",
+        "pytest tests/test_logs.py -k to_itself",
+    ),
+    "request ids on good answers only": Sabotage(
+        "app/watch.py",
+        '                message["headers"] =',
+        "                if status < 400:\n" '                    message["headers"] =',
+        "pytest tests/test_logs.py -k also_an_error",
+    ),
+    "any request id is taken": Sabotage(
+        "app/watch.py",
+        "if request_id is None or not _is_sane(request_id):",
+        "if request_id is None:",
+        "pytest tests/test_logs.py -k is_replaced",
+    ),
+    "a log lost at shutdown": Sabotage(
+        "app/logs.py",
+        "        self.acquire()\n",
+        "        if self._stopped.is_set():\n"
+        "            return\n"
+        "        self.acquire()\n",
+        "pytest tests/test_logs.py -k nothing_is_lost",
+    ),
+    "a log that is always late": Sabotage(
+        "app/logs.py",
+        "FLUSH_SECONDS = 0.1",
+        "FLUSH_SECONDS = 2.0",
+        "pytest tests/test_logs.py -k waits_for_less",
+    ),
+    "an error that waits": Sabotage(
+        "app/logs.py",
+        "if not self._gathers or record.levelno >= logging.ERROR:",
+        "if not self._gathers:",
+        "pytest tests/test_logs.py -k does_not_wait",
+    ),
+    "a log of lines that are no JSON": Sabotage(
+        "app/server.py",
+        "        log_config=None,\n",
+        "",
+        "pytest tests/test_logs.py -k nothing_is_lost",
+    ),
+    "a trace of its own for every request": Sabotage(
+        "app/traces.py",
+        '"tracing": True,',
+        '"tracing": False,',
+        "pytest tests/test_logs.py -k callers_trace",
+    ),
+    "traces that cannot be sent": Sabotage(
+        "app/server.py",
+        "        traces.check()\n",
+        "",
+        "pytest tests/test_process.py -k end_with_78",
+    ),
     "templates on both sides": Sabotage(
         "training/prepare.py",
         'template = rows["template"].where(rows["template"] != "", rows["text"])',
@@ -130,7 +222,7 @@ SABOTAGE = {
         "pytest tests/test_pipeline.py -k dvc",
     ),
     "training code in the service": Sabotage(
-        "app/cpus.py",
+        "app/container.py",
         "import math\n",
         "import math\n\nimport training  # noqa: F401\n",
         "lint-imports",
@@ -231,7 +323,87 @@ SABOTAGE = {
         "make bill",
         "pytest tests/test_deployment.py -k verb",
     ),
-    "a type that is wrong": Sabotage("app/cpus.py", "-> int:", "-> str:", "mypy"),
+    "a metric with another name": Sabotage(
+        "app/metrics.py",
+        '"predictions_total"',
+        '"model_predictions_total"',
+        "pytest tests/test_monitoring.py -k exposes",
+    ),
+    "a bucket that is not there": Sabotage(
+        "app/metrics.py",
+        "0.1, 0.25),\n    *(0.5, 0.75",
+        "0.1, 0.2),\n    *(0.5, 0.75",
+        "pytest tests/test_monitoring.py -k exposes",
+    ),
+    "a dashboard query without sense": Sabotage(
+        "monitoring/dashboard.json",
+        "disk_free_bytes{",
+        "disk_free_bytes{{",
+        "pytest tests/test_monitoring.py -k exposes",
+    ),
+    "a dashboard query for another label": Sabotage(
+        "monitoring/dashboard.json",
+        'route=\\"/v1/predict\\"}[5m])))"}\n     ]',
+        'path=\\"/v1/predict\\"}[5m])))"}\n     ]',
+        "pytest tests/test_monitoring.py -k exposes",
+    ),
+    "a runbook query for another service": Sabotage(
+        "docs/runbook.md",
+        'up{job="intent-service"}',
+        'up{job="other-service"}',
+        "pytest tests/test_monitoring.py -k this_service",
+    ),
+    "a runbook entry that is dropped": Sabotage(
+        "docs/runbook.md",
+        "## DiskNearlyFull",
+        "DiskNearlyFull",
+        "pytest tests/test_monitoring.py -k one_to_one",
+    ),
+    "an alert without a case in which it fires": Sabotage(
+        "monitoring/alerts_test.yaml",
+        'alertname="MemoryNearLimit", alertstate="firing"})\n'
+        "        eval_time: 6m\n        exp_samples: [{value: 1}]",
+        'alertname="MemoryNearLimit", alertstate="firing"})\n'
+        "        eval_time: 6m\n        exp_samples: []",
+        "pytest tests/test_monitoring.py -k case",
+    ),
+    "a window of another length": Sabotage(
+        "monitoring/alerts.yaml",
+        'status=~"5.."}[3d]))',
+        'status=~"5.."}[2d]))',
+        "pytest tests/test_monitoring.py -k window",
+    ),
+    "an objective stated twice": Sabotage(
+        "monitoring/alerts.yaml",
+        "> 6 * (1 - slo:availability:target)\n          and job:http_errors:ratio30m",
+        "> 6 * (1 - 0.995)\n          and job:http_errors:ratio30m",
+        "pytest tests/test_monitoring.py -k once",
+    ),
+    "a threshold that only its words have": Sabotage(
+        "monitoring/alerts.yaml",
+        "process_memory_limit_bytes > 0.9",
+        "process_memory_limit_bytes > 0.95",
+        "pytest tests/test_monitoring.py -k words",
+    ),
+    "a document that is stale": Sabotage(
+        "monitoring/alerts.yaml",
+        "not one instance is ready",
+        "no instance is ready",
+        "pytest tests/test_monitoring.py -k up_to_date",
+    ),
+    "a metric's meaning that is stale": Sabotage(
+        "app/metrics.py",
+        '"Predictions, by label."',
+        '"What was predicted, by label."',
+        "pytest tests/test_monitoring.py -k up_to_date",
+    ),
+    "a PodMonitor for another job": Sabotage(
+        "monitoring/kubernetes/pod-monitor.yaml",
+        "jobLabel: app.kubernetes.io/name",
+        "jobLabel: app.kubernetes.io/instance",
+        "pytest tests/test_monitoring.py -k kubernetes",
+    ),
+    "a type that is wrong": Sabotage("app/container.py", "-> int:", "-> str:", "mypy"),
 }
 
 

@@ -54,7 +54,8 @@ def serving(service: Service) -> Iterator[str]:
     assert process.stderr is not None
     try:
         for line in process.stderr:
-            if match := re.match(r"Listening on (\S+)", line):
+            # For people: `make run` asks for lines that are no JSON.
+            if match := re.search(r"^\S+ info +Listening on (\S+)", line):
                 break
         else:
             pytest.fail("make run ended before it listened")
@@ -92,7 +93,7 @@ def test_the_service_passes_its_own_tests(default: Service) -> None:
 
 def test_make_demo_works_in_an_empty_directory_without_uv(tmp_path: Path) -> None:
     run("git", "clone", "--quiet", str(ROOT), "template", cwd=tmp_path)
-    path = path_without_uv(tmp_path / "bin")
+    path = path_without(tmp_path / "bin", "uv", "uvx")
 
     output = run("make", "demo", cwd=tmp_path / "template", PATH=path).stdout
 
@@ -104,18 +105,18 @@ def test_make_demo_works_in_an_empty_directory_without_uv(tmp_path: Path) -> Non
 def test_a_service_gets_uv_into_its_own_environment(bake: Bake, tmp_path: Path) -> None:
     service = bake()
 
-    service.make(".venv/bin/uv", PATH=path_without_uv(tmp_path / "bin"))
+    service.make(".venv/bin/uv", PATH=path_without(tmp_path / "bin", "uv", "uvx"))
 
     assert "uv" in run(".venv/bin/uv", "--version", cwd=service.path).stdout
 
 
-def path_without_uv(directory: Path) -> str:
-    """A PATH with everything that this machine has, but for uv."""
+def path_without(directory: Path, *tools: str) -> str:
+    """A PATH with everything that this machine has, but for these tools."""
     directory.mkdir()
     (directory / "python3").symlink_to(Path(sys.base_prefix, "bin", "python3"))
     for place in ("/usr/local/bin", "/usr/bin", "/bin"):
         for tool in Path(place).glob("*"):
-            if tool.name not in {"uv", "uvx"} and not (directory / tool.name).exists():
+            if tool.name not in tools and not (directory / tool.name).exists():
                 (directory / tool.name).symlink_to(tool)
     return str(directory)
 

@@ -1,8 +1,9 @@
 """The endpoints. Each is a few lines; what they stand on is in `app.service`."""
 
+import logging
 import uuid
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 
 from app.contract import (
     Health,
@@ -15,6 +16,8 @@ from app.contract import (
 from app.problems import MEDIA_TYPE, unavailable
 from app.routing import ContractRoute
 from app.service import Service
+
+logger = logging.getLogger(__name__)
 
 REASONS = {
     400: "The body is not JSON",
@@ -48,11 +51,13 @@ def router(service: Service) -> APIRouter:
         rows = await service.batcher.submit(request.instances)
         predictions = []
         for row, best in zip(rows.tolist(), rows.argmax(axis=1).tolist(), strict=True):
+            label, score = model.labels[best], min(row[best], 1.0)
+            service.metrics.predicted(label, score)
             predictions.append(
                 Prediction(
                     id=uuid.uuid4().hex,
-                    label=model.labels[best],
-                    score=min(row[best], 1.0),
+                    label=label,
+                    score=score,
                     probabilities=(
                         dict(zip(model.labels, row, strict=True))
                         if request.probabilities
@@ -60,6 +65,10 @@ def router(service: Service) -> APIRouter:
                     ),
                 )
             )
+        if service.settings.log_texts:
+            texts = [instance.model_dump() for instance in request.instances]
+            labels = [prediction.label for prediction in predictions]
+            logger.info("Predicted", extra={"instances": texts, "labels": labels})
         return PredictResponse(predictions=predictions, model_version=model.version)
 
     async def model() -> ModelInfo:
@@ -76,6 +85,11 @@ def router(service: Service) -> APIRouter:
             raise unavailable(service.lifecycle.reason)
         return Health(status="ready")
 
+    async def metrics(request: Request) -> Response:
+        """What Prometheus scrapes."""
+        content, media_type = service.metrics.scrape(request.headers.get("accept", ""))
+        return Response(content, media_type=media_type)
+
     api.add_api_route(
         "/v1/predict",
         predict,
@@ -86,4 +100,5 @@ def router(service: Service) -> APIRouter:
     api.add_api_route("/v1/model", model, responses=problems(503))
     api.add_api_route("/livez", livez)
     api.add_api_route("/readyz", readyz, responses=problems(503))
+    api.add_api_route("/metrics", metrics, include_in_schema=False)
     return api

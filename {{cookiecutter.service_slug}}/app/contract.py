@@ -39,6 +39,7 @@ class Contract(BaseModel):
         frozen=True,
         strict=True,
         allow_inf_nan=False,
+        hide_input_in_errors=True,  # what a user wrote must not reach a log
         protected_namespaces=(),
     )
 

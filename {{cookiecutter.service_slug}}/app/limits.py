@@ -2,33 +2,35 @@
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.metrics import Metrics
 from app.problems import problem_response, unavailable
 
-# Probes are answered however busy the service is.
-EXEMPT = frozenset({"/livez", "/readyz"})
+# Probes and scrapes are answered however busy the service is.
+EXEMPT = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 class LoadShedding:
     """ASGI middleware: at most `limit` requests in work, the rest get 503."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: int, metrics: Metrics) -> None:
         self._app = app
         self._limit = limit
-        self._in_flight = 0
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in EXEMPT:
             await self._app(scope, receive, send)
             return
-        if self._in_flight >= self._limit:
+        if self._metrics.in_flight >= self._limit:
+            self._metrics.shed()
             error = unavailable(
                 f"The service is at its limit of {self._limit} requests at once."
             )
             await problem_response(error)(scope, receive, send)
             return
 
-        self._in_flight += 1
+        self._metrics.in_flight += 1
         try:
             await self._app(scope, receive, send)
         finally:
-            self._in_flight -= 1
+            self._metrics.in_flight -= 1

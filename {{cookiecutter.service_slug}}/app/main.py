@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 
-from app import api, problems
+from app import api, problems, traces
 from app.limits import LoadShedding
 from app.service import Service
+from app.watch import Watch
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
@@ -29,10 +31,18 @@ def create_app(service: Service) -> FastAPI:
         version=about["version"],
         description=about["description"],
         lifespan=lifespan,
+        telemetry=traces.telemetry(about["name"], about["version"]),
         redirect_slashes=False,
     )
-    app.state.settings = service.settings
-    app.add_middleware(LoadShedding, limit=service.settings.max_concurrency)
+    app.state.service = service
+    app.add_middleware(
+        LoadShedding,
+        limit=service.settings.max_concurrency,
+        metrics=service.metrics,
+    )
     problems.install(app)
     app.include_router(api.router(service))
+    paths = frozenset(str(route.path) for route in iter_route_contexts(app.routes))
+    # Not with add_middleware: that would leave the answer to a crash outside.
+    app.middleware_stack = Watch(app.build_middleware_stack(), service, paths)
     return app

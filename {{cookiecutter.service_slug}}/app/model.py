@@ -15,8 +15,8 @@ import numpy.typing as npt
 import onnxruntime as ort
 from pydantic import Field, ValidationError
 
+from app.container import usable_cpus
 from app.contract import Instance, ModelInfo
-from app.cpus import usable_cpus
 
 MODEL_FILE = "model.onnx"
 SIDECAR_FILE = "model.json"
@@ -42,11 +42,14 @@ class ModelError(Exception):
 class Sidecar(ModelInfo):
     """What `model.json` holds: the facts about `model.onnx` and a proof that it works.
 
+    `training_label_shares` is the share of each label in the training rows: what
+    predictions are compared with to see drift.
     `golden_probabilities` are the probabilities, in the order of `labels`, that the
     model must give for `golden_instance`.
     """
 
     sha256: str
+    training_label_shares: dict[str, Annotated[float, Field(ge=0, le=1)]]
     golden_instance: Instance
     golden_probabilities: list[Annotated[float, Field(ge=0, le=1)]]
 
@@ -58,6 +61,7 @@ class Model:
         self.info = ModelInfo(**sidecar.model_dump(include=set(ModelInfo.model_fields)))
         self.labels = sidecar.labels
         self.version = sidecar.version
+        self.training_label_shares = sidecar.training_label_shares
         self._seconds_per_call = 0.0
         self._seconds_per_size = 0.0
         self._session = session

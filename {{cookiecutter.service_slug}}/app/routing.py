@@ -25,8 +25,8 @@ Endpoint = Callable[[BaseModel], Awaitable[BaseModel]]
 class ContractRoute(APIRoute):
     """For `async def endpoint(body: SomeModel) -> OtherModel`, and nothing else.
 
-    It reads a body of `max_body_bytes` within `body_seconds` of the settings, which it
-    finds in `app.state`.
+    It reads a body of `max_body_bytes` within `body_seconds` of the settings of
+    the service in `app.state`.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -38,7 +38,7 @@ class ContractRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             check_media_type(request)
-            settings: Settings = request.app.state.settings
+            settings: Settings = request.app.state.service.settings
             try:
                 async with asyncio.timeout(settings.body_seconds):
                     body = await read_body(request, settings.max_body_bytes)

@@ -13,6 +13,7 @@ from types import FrameType
 
 import uvicorn
 
+from app import logs, traces
 from app.main import create_app
 from app.service import Service
 from app.settings import Settings, SettingsError, load_settings
@@ -75,6 +76,7 @@ def run() -> int:
     """Serve until SIGTERM or Ctrl-C; returns the exit code of the process."""
     try:
         settings = load_settings()
+        traces.check()
     except SettingsError as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_SETTINGS
@@ -90,14 +92,16 @@ def run() -> int:
         return EXIT_UNUSABLE_PORT
 
     service = Service(settings)
+    logs.take_over(service.log)
     config = uvicorn.Config(
         create_app(service),
         access_log=False,
+        log_config=None,
         log_level=settings.log_level,
         server_header=False,
         timeout_graceful_shutdown=settings.graceful_seconds,
     )
     host, port = listener.getsockname()[:2]
-    print(f"Listening on http://{host}:{port} (docs: /docs)", file=sys.stderr)
+    service.log.say(f"Listening on http://{host}:{port} (docs: /docs)")
     DrainingServer(config, service).run(sockets=[listener])
     return 0

@@ -1,4 +1,4 @@
-"""What the endpoints stand on: the settings, the life of the process and the model."""
+"""What the endpoints stand on: settings, life, log, metrics and model."""
 
 import asyncio
 import logging
@@ -9,11 +9,13 @@ from typing import Any
 
 from app.batching import Batcher
 from app.lifecycle import Lifecycle
+from app.logs import Log
+from app.metrics import Metrics
 from app.model import Model, ModelError
 from app.problems import unavailable
 from app.settings import Settings
 
-logger = logging.getLogger("uvicorn.error")
+logger = logging.getLogger(__name__)
 
 
 class Service:
@@ -22,6 +24,9 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.lifecycle = Lifecycle()
+        self.log = Log(settings)
+        self.metrics = Metrics(lambda: self.lifecycle.ready)
+        self.model_version: str | None = None
         self._model: Model | None = None
         self._batcher: Batcher | None = None
 
@@ -44,6 +49,7 @@ class Service:
 
         The thread is a daemon: a read that hangs must not outlive SIGTERM.
         """
+        self.log.start()
         loop = asyncio.get_running_loop()
         threading.Thread(target=self._load, args=(loop,), daemon=True).start()
 
@@ -52,6 +58,7 @@ class Service:
         self.lifecycle.drain()
         if self._batcher is not None:
             self._batcher.close()
+        self.log.stop()
 
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
@@ -69,8 +76,11 @@ class Service:
 
     def _serve(self, model: Model) -> None:
         budget = self.settings.inline_budget_ms / 1000
+        self.metrics.serves(model)
+        self.model_version = model.version
         self._model = model
-        self._batcher = Batcher(model.predict, model.expected_seconds, budget)
+        predict = self.metrics.timed(model.predict)
+        self._batcher = Batcher(predict, model.expected_seconds, budget)
         self.lifecycle.become_ready()
         logger.info("Ready: model %s, %d labels", model.version, len(model.labels))
 

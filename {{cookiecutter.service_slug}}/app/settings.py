@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 SECRETS = Path("/run/secrets")
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+LogFormat = Literal["json", "console"]
 
 
 class SettingsError(Exception):
@@ -61,6 +62,12 @@ class Settings(BaseSettings):
     )
     log_level: Annotated[LogLevel, BeforeValidator(str.lower)] = Field(
         "info", description="Least severe level to log."
+    )
+    log_format: Annotated[LogFormat, BeforeValidator(str.lower)] = Field(
+        "json", description="One JSON object a line, or console: lines for people."
+    )
+    log_texts: bool = Field(
+        False, description="Log the texts of requests; they may be personal data."
     )
 
 

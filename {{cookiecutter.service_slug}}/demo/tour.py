@@ -1,5 +1,6 @@
 """Serve, ask, show, stop: what the service does, in one command (`make demo`)."""
 
+import re
 import subprocess
 import sys
 import time
@@ -29,9 +30,10 @@ def serving() -> Iterator[str]:
     assert service.stderr is not None
     try:
         first = service.stderr.readline()
-        if not first.startswith("Listening on "):
+        match = re.search(r"Listening on (\S+)", first)
+        if match is None:
             raise RuntimeError(first + service.stderr.read())
-        url = first.split()[2]
+        url = match[1]
         wait_until_ready(url)
         yield url
     finally:

@@ -4,12 +4,18 @@ Nothing is mocked: the model is trained by the pipeline (the `debug` experiment)
 every client lives between the service's real start-up and shutdown.
 """
 
+import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from hydra import compose, initialize_config_dir
@@ -20,6 +26,9 @@ from app.service import Service
 from app.settings import Settings
 from training import __main__ as pipeline
 from training.stage import CONFIG_DIR, CONFIG_NAME
+
+ROOT = Path(__file__).parent.parent
+BODY = {"instances": [{"text": "set a timer for 20 minutes"}]}
 
 Compose = Callable[..., DictConfig]
 Serve = Callable[..., TestClient]
@@ -82,6 +91,81 @@ def client(serve: Serve) -> TestClient:
     client = serve()
     wait_until(lambda: client.get("/readyz").status_code == 200)
     return client
+
+
+class Process:
+    """`python -m app` with settings of its own, on a free port, its log in a file.
+
+    With `code`, it is those lines of Python instead.
+    """
+
+    def __init__(self, log: Path, code: str = "", **settings: str) -> None:
+        self._log = log
+        program = ["-c", code] if code else ["-m", "app"]
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, *program],
+                cwd=ROOT,
+                env={**os.environ, "HOST": "127.0.0.1", "PORT": "0", **settings},
+                stderr=stderr,
+            )
+        wait_until(lambda: "\n" in self.log() or self.process.poll() is not None)
+        match = re.search(r"Listening on (\S+) ", self.log().partition("\n")[0])
+        assert match, self.log()
+        self.url = match[1]
+
+    def log(self) -> str:
+        """What it has written to stderr so far."""
+        return self._log.read_text(encoding="utf-8")
+
+    def readiness(self) -> int:
+        """The status of /readyz."""
+        return httpx2.get(f"{self.url}/readyz").status_code
+
+    def listens(self) -> bool:
+        """False once it takes no new connections."""
+        try:
+            self.readiness()
+        except httpx2.TransportError:
+            return False
+        return True
+
+    def predict(self) -> httpx2.Response:
+        """One prediction, on a connection of its own."""
+        return httpx2.post(f"{self.url}/v1/predict", json=BODY, timeout=20)
+
+    def ready(self) -> "Process":
+        """Wait until it is ready."""
+        wait_until(lambda: self.readiness() == 200)
+        return self
+
+    def terminate(self) -> None:
+        """What Kubernetes does first."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        self.process.kill()
+        self.process.communicate()
+
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def start(model_dir: Path, tmp_path: Path) -> Iterator[Start]:
+    """`start(DRAIN_SECONDS="1")`: a process with these settings, ended afterwards."""
+    processes: list[Process] = []
+
+    def run(code: str = "", **settings: str) -> Process:
+        log = tmp_path / f"stderr-{len(processes)}"
+        settings = {"MODEL_DIR": str(model_dir), **settings}
+        processes.append(Process(log, code, **settings))
+        return processes[-1]
+
+    yield run
+    for process in processes:
+        process.end()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:

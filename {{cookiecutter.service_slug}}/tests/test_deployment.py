@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.cpus import usable_cpus
+from app.container import usable_cpus
 from app.settings import Settings
 from tests.manifests import (
     ROOT,
@@ -153,7 +153,7 @@ def test_onnx_runtime_has_as_many_threads_as_the_limit_has_cpus(
     # As the container runtime writes the limit down.
     (tmp_path / "cpu.max").write_text(f"{float(limit) * 100_000:.0f} 100000")
 
-    assert usable_cpus(tmp_path / "cpu.max") == float(limit)
+    assert usable_cpus(tmp_path) == float(limit)
 
 
 def test_selectors_find_the_pods(stage: list[Manifest]) -> None:

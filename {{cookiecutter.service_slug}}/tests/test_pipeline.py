@@ -223,6 +223,10 @@ def test_the_sidecar_describes_the_model(trained: DictConfig) -> None:
 
     assert sidecar["metrics"] == metrics
     assert sidecar["labels"] == Model.load(Path(trained.paths.model)).labels
+    rows = read_rows(Path(trained.paths.train))["label"]
+    assert sidecar["training_label_shares"] == {
+        label: pytest.approx((rows == label).mean()) for label in sidecar["labels"]
+    }
     assert set(metrics) == {
         "validation_macro_f1",
         "macro_f1",

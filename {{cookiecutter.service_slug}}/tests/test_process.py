@@ -1,89 +1,18 @@
 """The real process: its start, its answers over HTTP, its end."""
 
 import os
-import re
-import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
-import pytest
 
 from app.model import MODEL_FILE
-from tests.conftest import wait_until
-
-ROOT = Path(__file__).parent.parent
-BODY = {"instances": [{"text": "set a timer for 20 minutes"}]}
-
-
-class Process:
-    """`python -m app` with settings of its own, on a free port."""
-
-    def __init__(self, **settings: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "app"],
-            cwd=ROOT,
-            env={**os.environ, "HOST": "127.0.0.1", "PORT": "0", **settings},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stderr is not None
-        first = self.process.stderr.readline()
-        match = re.match(r"Listening on (\S+) ", first)
-        assert match, first + self.process.stderr.read()
-        self.url = match[1]
-
-    def readiness(self) -> int:
-        """The status of /readyz."""
-        return httpx2.get(f"{self.url}/readyz").status_code
-
-    def listens(self) -> bool:
-        """False once it takes no new connections."""
-        try:
-            self.readiness()
-        except httpx2.TransportError:
-            return False
-        return True
-
-    def predict(self) -> httpx2.Response:
-        """One prediction, on a connection of its own."""
-        return httpx2.post(f"{self.url}/v1/predict", json=BODY, timeout=20)
-
-    def ready(self) -> "Process":
-        """Wait until it is ready."""
-        wait_until(lambda: self.readiness() == 200)
-        return self
-
-    def terminate(self) -> None:
-        """What Kubernetes does first."""
-        self.process.send_signal(signal.SIGTERM)
-
-    def end(self) -> None:
-        """Leave nothing behind."""
-        self.process.kill()
-        self.process.communicate()
-
-
-Start = Callable[..., Process]
-
-
-@pytest.fixture
-def start(model_dir: Path) -> Iterator[Start]:
-    """`start(DRAIN_SECONDS="1")`: a process with these settings."""
-    processes: list[Process] = []
-
-    def run(**settings: str) -> Process:
-        processes.append(Process(**{"MODEL_DIR": str(model_dir), **settings}))
-        return processes[-1]
-
-    yield run
-    for process in processes:
-        process.end()
+from tests.conftest import ROOT, Process, Start, wait_until
 
 
 def run_to_its_end(**settings: str) -> subprocess.CompletedProcess[str]:
@@ -202,8 +131,7 @@ def test_a_missing_model_leaves_a_process_that_says_so(start: Start) -> None:
     assert httpx2.get(f"{process.url}/livez").status_code == 200
     process.terminate()
     assert process.process.wait(timeout=5) == 0
-    assert process.process.stderr is not None
-    assert "/nonexistent/model.onnx cannot be read" in process.process.stderr.read()
+    assert "/nonexistent/model.onnx cannot be read" in process.log()
 
 
 def test_load_above_the_limit_is_turned_away_and_probes_are_not(start: Start) -> None:
@@ -250,6 +178,14 @@ def test_an_unreadable_setting_is_said_and_ends_with_78() -> None:
 
     assert done.returncode == 78
     assert "PORT='http'" in done.stderr and "LOG_LEVEL='loud'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_traces_that_cannot_be_sent_are_said_and_end_with_78() -> None:
+    done = run_to_its_end(PORT="0", OTEL_TRACES_EXPORTER="zipkin")
+
+    assert done.returncode == 78
+    assert "OTEL_TRACES_EXPORTER='zipkin': take otlp or none" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cpus import usable_cpus
+from app.container import cpu_limit, memory_limit, usable_cpus
 from app.settings import Settings, SettingsError, load_settings
 
 README = Path(__file__).parent.parent / "README.md"
@@ -50,22 +50,55 @@ def test_all_bad_settings_are_named_with_what_is_allowed(
     assert re.search(r"MAX_CONCURRENCY='0': .*greater than or equal to 1", message)
 
 
+@pytest.fixture
+def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cgroup on a machine of 64 CPUs."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
+    return tmp_path
+
+
 @pytest.mark.parametrize(
-    ("cpu_max", "cpus"),
-    [("100000 100000", 1), ("150000 100000", 2), ("max 100000", 64)],
+    ("cpu_max", "limit", "cpus"),
+    [
+        ("100000 100000", 1, 1),
+        ("150000 100000", 1.5, 2),
+        ("50000 100000", 0.5, 1),
+        ("max 100000", 64, 64),
+    ],
 )
 def test_threads_follow_the_cpus_of_the_container(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu_max: str, cpus: int
+    cgroup: Path, cpu_max: str, limit: float, cpus: int
 ) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
-    (tmp_path / "cpu.max").write_text(cpu_max)
+    (cgroup / "cpu.max").write_text(cpu_max)
 
-    assert usable_cpus(tmp_path / "cpu.max") == cpus
+    assert cpu_limit(cgroup) == limit
+    assert usable_cpus(cgroup) == cpus
 
 
-def test_without_a_quota_all_cpus_are_usable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("quota", "cpus"), [("200000", 2), ("-1", 64)])
+def test_version_1_of_cgroups_is_understood(
+    cgroup: Path, quota: str, cpus: int
 ) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(3)), raising=False)
+    (cgroup / "cpu").mkdir()
+    (cgroup / "cpu" / "cpu.cfs_quota_us").write_text(quota)
+    (cgroup / "cpu" / "cpu.cfs_period_us").write_text("100000")
+    (cgroup / "memory").mkdir()
+    (cgroup / "memory" / "memory.limit_in_bytes").write_text("1048576")
 
-    assert usable_cpus(tmp_path / "missing") == 3
+    assert usable_cpus(cgroup) == cpus
+    assert memory_limit(cgroup) == 1_048_576
+
+
+def test_the_memory_limit_is_that_of_the_container_or_else_the_machine(
+    cgroup: Path,
+) -> None:
+    machine = memory_limit(cgroup)
+    (cgroup / "memory.max").write_text("max\n")
+    assert memory_limit(cgroup) == machine > 1_048_576
+
+    (cgroup / "memory.max").write_text("1048576\n")
+    assert memory_limit(cgroup) == 1_048_576
+
+
+def test_without_a_quota_all_cpus_are_usable(cgroup: Path) -> None:
+    assert usable_cpus(cgroup) == 64

@@ -141,15 +141,18 @@ def describe(
     golden = Instance(text=golden_text)
     data = read_bytes(Path(config.paths.raw))
     training = read_json(Path(config.paths.training))
+    shares = read_rows(Path(config.paths.train))["label"].value_counts(normalize=True)
+    labels = [str(label) for label in pipeline.classes_]
     return Sidecar(
         version=digest[:12],
         sha256=digest,
-        labels=[str(label) for label in pipeline.classes_],
+        labels=labels,
         metrics=read_json(Path(config.paths.metrics)),
         # The hash that dvc.lock records for the file: from a model to its data.
         data_hash="md5:" + hashlib.md5(data, usedforsecurity=False).hexdigest(),
         git_revision=git_revision(),
         trained_at=datetime.fromisoformat(training["trained_at"]),
+        training_label_shares={label: float(shares[label]) for label in labels},
         golden_instance=golden,
         golden_probabilities=pipeline.predict_proba([golden.text])[0].tolist(),
     )

@@ -1,0 +1,204 @@
+"""Logs: one JSON object a line on stderr, or lines for people (LOG_FORMAT=console).
+
+`app.watch` writes a line for each request; Python's own logging, uvicorn's included,
+comes out in the same form once `take_over` is called.
+"""
+
+import json
+import logging
+import os
+import sys
+import threading
+import traceback
+from collections import deque
+from contextlib import suppress
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from time import time
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from app.limits import EXEMPT
+from app.metrics import Outcome
+from app.settings import Settings
+
+STDERR = 2
+FLUSH_SECONDS = 0.1
+MAX_LINES = 10_000  # beyond it, whoever logs waits until stderr takes them
+
+Fields = dict[str, Any]
+# When a request was answered (seconds since the epoch), how it ended, how long it took
+# (seconds), and what else is said about it.
+Answer = tuple[float, Outcome, float, Fields]
+
+# What every line that is written during a request says of it: its id, its trace.
+about_request: ContextVar[Fields] = ContextVar("about_request", default={})
+
+# What logging itself puts into a record; the rest came by `extra`.
+_STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
+# What the line for a person says in its own way, or leaves out.
+_HIDDEN = frozenset(
+    "time level logger message traceback method route status model_version "
+    "request_id trace_id".split()
+)
+
+
+class Log(logging.Handler):
+    """The one way to stderr, in batches: a write for every line would cost the most.
+
+    Between `start` and `stop` lines wait for at most `FLUSH_SECONDS`; an error does not
+    wait, and takes along what does. Before and after, every line is written at once.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.log_level.upper())
+        self._for_people = settings.log_format == "console"
+        self._endings: dict[Outcome, bytes] = {}
+        self._waiting: deque[bytes | Answer] = deque()
+        self._gathers = False
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Begin to gather lines."""
+        self._gathers = True
+        self._stopped.clear()
+        threading.Thread(target=self._flush_often, daemon=True).start()
+
+    def stop(self) -> None:
+        """Write what has gathered, and each further line at once."""
+        self._gathers = False
+        self._stopped.set()
+        self.flush()
+
+    def answered(self, outcome: Outcome, seconds: float, about: Fields) -> None:
+        """Write the line of a request, with what is said about it.
+
+        The line is made when it is written: many in a row take half the time.
+        """
+        self._waiting.append((time(), outcome, seconds, about))
+        if not self._gathers or len(self._waiting) >= MAX_LINES:
+            self.flush()
+
+    def say(self, message: str) -> None:
+        """Write a line whatever LOG_LEVEL is."""
+        fields = {"level": "info", "logger": "app", "message": message}
+        self._waiting.append(self._line({"time": datetime.now(UTC), **fields}))
+        self.flush()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take what comes through Python's logging."""
+        try:
+            self._waiting.append(self._line(from_record(record)))
+            if not self._gathers or record.levelno >= logging.ERROR:
+                self.flush()
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Write the lines that wait. If nobody reads stderr any more, they are lost."""
+        self.acquire()
+        try:
+            # Other threads may append meanwhile: a deque loses nothing.
+            batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            lines = [
+                line if isinstance(line, bytes) else self._answer_line(*line)
+                for line in batch
+            ]
+            rest = memoryview(b"".join(lines))
+            with suppress(OSError):
+                while rest:  # a signal may cut a write short
+                    rest = rest[os.write(STDERR, rest) :]
+        finally:
+            self.release()
+
+    def _flush_often(self) -> None:
+        while not self._stopped.wait(FLUSH_SECONDS):
+            self.flush()
+
+    def _line(self, fields: Fields) -> bytes:
+        return console_line(fields) if self._for_people else json_line(fields)
+
+    def _answer_line(
+        self, at: float, outcome: Outcome, seconds: float, about: Fields
+    ) -> bytes:
+        if level_of(outcome) < self.level:
+            return b""
+        duration = round(seconds, 6)
+        own = {"time": datetime.fromtimestamp(at, UTC), "duration": duration, **about}
+        if self._for_people:
+            return console_line(own | shared(outcome))
+        # The end of the line is the same for all requests of an outcome.
+        ending = self._endings.get(outcome)
+        if ending is None:
+            ending = self._endings[outcome] = b"," + json_line(shared(outcome))[1:]
+        line: bytes = to_json(own)
+        return line[:-1] + ending
+
+
+def take_over(log: Log) -> None:
+    """Send Python's own logging, its warnings and a crash through the log."""
+    logging.basicConfig(handlers=[log], level=log.level, force=True)
+    logging.captureWarnings(True)
+
+    def on_crash(*error: Any) -> None:
+        logging.getLogger("app").critical("The process crashed.", exc_info=error)
+
+    sys.excepthook = on_crash
+
+
+def level_of(outcome: Outcome) -> int:
+    """How severe a line about it is; what looks at the service is of no interest."""
+    route, _, status = outcome
+    if route in EXEMPT:
+        return logging.DEBUG
+    return logging.INFO if status < 500 else logging.WARNING
+
+
+def shared(outcome: Outcome) -> Fields:
+    """What the lines of all requests with this outcome have in common."""
+    route, method, status = outcome
+    return {
+        "level": logging.getLevelName(level_of(outcome)).lower(),
+        "logger": "app.access",
+        "message": f"{method} {route} {status}",
+        "method": method,
+        "route": route,
+        "status": status,
+    }
+
+
+def from_record(record: logging.LogRecord) -> Fields:
+    """A record of Python's logging as the fields of a line."""
+    fields: Fields = {
+        "time": datetime.fromtimestamp(record.created, UTC),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "message": record.getMessage(),
+        **about_request.get(),
+    }
+    fields |= {key: vars(record)[key] for key in vars(record).keys() - _STANDARD}
+    if record.exc_info:
+        fields["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+    return fields
+
+
+def json_line(fields: Fields) -> bytes:
+    """The fields as JSON, the time as RFC 3339 in UTC."""
+    line: bytes
+    try:
+        line = to_json(fields, inf_nan_mode="null", serialize_unknown=True)
+    except PydanticSerializationError:  # half of a surrogate pair is no UTF-8
+        line = json.dumps(fields, default=str).encode("ascii")
+    return line + b"\n"
+
+
+def console_line(fields: Fields) -> bytes:
+    """The fields as a line for a person; a traceback goes below it."""
+    more = "".join(
+        f"  {key}={value}" for key, value in fields.items() if key not in _HIDDEN
+    )
+    at = fields["time"].astimezone()
+    line = f"{at:%H:%M:%S} {fields['level']:<8} {fields['message']}{more}\n"
+    text: str = line + fields.get("traceback", "")
+    return text.encode("utf-8", "backslashreplace")

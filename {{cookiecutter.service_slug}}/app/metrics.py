@@ -1,0 +1,237 @@
+"""The metrics of the service, as Prometheus scrapes them from `/metrics`.
+
+`app.watch` counts the answers, `app.limits` what it turns away, `app.service` the calls
+of the model and `app.api` the predictions. No label takes a value that a client can
+make up: routes and the model's labels bound the number of series.
+"""
+
+import shutil
+import tempfile
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from time import perf_counter
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from app.batching import Predict
+from app.container import cpu_limit, memory_limit
+from app.contract import Instance
+from app.model import Model, Probabilities
+
+Outcome = tuple[str, str, int]  # route, method and status of a request
+
+# What OpenTelemetry advises for http.server.request.duration.
+REQUEST_SECONDS = (
+    *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25),
+    *(0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+)
+MODEL_SECONDS = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01),
+    *(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+)
+BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
+SCORES = tuple(tenths / 10 for tenths in range(1, 11))
+
+# A second time series for each counter and histogram, which nothing here asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Tally:
+    """Values counted in buckets, and their sum.
+
+    prometheus_client's Counter and Histogram take locks: as what every request adds
+    to, they cost it about six microseconds, and tallies one. Only the event loop may
+    add to a tally.
+    """
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, value: float) -> None:
+        """Count a value; a bucket holds what is at most its bound."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def merge(self, other: "Tally") -> None:
+        """Add all that another tally has counted in the same buckets."""
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Each bound with the count of what is at most that."""
+        bounds = [*map(str, self.bounds), "+Inf"]
+        return list(zip(bounds, accumulate(self.counts), strict=True))
+
+
+class Metrics(Collector):
+    """The metrics of one service, in a registry of their own.
+
+    What a request or a prediction adds to is a tally, which `collect` hands to a
+    scrape; all else is prometheus_client's.
+    """
+
+    def __init__(self, ready: Callable[[], bool]) -> None:
+        """`ready` is asked at each scrape whether the service takes traffic."""
+        self.registry = CollectorRegistry()
+        self.in_flight = 0
+        self._answers: dict[Outcome, Tally] = {}
+        self._predictions: dict[str, Tally] = {}
+
+        self.registry.register(self)
+        self._shed = Counter(
+            "http_requests_shed_total",
+            "Requests turned away because MAX_CONCURRENCY were in work.",
+            registry=self.registry,
+        )
+        self._batch_size = Histogram(
+            "model_batch_size",
+            "Instances in a call of the model.",
+            buckets=BATCH_SIZES,
+            registry=self.registry,
+        )
+        self._model_seconds = Histogram(
+            "model_duration_seconds",
+            "Time of a call of the model.",
+            buckets=MODEL_SECONDS,
+            registry=self.registry,
+        )
+        self._training_share = Gauge(
+            "model_training_label_share",
+            "Share of a label in the rows that the model was trained on.",
+            ("label",),
+            registry=self.registry,
+        )
+        self._model_info = Gauge(
+            "model_info",
+            "Always 1: the labels tell which model is served.",
+            ("version", "data_hash", "trained_at"),
+            registry=self.registry,
+        )
+        self._at_scrape(
+            "http_requests_in_flight",
+            "Requests in work; probes and scrapes do not count.",
+            lambda: self.in_flight,
+        )
+        self._at_scrape(
+            "service_ready", "1 while the service takes traffic, else 0.", ready
+        )
+        ProcessCollector(registry=self.registry)
+        self._at_scrape(
+            "process_cpu_limit_cores", "CPUs that the process may use.", cpu_limit
+        )
+        self._at_scrape(
+            "process_memory_limit_bytes",
+            "Memory that the process may use.",
+            memory_limit,
+        )
+        # The only file system that a locked-down container can write to.
+        directory = tempfile.gettempdir()
+        self._at_scrape(
+            "disk_free_bytes",
+            "Free space where temporary files go.",
+            lambda: shutil.disk_usage(directory).free,
+        )
+        self._at_scrape(
+            "disk_size_bytes",
+            "Size of the file system where temporary files go.",
+            lambda: shutil.disk_usage(directory).total,
+        )
+
+    def answered(self, outcome: Outcome, seconds: float) -> None:
+        """Count an answer. Route and method must come from a bounded set."""
+        tally = self._answers.get(outcome)
+        if tally is None:
+            tally = self._answers[outcome] = Tally(REQUEST_SECONDS)
+        tally.add(seconds)
+
+    def shed(self) -> None:
+        """Count a request that was turned away."""
+        self._shed.inc()
+
+    def timed(self, predict: Predict) -> Predict:
+        """The same function, with its calls counted and timed."""
+
+        def measured(instances: Sequence[Instance]) -> Probabilities:
+            self._batch_size.observe(len(instances))
+            start = perf_counter()
+            try:
+                return predict(instances)
+            finally:
+                self._model_seconds.observe(perf_counter() - start)
+
+        return measured
+
+    def serves(self, model: Model) -> None:
+        """Tell which model is served, and start to count its labels from zero."""
+        info = model.info
+        trained_at = info.trained_at.isoformat()
+        self._model_info.labels(info.version, info.data_hash, trained_at).set(1)
+        for label, share in model.training_label_shares.items():
+            self._training_share.labels(label).set(share)
+        for label in model.labels:
+            self._predictions[label] = Tally(SCORES)
+
+    def predicted(self, label: str, score: float) -> None:
+        """Count a prediction; `serves` must have told its label."""
+        self._predictions[label].add(score)
+
+    def collect(self) -> Iterator[Metric]:
+        """What the tallies hold: prometheus_client asks at each scrape."""
+        answers = CounterMetricFamily(
+            "http_requests_total",
+            "Answers, by route, method and status.",
+            labels=("route", "method", "status"),
+        )
+        by_route: dict[str, Tally] = {}
+        for (route, method, status), tally in self._answers.items():
+            answers.add_metric((route, method, str(status)), sum(tally.counts))
+            by_route.setdefault(route, Tally(REQUEST_SECONDS)).merge(tally)
+        yield answers
+
+        durations = HistogramMetricFamily(
+            "http_request_duration_seconds",
+            "From the first byte of a request to the last byte of its answer.",
+            labels=("route",),
+        )
+        for route, tally in by_route.items():
+            durations.add_metric((route,), tally.buckets(), tally.sum)
+        yield durations
+
+        predictions = CounterMetricFamily(
+            "predictions_total", "Predictions, by label.", labels=("label",)
+        )
+        scores = Tally(SCORES)
+        for label, tally in self._predictions.items():
+            predictions.add_metric((label,), sum(tally.counts))
+            scores.merge(tally)
+        yield predictions
+
+        yield HistogramMetricFamily(
+            "prediction_score",
+            "Score of the predicted label.",
+            buckets=scores.buckets(),
+            sum_value=scores.sum,
+        )
+
+    def scrape(self, accept: str) -> tuple[bytes, str]:
+        """All metrics, in the form that an Accept header asks for; its media type."""
+        encode, media_type = choose_encoder(accept)
+        return encode(self.registry), media_type
+
+    def _at_scrape(self, name: str, meaning: str, value: Callable[[], float]) -> None:
+        Gauge(name, meaning, registry=self.registry).set_function(value)

@@ -1,0 +1,107 @@
+"""Traces, by OpenTelemetry's own environment variables; off unless they ask for them.
+
+FastAPI makes the spans. The packages that send them are the extra `traces`.
+"""
+
+import os
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from fastapi.telemetry import TelemetryConfig
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from app.limits import EXEMPT
+from app.settings import SettingsError
+
+_W3C = TraceContextTextMapPropagator()
+
+
+def wanted() -> bool:
+    """True if the environment asks for traces."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    if _exporter() == "none":
+        return False
+    return "OTEL_TRACES_EXPORTER" in os.environ or bool(_endpoint())
+
+
+def check() -> None:
+    """Raise SettingsError, with every reason, if wanted traces cannot be sent."""
+    if not wanted():
+        return
+    mistakes = []
+    if find_spec("opentelemetry.exporter") is None:
+        mistakes.append(
+            "the packages for it are not installed: add the extra `traces` "
+            "(uv sync --inexact --extra traces)"
+        )
+    if _exporter() != "otlp":
+        mistakes.append(f"OTEL_TRACES_EXPORTER={_exporter()!r}: take otlp or none")
+    if _protocol() != "http/protobuf":
+        mistakes.append(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL={_protocol()!r}: take http/protobuf"
+        )
+    url = urlsplit(_endpoint())
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        mistakes.append(
+            f"OTEL_EXPORTER_OTLP_ENDPOINT={_endpoint()!r}: take the URL of a "
+            "collector, like http://127.0.0.1:4318"
+        )
+    if mistakes:
+        raise SettingsError(
+            "The environment asks for traces, but they cannot be sent:\n  "
+            + "\n  ".join(mistakes)
+            + "\nCorrect it, or unset the variables that begin with OTEL_."
+        )
+
+
+def telemetry(name: str, version: str) -> TelemetryConfig:
+    """What FastAPI should record: a span for each request, or nothing at all.
+
+    Metrics and logs are this service's own. The name and version of the service are
+    told with the spans, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES do.
+    """
+    if not wanted():
+        return {"tracing": False, "metrics": False, "logs": False}
+
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+
+    given = OTELResourceDetector().detect()
+    known = Resource({"service.name": name, "service.version": version}).merge(given)
+    return {
+        "tracer_provider": TracerProvider(resource=Resource.create(known.attributes)),
+        "tracing": True,
+        "metrics": False,
+        "logs": False,
+        "operation_spans": False,
+        "auto_configure": True,
+        "exclude": lambda scope: scope.get("path") in EXEMPT,
+    }
+
+
+def about(traceparent: bytes | None) -> dict[str, str]:
+    """The trace that a request belongs to: by its span here, or else by its caller."""
+    span = trace.get_current_span()
+    if span is trace.INVALID_SPAN and traceparent is not None:
+        carrier = {"traceparent": traceparent.decode("latin-1")}
+        span = trace.get_current_span(_W3C.extract(carrier))
+    context = span.get_span_context()
+    if not context.is_valid:
+        return {}
+    return {"trace_id": trace.format_trace_id(context.trace_id)}
+
+
+def _exporter() -> str:
+    return os.environ.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower()
+
+
+def _endpoint() -> str:
+    general = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    return os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or general
+
+
+def _protocol() -> str:
+    general = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "http/protobuf"
+    return os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or general
