@@ -58,7 +58,7 @@ SABOTAGE = {
     ),
     "nothing is shed": Sabotage(
         "app/limits.py",
-        "if self._in_flight >= self._limit:",
+        "if self._metrics.in_flight >= self._limit:",
         "if False:",
         "pytest tests/test_process.py -k turned_away",
     ),
