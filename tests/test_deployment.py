@@ -206,7 +206,8 @@ def test_checkov_finds_nothing(bake: Bake, cluster: Cluster, tmp_path: Path) -> 
             command = (*checkov, "--framework", framework, "--file", str(file))
             output = run(*command, *options, cwd=tmp_path).stdout
             summary = json.loads(output)["summary"]
-            assert summary["failed"] == 0 and summary["skipped"] == 0
+            assert summary["failed"] == 0
+            assert summary["skipped"] == (framework == "kubernetes")  # with its reason
             assert summary["passed"] > 80, summary
 
     edit(service, "deploy/base/deployment.yaml", "drop: [ALL]", "add: [SYS_ADMIN]")
