@@ -50,13 +50,12 @@ class Cluster:
 
     url: str = ""
     objects: dict[tuple[str, str], Object] = field(default_factory=dict)
-    asked: set[tuple[str, str, str]] = field(
-        default_factory=set
-    )  # verb, group, resource
-    forbidden: set[str] = field(
-        default_factory=set
-    )  # resources that it does not let in
-    becomes_ready: bool = True  # what a new revision of the Deployment does
+    # Verb, group and resource of each request.
+    asked: set[tuple[str, str, str]] = field(default_factory=set)
+    # Verb and resource of what it refuses.
+    forbidden: set[tuple[str, str]] = field(default_factory=set)
+    # Whether a new revision of the Deployment does.
+    becomes_ready: bool = True
 
     def one(self, resource: str) -> Object:
         """The one object of its kind."""
@@ -136,6 +135,9 @@ def serving() -> Iterator[Cluster]:
                 return
             resource, name = found["resource"], found["name"]
             self._note("watch" if "watch" in query else "list" if not name else "get")
+            if name and ("get", resource) in cluster.forbidden:
+                self._answer(None, 403)
+                return
             if name:
                 self._answer(cluster.objects.get((resource, name)))
                 return
@@ -161,7 +163,7 @@ def serving() -> Iterator[Cluster]:
             resource, name = found["resource"] or "namespaces", found["name"]
             name = name or found["namespace"]
             self._note("patch")
-            if resource in cluster.forbidden:
+            if ("patch", resource) in cluster.forbidden:
                 self._answer(None, 403)
                 return
             if "json-patch" in self.headers["Content-Type"]:

@@ -112,6 +112,12 @@ def digest(letter: str) -> str:
     return f"{IMAGE}@sha256:{letter * 64}"
 
 
+def pipeline(service: Service, ci: str) -> str:
+    """The file in which the pipeline deploys a stage."""
+    places = {"github": ".github/workflows/deploy.yml", "gitlab": ".gitlab-ci.yml"}
+    return service.read(places[ci])
+
+
 def rendered(service: Service, stage: str) -> str:
     """The manifests that `make deploy` would apply."""
     service.make("deploy", f"ENV={stage}", f"IMAGE={digest('a')}", check=False)
@@ -300,22 +306,26 @@ def test_a_rollout_that_fails_is_said_and_rolled_back(
     assert cluster.image == digest("b")
 
     cluster.becomes_ready = True
-    service.make("rollback", "ENV=prod", f"TO={service.read('outputs/deploy/earlier')}")
+    (way_back,) = re.findall("test ! -s .*", pipeline(service, "github"))
+    run("sh", "-c", way_back, cwd=service.path, STAGE="prod")
     assert cluster.image == digest("a")
 
 
+@pytest.mark.parametrize("verb", ["get", "patch"])
+@pytest.mark.parametrize("ci", CHOICES["ci"])
 def test_what_was_never_applied_is_not_rolled_back(
-    bake: Bake, cluster: Cluster
+    bake: Bake, cluster: Cluster, verb: str, ci: str
 ) -> None:
-    service = bake()
+    service = bake(ci=ci)
     for letter in "ab":
         service.make("deploy", f"IMAGE={digest(letter)}")
-    cluster.forbidden = {"deployments"}
+    cluster.forbidden = {(verb, "deployments")}
 
     done = service.make("deploy", f"IMAGE={digest('c')}", check=False)
     assert done.returncode != 0
     cluster.forbidden = set()
-    service.make("rollback", f"TO={service.read('outputs/deploy/earlier')}")
+    (way_back,) = re.findall("test ! -s .*", pipeline(service, ci))
+    run("sh", "-c", way_back, cwd=service.path, STAGE="dev")
 
     assert cluster.image == digest("b")
 
@@ -365,6 +375,7 @@ def test_the_role_of_the_pipeline_is_enough_and_no_more(
         (["smoke", "ENV=x"], "ENV=x is no stage"),
         (["deploy"], "Which image? Run make publish first, or give IMAGE="),
         (["deploy", f"IMAGE={IMAGE}:latest"], "@sha256:"),
+        (["deploy", f"IMAGE={IMAGE}@sha256:…"], "its 64 digits"),
     ],
 )
 def test_a_mistake_is_said_before_anything_happens(

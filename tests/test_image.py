@@ -322,6 +322,8 @@ def test_what_is_published_is_named_by_the_digest_it_has_in_the_registry(
     insecure: dict[str, Any] = {
         "CONTAINERS_REGISTRIES_CONF": str(tmp_path / "registries.conf")
     }
+    done = service.make("publish", check=False)
+    assert done.returncode != 0 and "run make image" in done.stdout
     service.make("image", **FLAGS)
 
     service.make("publish", **insecure)

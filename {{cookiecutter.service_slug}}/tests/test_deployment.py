@@ -60,10 +60,14 @@ def test_there_are_the_three_stages() -> None:
 def test_a_probe_asks_for_a_path_that_is_a_route(
     stage: list[Manifest], client: TestClient
 ) -> None:
-    paths = [container(stage)[probe]["httpGet"]["path"] for probe in PROBES]
+    paths = {probe: container(stage)[probe]["httpGet"]["path"] for probe in PROBES}
 
-    assert paths == ["/livez", "/livez", "/readyz"]
-    assert [client.get(path).status_code for path in paths] == [200] * 3
+    assert paths == {
+        "startupProbe": "/livez",
+        "livenessProbe": "/livez",
+        "readinessProbe": "/readyz",
+    }, "deploy/base/deployment.yaml"
+    assert [client.get(path).status_code for path in paths.values()] == [200] * 3
 
 
 def test_the_health_check_of_the_image_asks_for_readiness(client: TestClient) -> None:
@@ -128,20 +132,24 @@ def test_every_variable_is_a_setting_and_every_setting_has_its_place(
         if "Secret" in str(field.annotation)
     }
 
-    assert not set(image) & set(given)
+    known = {name.upper() for name in Settings.model_fields}
+    place = "deploy/base/settings.env (or ENV in the Dockerfile)"
+
+    assert not {*image, *given} - known, f"{place} has what is no setting"
+    assert not known - secret - {*image, *given}, f"{place} lacks settings"
+    assert not set(image) & set(given), f"{place}: in both"
     assert not secret & {*image, *given}, "a secret belongs into the Secret"
-    assert {*image, *given} | secret == {name.upper() for name in Settings.model_fields}
     Settings(**{name.lower(): value for name, value in {**image, **given}.items()})
 
 
 def test_a_pod_has_time_to_end(stage: list[Manifest]) -> None:
     data = only(stage, "ConfigMap")["data"]
-    settings = Settings(**{name.lower(): value for name, value in data.items()})
+    drain, graceful = float(data["DRAIN_SECONDS"]), float(data["GRACEFUL_SECONDS"])
     pre_stop = container(stage)["lifecycle"]["preStop"]["sleep"]["seconds"]
-    takes = pre_stop + settings.drain_seconds + settings.graceful_seconds
+    takes = pre_stop + drain + graceful
 
     assert pre_stop > 0, "proxies need a moment to hear that the pod is leaving"
-    assert settings.drain_seconds > 0, "kept-alive connections need a last answer"
+    assert drain > 0, "kept-alive connections need a last answer"
     assert takes + 5 <= pod_spec(stage)["terminationGracePeriodSeconds"]
 
 
