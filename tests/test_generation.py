@@ -12,7 +12,7 @@ import pytest
 import yaml
 from jinja2 import Environment
 
-from tests.conftest import BODY, Bake, Service, run
+from tests.conftest import BODY, MOST_FILES, Bake, Service, run
 
 # What Jinja's lexer finds in text that was not rendered.
 UNRENDERED = {"variable_begin", "block_begin", "comment_begin"}
@@ -107,7 +107,7 @@ def test_the_service_is_small_and_leaves_nothing_to_remove(default: Service) -> 
         if not name.startswith("docs/") and "TODO" in default.read(name)
     ]
 
-    assert len(files) <= 115
+    assert len(files) <= MOST_FILES
     assert not todo
     assert not [name for name in files if name.startswith("_options")]
 

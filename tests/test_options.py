@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from covertable import make
 
-from tests.conftest import BODY, ENVIRONMENT, ROOT, Service, bake_into
+from tests.conftest import BODY, ENVIRONMENT, MOST_FILES, ROOT, Service, bake_into
 from tests.questions import CHOICES, QUESTIONS, answer
 from tests.test_validation import REFUSED, assert_as_given
 
@@ -136,7 +136,7 @@ def test_every_pair_of_choices_gives_a_service_that_is_whole(tmp_path: Path) -> 
             if path.is_file()
         }
         assert set(tree(outcome.service.path)) == common | own
-        assert len(common | own) <= 100
+        assert len(common | own) <= MOST_FILES
         # The tools are asked once for each set of Python files and settings that
         # differ: as long as no option owns Python, there is one.
         if digest(outcome.service) not in looks:
