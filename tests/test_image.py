@@ -52,10 +52,16 @@ def engine() -> str:
     return found
 
 
+def tag(service: Service) -> str:
+    """What `make image` calls the image of this commit."""
+    revision = run("git", "rev-parse", "HEAD", cwd=service.path).stdout.strip()
+    return f"{REPOSITORY}:{revision}"
+
+
 @pytest.fixture(scope="session")
 def built(
     trained: Service, engine: str, tmp_path_factory: pytest.TempPathFactory
-) -> Service:
+) -> Iterator[Service]:
     """A trained service whose image was built, of the first Python that is here."""
     service = copy(trained, tmp_path_factory.mktemp("image"))
     here = run(engine, "images", "--format", "json", cwd=service.path).stdout
@@ -69,14 +75,14 @@ def built(
     start = time.monotonic()
     service.make("image", **FLAGS)
     print(f"make image took {time.monotonic() - start:.0f} s")
-    return service
+    yield service
+    run(engine, "image", "rm", "--force", tag(service), cwd=service.path, check=False)
 
 
 @pytest.fixture
 def image(built: Service) -> str:
     """The name of the image."""
-    revision = run("git", "rev-parse", "HEAD", cwd=built.path).stdout.strip()
-    return f"{REPOSITORY}:{revision}"
+    return tag(built)
 
 
 class Container:
@@ -331,3 +337,4 @@ def test_what_is_published_is_named_by_the_digest_it_has_in_the_registry(
     published = service.read("outputs/image").strip()
     assert re.fullmatch(rf"{registry}/intent-service@sha256:[0-9a-f]{{64}}", published)
     run(engine, "pull", published, cwd=tmp_path, **insecure)
+    run(engine, "image", "rm", "--force", published, cwd=tmp_path, check=False)
