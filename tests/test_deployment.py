@@ -21,7 +21,7 @@ import yaml
 
 from tests.api_server import Cluster
 from tests.api_server import serving as cluster_serving
-from tests.conftest import ENVIRONMENT, Bake, Service, run
+from tests.conftest import ENVIRONMENT, Bake, Service, copy, run
 from tests.questions import CHOICES, answer
 from tests.test_service import edit, serving
 
@@ -386,6 +386,22 @@ def test_a_mistake_is_said_before_anything_happens(
     assert done.returncode != 0
     assert says in done.stdout
     assert not cluster.objects
+
+
+@pytest.mark.slow
+def test_a_model_that_no_commit_names_gets_into_no_image(
+    trained: Service, tmp_path: Path
+) -> None:
+    service = copy(trained, tmp_path)
+    with (service.path / "models" / "model.onnx").open("ab") as model:
+        model.write(b"tried out")
+
+    done = service.make("image", "ENGINE=false", check=False)
+    assert "not the model that dvc.lock names" in done.stdout
+
+    service.run("dvc", "checkout", "--force", "--quiet")
+    done = service.make("image", "ENGINE=echo")
+    assert "build" in done.stdout
 
 
 @pytest.mark.slow
