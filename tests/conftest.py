@@ -1,12 +1,15 @@
 """The `bake` fixture: a test says which service it wants and what it should do."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import MappingProxyType
 
@@ -167,6 +170,28 @@ def trained(default: Service, tmp_path_factory: pytest.TempPathFactory) -> Servi
     run("git", "add", "--all", cwd=service.path)
     run("git", "commit", "--quiet", "--message", "Train", cwd=service.path)
     return service
+
+
+@pytest.fixture
+def tokens() -> Iterator[str]:
+    """The address at which a job of GitHub gets its OpenID Connect tokens."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.headers["Authorization"] == "bearer request-token"
+            self.send_response(200)
+            self.end_headers()
+            audience = self.path.partition("audience=")[2]
+            self.wfile.write(json.dumps({"value": f"for-{audience}"}).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/?x=y"
+    server.shutdown()
+    server.server_close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

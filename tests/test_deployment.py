@@ -8,9 +8,7 @@ import base64
 import json
 import re
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -418,28 +416,6 @@ def test_the_smoke_test_asks_what_was_deployed(trained: Service) -> None:
     assert bad.returncode == 1
     assert "No way to the service: error: pods not found" in bad.stdout
     assert "Traceback" not in bad.stdout
-
-
-@pytest.fixture
-def tokens() -> Iterator[str]:
-    """The address at which a job of GitHub gets its OpenID Connect tokens."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            assert self.headers["Authorization"] == "bearer request-token"
-            self.send_response(200)
-            self.end_headers()
-            audience = self.path.partition("audience=")[2]
-            self.wfile.write(json.dumps({"value": f"for-{audience}"}).encode())
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/?x=y"
-    server.shutdown()
-    server.server_close()
 
 
 def run_action(

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 
 from tests.conftest import ENVIRONMENT, Service, copy, run
 from tests.questions import CHOICES
+from tests.test_remotes import free_port
 from tests.test_service import ask, edit
 
 pytestmark = pytest.mark.slow
@@ -281,9 +281,7 @@ def test_compose_runs_it(built: Service, engine: str, tmp_path: Path) -> None:
         tool = ("tool", "run", "--quiet", "--from", "podman-compose>=1.5,<2")
         compose = (str(Path(sys.executable).with_name("uv")), *tool, "podman-compose")
         build = (f"--podman-build-args={FLAGS['IMAGE_FLAGS']}", "build")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
+    port = str(free_port())
 
     run(*compose, *build, cwd=service.path)
     try:
@@ -298,9 +296,7 @@ def registry(tmp_path: Path) -> Iterator[str]:
     """A registry of images on loopback."""
     if shutil.which("docker-registry") is None:
         pytest.skip("docker-registry is not installed (a package of Debian)")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     (tmp_path / "registry.yml").write_text(
         "version: 0.1\nlog: {level: error}\n"
         f"storage: {{filesystem: {{rootdirectory: {tmp_path / 'registry'}}}}}\n"

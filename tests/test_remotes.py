@@ -19,9 +19,7 @@ import pytest
 
 from tests.conftest import ENVIRONMENT, ROOT, Service, bake_into, run
 from tests.questions import CHOICES
-from tests.test_deployment import run_action, tokens
-
-__all__ = ["tokens"]  # the fixture
+from tests.test_deployment import run_action
 
 pytestmark = pytest.mark.slow
 
