@@ -1,0 +1,646 @@
+"""The fast path is still FastAPI: it takes and refuses what FastAPI's own route does.
+
+Both are sent the same bytes, by hand and by the thousand. They must agree on what is
+accepted, on what was understood, and on every mistake: where it is and what is wrong.
+Where they differ, and why that is right, stands in DIFFERENCES and WORDS.
+"""
+
+import codecs
+import gzip
+import json
+import logging
+import operator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig
+from starlette.middleware.base import BaseHTTPMiddleware
+
+from app.contract import MAX_INSTANCES, MAX_TEXT_LENGTH, PredictRequest
+from app.main import create_app
+from app.service import Service
+from app.settings import Settings
+from tests.conftest import wait_until
+
+JSON = "application/json"
+PATH = "/v1/predict"
+
+
+class Sent(NamedTuple):
+    """A body, and the media types that it is declared as: mostly one."""
+
+    body: bytes
+    declared: tuple[str, ...] = (JSON,)
+
+
+class Verdict(NamedTuple):
+    """The status of an answer, and what was understood.
+
+    That is the parsed request (200), the mistakes as (pointer, message) (422), or
+    nothing.
+    """
+
+    status: int
+    understood: object = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Requests that the two rightly answer with different statuses."""
+
+    why: str
+    service: int
+    fastapi: frozenset[int]
+    concerns: Callable[[Sent], bool]
+    examples: dict[str, Sent]
+
+
+def with_text(text: str) -> bytes:
+    """A request for one text, which is given as it stands in JSON."""
+    return f'{{"instances": [{{"text": {text}}}]}}'.encode()
+
+
+def with_extra(value: str) -> bytes:
+    """A request with a field too many, whose value is given as it stands in JSON."""
+    return f'{{"instances": [{{"text": "mute"}}], "extra": {value}}}'.encode()
+
+
+VALID = with_text('"mute"')
+
+
+def is_json(sent: Sent) -> bool:
+    """Whether Python's json, which FastAPI parses with, takes the body."""
+    try:
+        json.loads(sent.body)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def media_type(sent: Sent) -> str:
+    """The first declared media type, without its parameters."""
+    first = (*sent.declared, "")[0]
+    return first.partition(";")[0].strip().lower()
+
+
+_lone_surrogate = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]").search
+
+DIFFERENCES = {
+    "a body that is no JSON": Difference(
+        "FastAPI answers 422 where JSON breaks off and 400 where bytes cannot be read."
+        " Here 422 always points into a document; without one it is 400.",
+        service=400,
+        fastapi=frozenset({400, 422}),
+        concerns=lambda sent: not is_json(sent),
+        examples={
+            "nothing": Sent(b""),
+            "white space": Sent(b" \n"),
+            "a word": Sent(b"nonsense"),
+            "half a word": Sent(b"nul"),
+            "a comma at the end": Sent(b'{"instances": [{"text": "mute"}],}'),
+            "single quotes": Sent(b"{'instances': []}"),
+            "a key without quotes": Sent(b"{instances: []}"),
+            "a comment": Sent(b"/* */" + VALID),
+            "cut off": Sent(VALID[:-1]),
+            "a second document": Sent(VALID + VALID),
+            "a zero byte at the end": Sent(VALID + b"\0"),
+            "a vertical tab in front": Sent(b"\v" + VALID),
+            "a no-break space in front": Sent("\u00a0".encode() + VALID),
+            "a line break in a string": Sent(with_text('"a\nb"')),
+            "an unknown escape": Sent(with_text(r'"\x41"')),
+            "a short escape": Sent(with_text(r'"\u12"')),
+            "a number with a leading zero": Sent(with_text("01")),
+            "a number with a plus": Sent(with_text("+1")),
+            "a number that ends in a point": Sent(with_text("1.")),
+            "a hexadecimal number": Sent(with_text("0x1")),
+            "not a number, negative": Sent(with_text("-NaN")),
+            "infinity, abbreviated": Sent(with_text("inf")),
+            "True as in Python": Sent(with_extra("True")),
+        },
+    ),
+    "another encoding than UTF-8": Difference(
+        "RFC 8259 asks for UTF-8 without a byte order mark. Python's json guesses.",
+        service=400,
+        fastapi=frozenset({200, 422}),
+        concerns=lambda sent: json.detect_encoding(sent.body) != "utf-8",
+        examples={
+            "a byte order mark": Sent(codecs.BOM_UTF8 + VALID),
+            "UTF-16": Sent(VALID.decode().encode("utf-16")),
+            "UTF-16 without a mark": Sent(VALID.decode().encode("utf-16-be")),
+            "UTF-32": Sent(VALID.decode().encode("utf-32")),
+            "UTF-16 that breaks the contract": Sent("{}".encode("utf-16")),
+        },
+    ),
+    "half of a surrogate pair": Difference(
+        "It is no Unicode, and no model could read it. Python's json lets it through,"
+        " and FastAPI then fails to encode the error that repeats it.",
+        service=400,
+        fastapi=frozenset({200, 422}),
+        concerns=lambda sent: _lone_surrogate(sent.body) is not None,
+        examples={
+            "the first half": Sent(with_text(r'"\ud83d"')),
+            "the second half": Sent(with_text(r'"\ude00"')),
+            "both in the wrong order": Sent(with_text(r'"\ude00\ud83d"')),
+            "as bytes": Sent(with_text('"?"').replace(b"?", b"\xed\xa0\x80")),
+            "in a key": Sent(with_extra(r'1, "\ud83d": 2')),
+            "in a value that a later one replaces": Sent(
+                with_text(r'"\ud83d", "text": "mute"')
+            ),
+        },
+    ),
+    "values in each other, over 200 deep": Difference(
+        "Nothing in the contract is that deep, and a limit keeps the stack safe."
+        " Python's json has one, too, which depends on the depth of its callers.",
+        service=400,
+        fastapi=frozenset({200, 422}),
+        concerns=lambda sent: sent.body.count(b"[") + sent.body.count(b"{") > 200,
+        examples={
+            "lists": Sent(with_extra("[" * 201 + "]" * 201)),
+            "objects": Sent(with_extra('{"a":' * 201 + "1" + "}" * 201)),
+        },
+    ),
+    "a media type that builds upon JSON": Difference(
+        "FastAPI takes every application/*+json. The OpenAPI document names one type.",
+        service=415,
+        fastapi=frozenset({200, 400, 422}),
+        concerns=lambda sent: media_type(sent).endswith("+json"),
+        examples={
+            "a problem": Sent(VALID, ("application/problem+json",)),
+            "a vendor's": Sent(VALID, ("application/vnd.api+json; charset=utf-8",)),
+            "a body that is no JSON": Sent(b"{", ("application/ld+json",)),
+        },
+    ),
+    "a body that is not declared as JSON": Difference(
+        "FastAPI reads it as a string and says that it is no object. 415 says what to"
+        " change.",
+        service=415,
+        fastapi=frozenset({422}),
+        concerns=lambda sent: media_type(sent) != JSON,
+        examples={
+            "nothing declared": Sent(VALID, ()),
+            "an empty declaration": Sent(VALID, ("",)),
+            "nothing declared, nothing sent": Sent(b"", ()),
+            "text": Sent(VALID, ("text/plain",)),
+            "JSON as text": Sent(VALID, ("text/json",)),
+            "a form": Sent(b"text=mute", ("application/x-www-form-urlencoded",)),
+            "half a media type": Sent(VALID, ("json",)),
+            "two in one": Sent(VALID, ("application/json, text/plain",)),
+            "no semicolon": Sent(VALID, ("application/json charset=utf-8",)),
+            "quotes": Sent(VALID, ('"application/json"',)),
+            "any type": Sent(VALID, ("*/*",)),
+        },
+    ),
+}
+
+# FastAPI validates Python objects and says so, the service validates JSON.
+WORDS = {
+    "Input should be a valid list": "Input should be a valid array",
+    "Input should be a valid dictionary or object to extract fields from": (
+        "Input should be an object"
+    ),
+}
+
+
+class Sides:
+    """The same endpoint twice: as it is served, and as FastAPI's own route."""
+
+    def __init__(self, service: TestClient, fastapi: TestClient) -> None:
+        self.service = service
+        self.fastapi = fastapi
+        self.heard = Heard()
+
+    def compare(self, sent: Sent) -> Verdict:
+        """What the service says; the test fails if FastAPI's route has no such answer.
+
+        A difference that the table above allows is no failure.
+        """
+        ours, theirs = self.verdicts(sent)
+        if ours == theirs:
+            return ours
+        assert any(
+            row.concerns(sent)
+            and row.service == ours.status
+            and theirs.status in row.fastapi
+            for row in DIFFERENCES.values()
+        ), f"{sent}\nthe service: {ours}\nFastAPI: {theirs}"
+        return ours
+
+    def verdicts(self, sent: Sent) -> tuple[Verdict, Verdict]:
+        """What the service says, and what FastAPI says."""
+        return self._of_service(sent), self._of_fastapi(sent)
+
+    def _of_service(self, sent: Sent) -> Verdict:
+        response = post(self.service, sent)
+        if response.status_code == 422:
+            mistakes = response.json()["errors"]
+            found = {(mistake["pointer"], mistake["detail"]) for mistake in mistakes}
+            return Verdict(422, found)
+        if response.status_code != 200:
+            return Verdict(response.status_code)
+        predictions = response.json()["predictions"]
+        assert len(predictions) == len(self.heard.instances)
+        return Verdict(
+            200,
+            {
+                "instances": self.heard.instances,
+                "probabilities": "probabilities" in predictions[0],
+            },
+        )
+
+    def _of_fastapi(self, sent: Sent) -> Verdict:
+        response = post(self.fastapi, sent)
+        if response.status_code == 422:
+            found = {
+                (pointer(location), WORDS.get(message, message))
+                for location, message in response.json()
+            }
+            return Verdict(422, found)
+        if response.status_code != 200:
+            return Verdict(response.status_code)
+        return Verdict(200, response.json())
+
+
+class Heard(logging.Handler):
+    """The instances of the last prediction: with `log_texts` the service logs them."""
+
+    instances: list[dict[str, str]]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the instances of a line that has some."""
+        if hasattr(record, "instances"):
+            self.instances = record.instances
+
+
+def post(client: TestClient, sent: Sent) -> Any:
+    """The answer to a request."""
+    headers = [(b"Content-Type", each.encode("latin-1")) for each in sent.declared]
+    return client.post(PATH, content=sent.body, headers=headers)
+
+
+def pointer(location: list[str | int]) -> str:
+    """A location of FastAPI's, which begins with "body", as a JSON Pointer."""
+    parts = [str(part).replace("~", "~0").replace("/", "~1") for part in location[1:]]
+    return "".join(f"/{part}" for part in parts)
+
+
+def fastapis_own() -> FastAPI:
+    """An application whose one route reads the contract as FastAPI does by itself."""
+    app = FastAPI()
+
+    @app.post(PATH)
+    async def predict(request: PredictRequest) -> Response:
+        return Response(request.model_dump_json())
+
+    # FastAPI's own answer repeats the input and fails where that is no valid JSON.
+    @app.exception_handler(RequestValidationError)
+    async def refuse(request: Request, error: RequestValidationError) -> Response:
+        mistakes = [(mistake["loc"], mistake["msg"]) for mistake in error.errors()]
+        return Response(json.dumps(mistakes), 422)
+
+    return app
+
+
+@pytest.fixture(scope="module")
+def sides(trained: DictConfig) -> Iterator[Sides]:
+    """Both, for all tests of this file: they change neither."""
+    model_dir = Path(trained.paths.model)
+    service = Service(
+        Settings(model_dir=model_dir, log_texts=True, log_level="critical")
+    )
+    logger = logging.getLogger("app")
+    with (
+        TestClient(create_app(service), raise_server_exceptions=False) as ours,
+        TestClient(fastapis_own(), raise_server_exceptions=False) as theirs,
+    ):
+        wait_until(lambda: ours.get("/readyz").status_code == 200)
+        both = Sides(ours, theirs)
+        logger.addHandler(both.heard)
+        logger.setLevel(logging.INFO)
+        yield both
+        logger.setLevel(logging.NOTSET)
+        logger.removeHandler(both.heard)
+
+
+def texts(*given: str) -> bytes:
+    """A request for some texts."""
+    return json.dumps({"instances": [{"text": text} for text in given]}).encode()
+
+
+ACCEPTED = {
+    "one instance": VALID,
+    "white space around all": b" \t\r\n" + VALID.replace(b" ", b"\r\n\t ") + b"\n",
+    "keys in another order": b'{"probabilities": true, "instances": [{"text": "a"}]}',
+    "a key that is spelled with escapes": VALID.replace(b"text", rb"\u0074ext"),
+    "the later of two values": with_text('1, "text": "mute"'),
+    "the later of two lists": VALID[:-1] + b', "instances": [{"text": "later"}]}',
+    "a text of white space only": texts(" \t\n\u00a0\u2003\u3000"),
+    "a text with a zero byte": with_text(r'"a\u0000b"'),
+    "a text with every escape": with_text(r'"\"\\\/\b\f\n\r\tA"'),
+    "a surrogate pair": with_text(r'"\ud83d\ude00"'),
+    "an emoji as bytes": with_text('"\U0001f600"'),
+    "a delete and what is no character": with_text('"\x7f\ufffe\U0010ffff"'),
+    "a byte order mark in a text": with_text('"\ufeffmute"'),
+    "letters that grow in lower case": texts("İ", "ß", "ŉ", "ﬃ", "ﷺ"),
+    "accents that combine": texts("e\u0301", "\u00e9", "\u1e9b\u0323", "\u0345"),
+    "the longest text": texts("x" * MAX_TEXT_LENGTH),
+    "the longest text, of emojis": texts("\U0001f600" * MAX_TEXT_LENGTH),
+    "the longest text, that grows": texts("ﬃ" * MAX_TEXT_LENGTH),
+    "the most instances": texts(*["mute"] * MAX_INSTANCES),
+}
+
+REFUSED = {
+    "no object": b"[]",
+    "null": b"null",
+    "a string": b'"mute"',
+    "not a number": b"NaN",
+    "an empty object": b"{}",
+    "no instance": texts(),
+    "instances that are null": b'{"instances": null}',
+    "instances that are a string": b'{"instances": "mute"}',
+    "instances that are an object": b'{"instances": {"0": {"text": "mute"}}}',
+    "an instance of each wrong type": b'{"instances": [null, 1, true, "a", [], {}]}',
+    "an instance that is a list of pairs": b'{"instances": [["text", "mute"]]}',
+    "keys in capitals": b'{"Instances": [{"Text": "mute"}]}',
+    "keys with a space": b'{"instances ": [{"text ": "mute"}]}',
+    "a text that is null": with_text("null"),
+    "a text that is a number": with_text("1"),
+    "a text that is a list": with_text('["mute"]'),
+    "a text that is not a number": with_text("NaN"),
+    "a text that is infinite": with_text("-Infinity"),
+    "a text that is a huge number": with_text("9" * 4300),
+    "a text that is beyond all floats": with_text("1e999"),
+    "a text that is a float of many digits": with_text("0." + "1" * 5000),
+    "a text that is minus zero": with_text("-0"),
+    "an empty text": with_text('""'),
+    "the later of two texts": with_text('"mute", "text": 1'),
+    "a text that is too long": texts("x" * (MAX_TEXT_LENGTH + 1)),
+    "a text that is too long, of emojis": texts("\U0001f600" * (MAX_TEXT_LENGTH + 1)),
+    "an instance too many": texts(*["mute"] * (MAX_INSTANCES + 1)),
+    "an instance too many, and all wrong": texts(*[""] * (MAX_INSTANCES + 1)),
+    "many instances, and all wrong": texts(*[""] * MAX_INSTANCES),
+    "probabilities that are a string": VALID[:-1] + b', "probabilities": "true"}',
+    "probabilities that are a number": VALID[:-1] + b', "probabilities": 1}',
+    "probabilities that are null": VALID[:-1] + b', "probabilities": null}',
+    "probabilities that are not a number": VALID[:-1] + b', "probabilities": NaN}',
+    "extra fields that must be escaped": with_extra('1, "": 1, "a/b~c": 1, "é\\n": 1'),
+    "an extra field twice": with_extra('1, "extra": 2'),
+    "an extra field of an instance": with_text('"mute", "label": "x"'),
+    "an extra field named as an index": with_extra('1, "0": 1'),
+    "an extra field, 199 deep": with_extra("[" * 199 + "]" * 199),
+    "mistakes everywhere": b'{"instances": [{"text": ""}, {"txt": 1}], "x": 1}',
+}
+
+UNREADABLE = {
+    "Latin-1": with_text('"é"').decode().encode("latin-1"),
+    "a byte that UTF-8 has not": with_text('"?"').replace(b"?", b"\xff"),
+    "a character in too many bytes": with_text('"?"').replace(b"?", b"\xc0\x80"),
+    "half a character": with_text('"?"').replace(b"?", b"\xf0\x9f\x98"),
+    "such a byte in a key": with_extra('1, "?": 1').replace(b"?", b"\xff"),
+    "such a byte in a value that a later one replaces": with_text(
+        '"?", "text": "mute"'
+    ).replace(b"?", b"\xff"),
+    "a number of too many digits": with_text("9" * 4301),
+    "brackets without end": b"[" * 100_000,
+    "brackets without number": b"[" * 100_000 + b"]" * 100_000,
+    "a compressed body": gzip.compress(VALID),
+}
+
+
+@pytest.mark.parametrize("body", ACCEPTED.values(), ids=ACCEPTED)
+def test_both_accept(sides: Sides, body: bytes) -> None:
+    assert sides.compare(Sent(body)).status == 200
+
+
+@pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED)
+def test_both_refuse_and_name_the_same_mistakes(sides: Sides, body: bytes) -> None:
+    assert sides.compare(Sent(body)).status == 422
+
+
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+def test_neither_can_read(sides: Sides, body: bytes) -> None:
+    assert sides.verdicts(Sent(body)) == (Verdict(400), Verdict(400))
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json; charset=utf-8",
+        "application/json;charset=UTF-8",
+        'application/json; charset="utf-8"',
+        'application/json; charset="utf-8',
+        "application/json; charset=latin-1",
+        "application/json; charset=",
+        "application/json; charset=ü",
+        "application/json; profile=x; version=1",
+        "application/json;",
+        "application/json ; x",
+        "application/json\t",
+    ],
+)
+def test_both_take_as_json_and_as_utf_8(sides: Sides, declared: str) -> None:
+    sent = Sent(with_text('"éü"'), (declared,))
+
+    assert sides.compare(sent).status == 200
+
+
+def test_the_first_of_two_media_types_counts(sides: Sides) -> None:
+    assert sides.compare(Sent(VALID, (JSON, "text/plain"))).status == 200
+    assert sides.compare(Sent(VALID, ("text/plain", JSON))).status == 415
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_each_difference_is_as_the_table_says(sides: Sides, name: str) -> None:
+    row = DIFFERENCES[name]
+
+    for example, sent in row.examples.items():
+        ours, theirs = sides.verdicts(sent)
+
+        assert row.concerns(sent), example
+        assert ours.status == row.service, example
+        assert theirs.status in row.fastapi, example
+        assert ours != theirs, f"{example}: this is no difference any more"
+
+
+def test_a_body_in_parts_is_the_same_body(sides: Sides) -> None:
+    body = with_text('"é\U0001f600"')
+
+    for part in range(1, len(body)):
+        answers = [
+            client.post(
+                PATH,
+                content=iter([body[:part], b"", body[part:]]),
+                headers={"Content-Type": JSON},
+            )
+            for client in (sides.service, sides.fastapi)
+        ]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert sides.heard.instances == answers[1].json()["instances"]
+
+
+# Text as people write it, and as nobody should: also halves of surrogate pairs.
+TEXT = st.text(max_size=20) | st.text(st.characters(categories=["Cs", "Zs", "Cc"]))
+KEY = st.sampled_from(["instances", "text", "probabilities", "Text", "", "a/b"]) | TEXT
+SCALAR = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**400), 10**400)
+    | st.floats()
+    | st.integers().map(str)
+    | TEXT
+)
+VALUE = st.recursive(
+    SCALAR,
+    lambda value: st.lists(value, max_size=4) | st.dictionaries(KEY, value, max_size=4),
+    max_leaves=10,
+)
+GOOD_INSTANCE = st.fixed_dictionaries({"text": st.text(min_size=1, max_size=20)})
+GOOD = st.fixed_dictionaries(
+    {"instances": st.lists(GOOD_INSTANCE, min_size=1, max_size=5)},
+    optional={"probabilities": st.booleans()},
+)
+# What is nearly good: fields are missing, of another type, or too many.
+POOR_INSTANCE = VALUE | st.builds(
+    operator.or_,
+    st.just({}) | st.dictionaries(KEY, VALUE, max_size=2),
+    st.fixed_dictionaries({}, optional={"text": TEXT | VALUE}),
+)
+POOR = VALUE | st.builds(
+    operator.or_,
+    st.just({}) | st.dictionaries(KEY, VALUE, max_size=2),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "instances": st.lists(GOOD_INSTANCE | POOR_INSTANCE, max_size=5) | VALUE,
+            "probabilities": st.booleans() | VALUE,
+        },
+    ),
+)
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> bytes:
+    """A good or poor request as JSON, written in one of the ways to write it."""
+    text = json.dumps(
+        draw(GOOD | POOR),
+        ensure_ascii=draw(st.booleans()),
+        indent=draw(st.sampled_from([None, 1, "\t"])),
+    )
+    encodings = ["utf-8"] * 20 + ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"]
+    return text.encode(draw(st.sampled_from(encodings)), "surrogatepass")
+
+
+# JSON by the piece, so that keys may come twice.
+VALUES = [
+    "1",
+    "-0",
+    "1e999",
+    "null",
+    "true",
+    "NaN",
+    "-Infinity",
+    '""',
+    '"b"',
+    "[]",
+    "{}",
+]
+NAMES = ['"text"', '"instances"', '"probabilities"', r'"\u0074ext"', '"Text"', '"a/b"']
+
+
+def written(*members: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Objects with some of these members, in any order and each as often as it may."""
+    some = st.lists(st.one_of(*members), min_size=1, max_size=3)
+    return some.map(lambda each: "{" + ", ".join(each) + "}")
+
+
+ANY_MEMBER = st.builds("{}: {}".format, st.sampled_from(NAMES), st.sampled_from(VALUES))
+TEXT_MEMBER = st.text(max_size=20).map(json.dumps).map('"text": {}'.format)
+INSTANCES_MEMBER = st.lists(
+    written(TEXT_MEMBER, TEXT_MEMBER, ANY_MEMBER), min_size=1, max_size=3
+).map(lambda each: f'"instances": [{", ".join(each)}]')
+REPETITIVE = written(INSTANCES_MEMBER, INSTANCES_MEMBER, ANY_MEMBER).map(str.encode)
+
+# What, in the wrong place, makes another request of one, or none.
+MEMBERS = ['"text": "b",', '"text": 1,', '"instances": [{"text": "c"}],', '"x": 1,']
+CHARACTERS = ["", " ", "\n", "\0", "\v", '"', "\\", ",", ":", "[", "}", "é", "\ufeff"]
+ESCAPES = [r"\u0000", r"\u00e9", r"\ud83d", r"\ude00", r"\u12", r"\x41", r"\/"]
+PIECE = st.binary(max_size=3) | st.sampled_from(
+    [piece.encode() for piece in (*VALUES, *MEMBERS, *CHARACTERS, *ESCAPES)]
+)
+
+_tokens = re.compile(rb'"(?:[^"\\]|\\.)*"|\w+|.', re.DOTALL).findall
+_bytes = re.compile(rb".", re.DOTALL).findall
+
+
+@st.composite
+def mutilated(draw: st.DrawFn) -> bytes:
+    """A good request in which some tokens or bytes are cut out, replaced or put in."""
+    body = json.dumps(draw(GOOD), ensure_ascii=draw(st.booleans())).encode()
+    parts = draw(st.sampled_from([_tokens, _bytes]))(body)
+    for _ in range(draw(st.integers(1, 2))):
+        start = draw(st.integers(0, len(parts) - 1))
+        end = start + draw(st.sampled_from([0, 1, 1, 1, 2, 8]))
+        parts[start:end] = [draw(PIECE)]
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    "generated",
+    [bodies(), REPETITIVE, mutilated()],
+    ids=["request", "repetition", "mutilation"],
+)
+def test_both_agree_on_whatever_is_sent(
+    sides: Sides, generated: st.SearchStrategy[bytes]
+) -> None:
+    statuses: Counter[int] = Counter()
+
+    @settings(
+        max_examples=1_000,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    @given(body=generated)
+    def agree(body: bytes) -> None:
+        statuses[sides.compare(Sent(body)).status] += 1
+
+    agree()
+    print(f"{statuses.total()} bodies were answered alike: {dict(statuses)}")
+    assert set(statuses) == {200, 400, 422}
+    assert min(statuses.values()) >= 10, "too few of a kind to prove much"
+
+
+def test_the_openapi_document_says_what_fastapis_own_says(sides: Sides) -> None:
+    ours = sides.service.get("/openapi.json").json()
+    theirs = sides.fastapi.get("/openapi.json").json()
+    operation = ours["paths"][PATH]["post"]
+
+    assert operation["requestBody"] == theirs["paths"][PATH]["post"]["requestBody"]
+    assert operation["responses"]["200"]["content"] == {
+        JSON: {"schema": {"$ref": "#/components/schemas/PredictResponse"}}
+    }
+    for name in ("PredictRequest", "Instance"):
+        schemas = [each["components"]["schemas"][name] for each in (ours, theirs)]
+        assert schemas[0] == schemas[1]
+
+
+def test_all_middleware_is_pure_asgi(sides: Sides) -> None:
+    app: Any = sides.service.app
+    layer = app.middleware_stack
+
+    while layer is not app.router:
+        assert not isinstance(layer, BaseHTTPMiddleware)
+        layer = getattr(layer, "_app", None) or layer.app
