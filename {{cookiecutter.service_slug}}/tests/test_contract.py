@@ -68,12 +68,12 @@ class Difference:
 
 def with_text(text: str) -> bytes:
     """A request for one text, which is given as it stands in JSON."""
-    return f'{{"instances": [{{"text": {text}}}]}}'.encode()
+    return ('{"instances": [{"text": %s}]}' % text).encode()
 
 
 def with_extra(value: str) -> bytes:
     """A request with a field too many, whose value is given as it stands in JSON."""
-    return f'{{"instances": [{{"text": "mute"}}], "extra": {value}}}'.encode()
+    return ('{"instances": [{"text": "mute"}], "extra": %s}' % value).encode()
 
 
 VALID = with_text('"mute"')
