@@ -1,7 +1,7 @@
 """The endpoints. Each is a few lines; what they stand on is in `app.service`."""
 
 import logging
-import uuid
+from random import getrandbits
 
 from fastapi import APIRouter, Request, Response
 
@@ -48,21 +48,18 @@ def router(service: Service) -> APIRouter:
     async def predict(request: PredictRequest) -> PredictResponse:
         """Classify one instance or many, in one call."""
         model = service.model
-        rows = await service.batcher.submit(request.instances)
         predictions = []
-        for row, best in zip(rows.tolist(), rows.argmax(axis=1).tolist(), strict=True):
-            label, score = model.labels[best], min(row[best], 1.0)
+        for label, score, row in await service.batcher.submit(request.instances):
             service.metrics.predicted(label, score)
+            probabilities = None
+            if request.probabilities:
+                probabilities = dict(zip(model.labels, row.tolist(), strict=True))
             predictions.append(
                 Prediction(
-                    id=uuid.uuid4().hex,
+                    id=f"{getrandbits(128):032x}",
                     label=label,
                     score=score,
-                    probabilities=(
-                        dict(zip(model.labels, row, strict=True))
-                        if request.probabilities
-                        else None
-                    ),
+                    probabilities=probabilities,
                 )
             )
         if service.settings.log_texts:

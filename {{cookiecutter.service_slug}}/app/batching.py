@@ -1,7 +1,8 @@
 """One model call for all requests that wait at the same moment.
 
 A call to the model costs about the same for one instance as for a few dozen, so the
-requests of one turn of the event loop share one call.
+requests of one turn of the event loop share one call. Where there was just one, the
+next is not kept waiting for others.
 """
 
 import asyncio
@@ -10,17 +11,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from app.contract import Instance
-from app.model import Probabilities
+from app.model import Classified
 
-Predict = Callable[[Sequence[Instance]], Probabilities]
+Classify = Callable[[Sequence[Instance]], list[Classified]]
 Expect = Callable[[Sequence[Instance]], float]
-Waiting = tuple[Sequence[Instance], asyncio.Future[Probabilities]]
+Waiting = tuple[Sequence[Instance], asyncio.Future[list[Classified]]]
 
 MAX_BATCH = 1_000
 
 
 class Batcher:
-    """Answers `predict` for many callers with few calls of the model.
+    """Answers `classify` for many callers with few calls of the model.
 
     A call expected to stay within `inline_budget` seconds runs in the event loop, as
     handing it to a thread would cost more than the call; a longer one runs in a worker
@@ -28,23 +29,28 @@ class Batcher:
     """
 
     def __init__(
-        self, predict: Predict, expected_seconds: Expect, inline_budget: float
+        self, classify: Classify, expected_seconds: Expect, inline_budget: float
     ) -> None:
-        self._predict = predict
+        self._classify = classify
         self._expected_seconds = expected_seconds
         self._inline_budget = inline_budget
         self._waiting: deque[Waiting] = deque()
         self._flush_is_due = False
+        self._shared = True  # by several requests: the last call
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
-    def submit(self, instances: Sequence[Instance]) -> asyncio.Future[Probabilities]:
-        """A future of the probabilities: shape (len(instances), number of labels)."""
+    def submit(self, instances: Sequence[Instance]) -> asyncio.Future[list[Classified]]:
+        """A future of what the model says of each instance."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Probabilities] = loop.create_future()
+        future: asyncio.Future[list[Classified]] = loop.create_future()
         self._waiting.append((instances, future))
-        if not self._flush_is_due:
-            self._flush_is_due = True
+        if self._flush_is_due:
+            return future
+        self._flush_is_due = True
+        if self._shared:
             loop.call_soon(self._flush)
+        else:
+            self._flush()
         return future
 
     def close(self) -> None:
@@ -58,16 +64,17 @@ class Batcher:
             return
 
         loop = asyncio.get_running_loop()
+        self._shared = len(batch) > 1
         instances = [instance for part, _ in batch for instance in part]
         if self._expected_seconds(instances) <= self._inline_budget:
             try:
-                _settle(batch, self._predict(instances))
+                _settle(batch, self._classify(instances))
             except Exception as error:
                 _fail(batch, error)
             loop.call_soon(self._flush)
             return
 
-        call = loop.run_in_executor(self._thread, self._predict, instances)
+        call = loop.run_in_executor(self._thread, self._classify, instances)
         call.add_done_callback(lambda done: self._on_done(batch, done))
 
     def _next_batch(self) -> list[Waiting]:
@@ -85,7 +92,7 @@ class Batcher:
         return batch
 
     def _on_done(
-        self, batch: list[Waiting], done: asyncio.Future[Probabilities]
+        self, batch: list[Waiting], done: asyncio.Future[list[Classified]]
     ) -> None:
         try:
             _settle(batch, done.result())
@@ -94,12 +101,12 @@ class Batcher:
         self._flush()
 
 
-def _settle(batch: list[Waiting], probabilities: Probabilities) -> None:
+def _settle(batch: list[Waiting], answers: list[Classified]) -> None:
     start = 0
     for instances, future in batch:
         stop = start + len(instances)
         if not future.done():
-            future.set_result(probabilities[start:stop])
+            future.set_result(answers[start:stop])
         start = stop
 
 

@@ -6,6 +6,7 @@ printed from them. A new task starts by changing this file.
 """
 
 import unicodedata
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import (
@@ -88,7 +89,11 @@ class PredictRequest(Contract):
     probabilities: bool = False
 
 
-class Prediction(Contract):
+# Answers of every request are plain data: nobody checks what the service itself says.
+
+
+@dataclass(slots=True)
+class Prediction:
     """The most probable label; `id` names this prediction in later feedback."""
 
     id: str
@@ -97,7 +102,8 @@ class Prediction(Contract):
     probabilities: dict[str, float] | None = None
 
 
-class PredictResponse(Contract):
+@dataclass(slots=True)
+class PredictResponse:
     """One prediction an instance, in the order of the request."""
 
     predictions: list[Prediction]

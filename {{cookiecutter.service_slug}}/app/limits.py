@@ -16,6 +16,10 @@ class LoadShedding:
         self._app = app
         self._limit = limit
         self._metrics = metrics
+        # Made once: the busier the service, the cheaper a refusal must be.
+        self._refusal = problem_response(
+            unavailable(f"The service is at its limit of {limit} requests at once.")
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in EXEMPT:
@@ -23,10 +27,7 @@ class LoadShedding:
             return
         if self._metrics.in_flight >= self._limit:
             self._metrics.shed()
-            error = unavailable(
-                f"The service is at its limit of {self._limit} requests at once."
-            )
-            await problem_response(error)(scope, receive, send)
+            await self._refusal(scope, receive, send)
             return
 
         self._metrics.in_flight += 1

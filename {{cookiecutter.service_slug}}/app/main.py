@@ -10,6 +10,7 @@ from fastapi.routing import iter_route_contexts
 
 from app import api, problems, traces
 from app.limits import LoadShedding
+from app.routing import Shortcut
 from app.service import Service
 from app.watch import Watch
 
@@ -35,14 +36,15 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    app.add_middleware(
-        LoadShedding,
-        limit=service.settings.max_concurrency,
-        metrics=service.metrics,
-    )
     problems.install(app)
     app.include_router(api.router(service))
-    paths = frozenset(str(route.path) for route in iter_route_contexts(app.routes))
+    routes = list(iter_route_contexts(app.routes))
+    paths = frozenset(str(route.path) for route in routes)
+
     # Not with add_middleware: that would leave the answer to a crash outside.
-    app.middleware_stack = Watch(app.build_middleware_stack(), service, paths)
+    stack = app.build_middleware_stack()
+    if not traces.wanted():  # FastAPI names a span while it looks for the route
+        stack = Shortcut(stack, [route.original_route for route in routes])
+    stack = LoadShedding(stack, service.settings.max_concurrency, service.metrics)
+    app.middleware_stack = Watch(stack, service, paths)
     return app

@@ -16,7 +16,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
 )
@@ -24,10 +23,10 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from app.batching import Predict
+from app.batching import Classify
 from app.container import cpu_limit, memory_limit
 from app.contract import Instance
-from app.model import Model, Probabilities
+from app.model import Classified, Model
 
 Outcome = tuple[str, str, int]  # route, method and status of a request
 
@@ -51,8 +50,8 @@ class Tally:
     """Values counted in buckets, and their sum.
 
     prometheus_client's Counter and Histogram take locks: as what every request adds
-    to, they cost it about six microseconds, and tallies one. Only the event loop may
-    add to a tally.
+    to, they cost it about six microseconds, and tallies one. Only one thread at a time
+    may add to a tally.
     """
 
     __slots__ = ("bounds", "counts", "sum")
@@ -91,23 +90,13 @@ class Metrics(Collector):
         self.in_flight = 0
         self._answers: dict[Outcome, Tally] = {}
         self._predictions: dict[str, Tally] = {}
+        self._batch_size = Tally(BATCH_SIZES)
+        self._model_seconds = Tally(MODEL_SECONDS)
 
         self.registry.register(self)
         self._shed = Counter(
             "http_requests_shed_total",
             "Requests turned away because MAX_CONCURRENCY were in work.",
-            registry=self.registry,
-        )
-        self._batch_size = Histogram(
-            "model_batch_size",
-            "Instances in a call of the model.",
-            buckets=BATCH_SIZES,
-            registry=self.registry,
-        )
-        self._model_seconds = Histogram(
-            "model_duration_seconds",
-            "Time of a call of the model.",
-            buckets=MODEL_SECONDS,
             registry=self.registry,
         )
         self._training_share = Gauge(
@@ -163,16 +152,16 @@ class Metrics(Collector):
         """Count a request that was turned away."""
         self._shed.inc()
 
-    def timed(self, predict: Predict) -> Predict:
+    def timed(self, classify: Classify) -> Classify:
         """The same function, with its calls counted and timed."""
 
-        def measured(instances: Sequence[Instance]) -> Probabilities:
-            self._batch_size.observe(len(instances))
+        def measured(instances: Sequence[Instance]) -> list[Classified]:
+            self._batch_size.add(len(instances))
             start = perf_counter()
             try:
-                return predict(instances)
+                return classify(instances)
             finally:
-                self._model_seconds.observe(perf_counter() - start)
+                self._model_seconds.add(perf_counter() - start)
 
         return measured
 
@@ -221,12 +210,22 @@ class Metrics(Collector):
             scores.merge(tally)
         yield predictions
 
-        yield HistogramMetricFamily(
-            "prediction_score",
-            "Score of the predicted label.",
-            buckets=scores.buckets(),
-            sum_value=scores.sum,
-        )
+        for name, meaning, tally in (
+            ("prediction_score", "Score of the predicted label.", scores),
+            (
+                "model_batch_size",
+                "Instances in a call of the model.",
+                self._batch_size,
+            ),
+            (
+                "model_duration_seconds",
+                "Time of a call of the model.",
+                self._model_seconds,
+            ),
+        ):
+            yield HistogramMetricFamily(
+                name, meaning, buckets=tally.buckets(), sum_value=tally.sum
+            )
 
     def scrape(self, accept: str) -> tuple[bytes, str]:
         """All metrics, in the form that an Accept header asks for; its media type."""

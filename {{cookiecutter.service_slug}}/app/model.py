@@ -8,7 +8,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,14 @@ class Sidecar(ModelInfo):
     training_label_shares: dict[str, Annotated[float, Field(ge=0, le=1)]]
     golden_instance: Instance
     golden_probabilities: list[Annotated[float, Field(ge=0, le=1)]]
+
+
+class Classified(NamedTuple):
+    """The most probable label, its score, and the probability of every label."""
+
+    label: str
+    score: float
+    probabilities: Probabilities
 
 
 class Model:
@@ -101,15 +109,28 @@ class Model:
         return model
 
     def predict(self, instances: Sequence[Instance]) -> Probabilities:
-        """The probability of every label: shape (len(instances), len(labels))."""
+        """The probability of every label: shape (len(instances), len(labels)).
+
+        A field that is one value makes an input of one column; a list makes as many
+        columns as it has values, which must be the same number for all instances.
+        """
+        rows = len(instances)
         feed = {
             name: np.array(
-                [[getattr(instance, name)] for instance in instances], dtype=dtype
-            )
+                [getattr(instance, name) for instance in instances], dtype=dtype
+            ).reshape(rows, -1)
             for name, dtype in self._dtypes.items()
         }
         outputs: list[Probabilities] = self._session.run([OUTPUT], feed)
         return outputs[0]
+
+    def classify(self, instances: Sequence[Instance]) -> list[Classified]:
+        """The most probable label of each instance."""
+        rows = self.predict(instances)
+        best = rows.argmax(axis=1)
+        scores = rows[np.arange(len(rows)), best].clip(max=1.0)
+        labels = [self.labels[label] for label in best.tolist()]
+        return list(map(Classified, labels, scores.tolist(), rows))
 
     def expected_seconds(self, instances: Sequence[Instance]) -> float:
         """How long `predict` will take, from what it took when it was loaded."""

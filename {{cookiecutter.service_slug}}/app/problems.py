@@ -36,6 +36,10 @@ class ProblemError(Exception):
         self.headers = headers
 
 
+# The server logs the traceback: the client must not see it.
+CRASH = ProblemError(500, "The service failed to answer; its log says why.")
+
+
 def problem_response(error: ProblemError) -> Response:
     """Write the error as a problem document."""
     problem = Problem(
@@ -97,10 +101,7 @@ def install(app: FastAPI) -> None:
         return problem_response(problem)
 
     async def on_crash(request: Request, error: Exception) -> Response:
-        # The server logs the traceback: the client must not see it.
-        return problem_response(
-            ProblemError(500, "The service failed to answer; its log says why.")
-        )
+        return problem_response(CRASH)
 
     app.add_exception_handler(ProblemError, on_problem)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, on_http)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ first turns readiness to 503 and goes on answering, and only then lets uvicorn s
 """
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
@@ -15,6 +16,7 @@ import uvicorn
 
 from app import logs, traces
 from app.main import create_app
+from app.protocol import Protocol
 from app.service import Service
 from app.settings import Settings, SettingsError, load_settings
 
@@ -72,6 +74,17 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
+def spare_the_garbage_collector() -> None:
+    """Take what lives as long as the process out of its way, and call it less often.
+
+    With Python's own threshold, requests wait for it to look through modules and
+    schemas again and again: a twentieth of the request rate.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
 def run() -> int:
     """Serve until SIGTERM or Ctrl-C; returns the exit code of the process."""
     try:
@@ -91,13 +104,15 @@ def run() -> int:
         )
         return EXIT_UNUSABLE_PORT
 
-    service = Service(settings)
+    service = Service(settings, on_ready=spare_the_garbage_collector)
     logs.take_over(service.log)
     config = uvicorn.Config(
         create_app(service),
+        http=Protocol,
         access_log=False,
         log_config=None,
         log_level=settings.log_level,
+        proxy_headers=False,  # nothing here asks who the client is
         server_header=False,
         timeout_graceful_shutdown=settings.graceful_seconds,
     )

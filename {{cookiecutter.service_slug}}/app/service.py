@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from app.batching import Batcher
+from app.deadline import Deadline
 from app.lifecycle import Lifecycle
 from app.logs import Log
 from app.metrics import Metrics
@@ -21,12 +22,17 @@ logger = logging.getLogger(__name__)
 class Service:
     """One model, from its loading to the end of the process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, on_ready: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_ready` is called in the event loop just before it takes traffic."""
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.log = Log(settings)
         self.metrics = Metrics(lambda: self.lifecycle.ready)
         self.model_version: str | None = None
+        self.body_deadline = Deadline(settings.body_seconds)
+        self._on_ready = on_ready
         self._model: Model | None = None
         self._batcher: Batcher | None = None
 
@@ -79,8 +85,9 @@ class Service:
         self.metrics.serves(model)
         self.model_version = model.version
         self._model = model
-        predict = self.metrics.timed(model.predict)
-        self._batcher = Batcher(predict, model.expected_seconds, budget)
+        classify = self.metrics.timed(model.classify)
+        self._batcher = Batcher(classify, model.expected_seconds, budget)
+        self._on_ready()
         self.lifecycle.become_ready()
         logger.info("Ready: model %s, %d labels", model.version, len(model.labels))
 

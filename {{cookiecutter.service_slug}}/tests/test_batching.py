@@ -9,22 +9,23 @@ import pytest
 
 from app.batching import MAX_BATCH, Batcher
 from app.contract import Instance
-from app.model import Probabilities
+from app.model import Classified
 
 
 class CountingModel:
-    """Gives each instance the length of its text as its only probability."""
+    """Gives each instance its text as the label, and the length as the score."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []
         self.threads: set[str] = set()
 
-    def predict(self, instances: Sequence[Instance]) -> Probabilities:
+    def classify(self, instances: Sequence[Instance]) -> list[Classified]:
         self.calls.append(len(instances))
         self.threads.add(threading.current_thread().name)
         if any(instance.text == "bad" for instance in instances):
             raise RuntimeError("bad")
-        return np.array([[len(i.text)] for i in instances], dtype=np.float32)
+        none = np.empty(0, np.float32)
+        return [Classified(i.text, len(i.text), none) for i in instances]
 
 
 def instances(*texts: str) -> list[Instance]:
@@ -36,7 +37,7 @@ def gather(batcher: Batcher, *requests: list[Instance]) -> list[list[float]]:
 
     async def run() -> list[list[float]]:
         answers = await asyncio.gather(*[batcher.submit(part) for part in requests])
-        return [answer[:, 0].tolist() for answer in answers]
+        return [[score for _, score, _ in answer] for answer in answers]
 
     return asyncio.run(run())
 
@@ -44,12 +45,32 @@ def gather(batcher: Batcher, *requests: list[Instance]) -> list[list[float]]:
 @pytest.mark.parametrize("seconds", [0.0, 1.0], ids=["inline", "thread"])
 def test_requests_of_one_moment_share_a_call(seconds: float) -> None:
     model = CountingModel()
-    batcher = Batcher(model.predict, lambda _: seconds, inline_budget=0.5)
+    batcher = Batcher(model.classify, lambda _: seconds, inline_budget=0.5)
 
     answers = gather(batcher, instances("a", "bb"), instances("ccc"), instances("d"))
 
     assert answers == [[1, 2], [3], [1]]
     assert model.calls == [4]
+
+
+def test_a_request_that_is_alone_does_not_wait_for_others() -> None:
+    model = CountingModel()
+    batcher = Batcher(model.classify, lambda _: 0, inline_budget=1)
+
+    async def run() -> tuple[bool, bool]:
+        first = batcher.submit(instances("a"))
+        second = batcher.submit(instances("b"))
+        await asyncio.gather(first, second)
+        await batcher.submit(instances("c"))
+        await asyncio.sleep(0)
+        alone = batcher.submit(instances("d"))
+        together = batcher.submit(instances("e"))
+        answered = alone.done(), together.done()
+        await together
+        return answered
+
+    assert asyncio.run(run()) == (True, False)
+    assert model.calls == [2, 1, 1, 1]
 
 
 def test_a_fast_model_runs_in_the_event_loop_and_a_slow_one_beside_it() -> None:
@@ -58,8 +79,8 @@ def test_a_fast_model_runs_in_the_event_loop_and_a_slow_one_beside_it() -> None:
     def expect(batch: Sequence[Instance]) -> float:
         return 0.001 * sum(instance.size for instance in batch)
 
-    gather(Batcher(fast.predict, expect, inline_budget=0.005), instances("a"))
-    gather(Batcher(slow.predict, expect, inline_budget=0.005), instances("a" * 6))
+    gather(Batcher(fast.classify, expect, inline_budget=0.005), instances("a"))
+    gather(Batcher(slow.classify, expect, inline_budget=0.005), instances("a" * 6))
 
     assert fast.threads == {"MainThread"}
     assert slow.threads == {"model_0"}
@@ -69,7 +90,7 @@ def test_a_batch_has_a_largest_size() -> None:
     model = CountingModel()
     part = instances(*["a"] * 400)
 
-    gather(Batcher(model.predict, lambda _: 0, inline_budget=1), part, part, part)
+    gather(Batcher(model.classify, lambda _: 0, inline_budget=1), part, part, part)
 
     assert model.calls == [800, 400]
     assert max(model.calls) <= MAX_BATCH
@@ -80,19 +101,19 @@ def test_a_failure_reaches_its_callers_and_the_next_are_served(
     seconds: float,
 ) -> None:
     model = CountingModel()
-    batcher = Batcher(model.predict, lambda _: seconds, inline_budget=0.5)
+    batcher = Batcher(model.classify, lambda _: seconds, inline_budget=0.5)
 
-    async def run() -> Probabilities:
+    async def run() -> list[Classified]:
         with pytest.raises(RuntimeError, match="bad"):
             await batcher.submit(instances("bad"))
         return await batcher.submit(instances("good"))
 
-    assert asyncio.run(run()).tolist() == [[4]]
+    assert [label for label, *_ in asyncio.run(run())] == ["good"]
 
 
 def test_a_client_that_has_gone_costs_nothing() -> None:
     model = CountingModel()
-    batcher = Batcher(model.predict, lambda _: 0, inline_budget=1)
+    batcher = Batcher(model.classify, lambda _: 0, inline_budget=1)
 
     async def run() -> None:
         gone = batcher.submit(instances("gone"))
