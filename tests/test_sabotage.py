@@ -106,9 +106,65 @@ SABOTAGE = {
     ),
     "a crash outside the watch": Sabotage(
         "app/main.py",
-        "app.middleware_stack = Watch(app.build_middleware_stack(), service, paths)",
-        "app.add_middleware(Watch, service=service, paths=paths)",
+        "app.middleware_stack = Watch(stack, service, paths)",
+        "app.middleware_stack = stack",
         "pytest tests/test_logs.py -k also_an_error",
+    ),
+    "a crash that is no problem document": Sabotage(
+        "app/routing.py",
+        "            await problem_response(CRASH)(scope, receive, send)\n",
+        "",
+        "pytest tests/test_logs.py -k also_an_error",
+    ),
+    "a fast path that is lenient": Sabotage(
+        "app/routing.py",
+        "model_validate_json(body)",
+        "model_validate_json(body, strict=False)",
+        "pytest tests/test_contract.py",
+    ),
+    "a fast path that tells the first mistake only": Sabotage(
+        "app/problems.py",
+        "for mistake in mistakes\n",
+        "for mistake in mistakes[:1]\n",
+        "pytest tests/test_contract.py",
+    ),
+    "a body of which a part is lost": Sabotage(
+        "app/routing.py",
+        'return b"".join(chunks)',
+        "return chunks[0]",
+        "pytest tests/test_contract.py -k parts",
+    ),
+    "middleware that is not pure ASGI": Sabotage(
+        "app/main.py",
+        "    problems.install(app)\n",
+        "    problems.install(app)\n"
+        "    from starlette.middleware.base import BaseHTTPMiddleware\n\n"
+        "    app.add_middleware(BaseHTTPMiddleware)\n",
+        "pytest tests/test_contract.py -k middleware",
+    ),
+    "an answer in two packets": Sabotage(
+        "app/server.py",
+        "        http=Protocol,\n",
+        "",
+        "pytest tests/test_process.py -k one_packet",
+    ),
+    "an answer without a body that is kept back": Sabotage(
+        "app/protocol.py",
+        "        self.release()\n        self._transport.close()",
+        "        self._transport.close()",
+        "pytest tests/test_protocol.py",
+    ),
+    "a lone request that waits": Sabotage(
+        "app/batching.py",
+        "self._shared = len(batch) > 1",
+        "self._shared = True",
+        "pytest tests/test_batching.py -k alone",
+    ),
+    "spans without a route": Sabotage(
+        "app/main.py",
+        "if not traces.wanted():",
+        "if True:",
+        "pytest tests/test_logs.py -k span_of",
     ),
     "no training shares": Sabotage(
         "training/export.py",
@@ -204,9 +260,9 @@ SABOTAGE = {
         "pytest tests/test_pipeline.py -k every_config_file",
     ),
     "bodies without a time limit": Sabotage(
-        "app/routing.py",
-        "asyncio.timeout(settings.body_seconds)",
-        "asyncio.timeout(None)",
+        "app/service.py",
+        "Deadline(settings.body_seconds)",
+        "Deadline(3600)",
         "pytest tests/test_process.py -k not_arrive",
     ),
     "a stage that is not there": Sabotage(

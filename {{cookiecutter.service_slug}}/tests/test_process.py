@@ -1,5 +1,6 @@
 """The real process: its start, its answers over HTTP, its end."""
 
+import json
 import os
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import httpx2
 
 from app.model import MODEL_FILE
-from tests.conftest import ROOT, Process, Start, wait_until
+from tests.conftest import BODY, ROOT, Process, Start, wait_until
 
 
 def run_to_its_end(**settings: str) -> subprocess.CompletedProcess[str]:
@@ -161,6 +162,22 @@ def test_a_body_that_does_not_arrive_in_time_is_408(start: Start) -> None:
 
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"did not arrive within 0.2 s" in answer
+
+
+def test_an_answer_comes_in_one_packet(start: Start) -> None:
+    process = start().ready()
+    address = ("127.0.0.1", int(process.url.rpartition(":")[2]))
+    body = json.dumps(BODY).encode()
+    request = (
+        b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    ) + body
+
+    with socket.create_connection(address, timeout=10) as connection:
+        for _ in range(50):
+            connection.sendall(request)
+            answer = connection.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"}")
 
 
 def test_a_port_in_use_is_said_and_ends_with_1() -> None:
