@@ -18,23 +18,24 @@ demo: $(SERVICE)/Makefile ## Generate a service, set it up, train it, serve it, 
 
 .PHONY: test
 test: $(READY) ## Prove the template and what it generates
-	pytest -m "not benchmark"
+	pytest
 
 .PHONY: test-fast
 test-fast: $(READY) ## The same without the slow tests: for everyday work
-	pytest -m "not slow and not benchmark"
+	pytest -m "not slow"
 
 .PHONY: bench
-bench: $(READY) ## Print what generation costs, and what it costs to be watched
-	pytest -m benchmark
+bench: $(READY) ## Measure what benchmarks/ has, or PARTS= of it, and write its report
+	$(UV) sync --inexact --quiet --group bench
+	python -m benchmarks $(PARTS)
 
 .PHONY: lint
 lint: $(READY) ## Check the style and types of the template's own Python
-	black --check --quiet hooks tests
-	isort --check hooks tests
-	flake8 hooks tests
+	black --check --quiet hooks tests benchmarks
+	isort --check hooks tests benchmarks
+	flake8 hooks tests benchmarks
 	mypy hooks
-	mypy tests
+	mypy tests benchmarks
 
 $(SERVICE)/Makefile: | $(READY)
 	cookiecutter . --no-input --output-dir $(DEMO)

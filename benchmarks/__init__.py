@@ -1,0 +1,1 @@
+"""What the template and its services cost: `make bench` measures it all."""

@@ -1,0 +1,293 @@
+"""Writes the report from all kept results: `python -m benchmarks.report`.
+
+It writes benchmarks/README.md with its plots, and the short table in the README of the
+template. No figure is typed: tests/test_report.py compares both with the results.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from benchmarks.curves import curves, draw
+from benchmarks.markdown import table
+from benchmarks.results import (
+    Capacity,
+    Compare,
+    Labels,
+    Measured,
+    Results,
+    Step,
+    Suite,
+    Template,
+    Watched,
+    load,
+)
+from benchmarks.targets import MB, TARGETS
+
+HERE = Path(__file__).parent
+REPORT = HERE / "README.md"
+README = HERE.parent / "README.md"
+# What people say about the figures: where the rest is lost, what was tried.
+FINDINGS = HERE / "findings.md"
+START, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
+
+INTRODUCTION = """\
+# Benchmarks
+
+What is generated, beside other ways to do the same, and what the template costs those
+who work with it. Every figure is from `results/`, where each part has a file.
+
+## How to repeat it
+
+    make bench                            # all parts but the suite
+    make bench PARTS="compare template"   # some of them
+    make bench PARTS=suite                # how long all tests take
+    python -m benchmarks.report           # write this page again
+
+It takes Linux, two CPUs that do nothing else, and wrk (`apt-get install wrk`). A server
+has the first CPU and the load generator another. Rounds alternate between what is
+compared, and the figures are medians of the rounds; a ratio is the median of the ratios
+of each round. Rates are answers a second, and one that is no 200 fails the run.
+"""
+
+
+def write() -> None:
+    """Write the report, its plots and the table of the README."""
+    results = load()
+    draw(results)
+    REPORT.write_text(report(results), encoding="utf-8")
+    text = with_summary(README.read_text(encoding="utf-8"), results)
+    README.write_text(text, encoding="utf-8")
+
+
+def report(results: Results) -> str:
+    """The text of benchmarks/README.md."""
+    kept = cast(dict[str, Measured], results)
+    sections = [INTRODUCTION.strip(), conditions(kept), "## Targets", targets(results)]
+    if FINDINGS.is_file():
+        sections.append(FINDINGS.read_text(encoding="utf-8").strip())
+    for part, (title, body) in SECTIONS.items():
+        sections += [f"## {title}", body(kept[part]) if part in kept else missing(part)]
+    sections += ["## How cost grows", growth(results)]
+    return "\n\n".join(sections) + "\n"
+
+
+def with_summary(readme: str, results: Results) -> str:
+    """The README with the short table between its marks.
+
+    Raises ValueError if a mark is not there.
+    """
+    before, start, rest = readme.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise ValueError(f"README.md has no {START} … {END}: put the marks back.")
+    return f"{before}{START}\n{summary(results)}\n{END}{after}"
+
+
+def summary(results: Results) -> str:
+    """The comparison in short, with its date, versions and how to repeat it."""
+    compare = results.get("compare")
+    if compare is None:
+        return missing("compare")
+    return (
+        f"{rates(compare)}\n\n"
+        f"Measured on {compare['date']} on {compare['cpus']} CPUs, one of them for the "
+        f"server, with {versions(compare)}. `make bench` repeats it; "
+        "[benchmarks/README.md](benchmarks/README.md) has the rest: what one service "
+        "carries, how cost grows, and which targets were missed."
+    )
+
+
+def conditions(kept: dict[str, Measured]) -> str:
+    """When and with what each part was measured."""
+    rows = [
+        (
+            (
+                f"`{part}`",
+                kept[part]["date"],
+                str(kept[part]["cpus"]),
+                versions(kept[part]),
+            )
+            if part in kept
+            else (f"`{part}`", "not yet", "", "")
+        )
+        for part in SECTIONS
+    ]
+    return table(("Part", "Measured on", "CPUs", "With"), rows)
+
+
+def targets(results: Results) -> str:
+    """Each target, and whether it was reached."""
+    rows = []
+    for target in TARGETS:
+        figure = target.measured(results)
+        if figure is None:
+            rows.append((target.what, target.wanted, "not measured", ""))
+            continue
+        verdict = "reached" if target.reached(figure) else "**not reached**"
+        rows.append((target.what, target.wanted, f"{figure:.3g}{target.unit}", verdict))
+    return table(("Target", "Wanted", "Measured", "Verdict"), rows)
+
+
+def missing(part: str) -> str:
+    """What is said in place of figures that are not there."""
+    return f"Not measured yet: `make bench PARTS={part}` does it."
+
+
+def versions(measured: Measured) -> str:
+    """The versions in one line."""
+    return ", ".join(f"{name} {of}" for name, of in measured["versions"].items())
+
+
+def milliseconds(seconds: float) -> str:
+    """As `14.2 ms`."""
+    return f"{seconds * 1000:.1f} ms"
+
+
+def steps(measured: dict[str, Step]) -> str:
+    """How long each step takes, and what of it takes longest."""
+    rows = [
+        (
+            f"`{name}`",
+            f"{step['seconds']:.1f} s",
+            ", ".join(f"{part} {of:.1f} s" for part, of in step["largest"].items()),
+        )
+        for name, step in measured.items()
+    ]
+    return table(("Step", "Takes", "Most of it"), rows)
+
+
+def compare_section(compare: Compare) -> str:
+    """What each server carries, what it takes, and which could not be had."""
+    served = {k: v for k, v in compare["servers"].items() if "failed" not in v}
+    resources = table(
+        ("Server", "Start to ready", "Resident memory", "Environment on disk"),
+        [
+            (
+                server["title"],
+                f"{server['ready_seconds']:.1f} s",
+                f"{server['memory_bytes'] / MB:.0f} MB",
+                f"{server['disk_bytes'] / MB:.0f} MB",
+            )
+            for server in served.values()
+        ],
+    )
+    failed = [
+        f"- {server['title']} was not measured: {server['failed']}"
+        for server in compare["servers"].values()
+        if "failed" in server
+    ]
+    return "\n\n".join(
+        [
+            "One model (logistic regression on 30 floats, scikit-learn's breast cancer "
+            "data), the same requests, one instance each; the answers of all were "
+            "compared first.",
+            rates(compare),
+            resources,
+            *(["\n".join(failed)] if failed else []),
+        ]
+    )
+
+
+def rates(compare: Compare) -> str:
+    """The rate and p99 of each server, and how many times it the service carries."""
+    connections = list(compare["servers"]["service"]["loads"])
+    most = connections[-1]
+    rows = []
+    for name, server in compare["servers"].items():
+        if "failed" in server:
+            rows.append((server["title"], *["–"] * (2 * len(connections) + 1)))
+            continue
+        ratios = compare["ratios"].get(name, {})
+        rows.append(
+            (
+                server["title"],
+                *(f"{server['loads'][c]['rate']:,.0f}" for c in connections),
+                milliseconds(server["loads"][most]["p99"]),
+                *(f"{ratios[c]:.2f}" if c in ratios else "" for c in connections),
+            )
+        )
+    header = (
+        "Requests a second, by connections",
+        *connections,
+        f"p99 at {most}",
+        *(f"service × at {c}" for c in connections),
+    )
+    return table(header, rows)
+
+
+def capacity_section(capacity: Capacity) -> str:
+    """The reports of the service, as its verbs wrote them."""
+    return "\n\n".join(
+        [
+            "The default service in a fresh repository, by its own verbs.",
+            deeper(capacity["capacity"]),
+            deeper(capacity["soak"]),
+        ]
+    )
+
+
+def deeper(markdown: str) -> str:
+    """The same text with headings to stand below one of this report."""
+    return re.sub("^#+ ", lambda found: f"##{found[0]}", markdown.strip(), flags=re.M)
+
+
+def labels_section(labels: Labels) -> str:
+    """Rate and p99 for each number of labels."""
+    rows = [
+        (number, f"{load['rate']:,.0f}", milliseconds(load["p99"]))
+        for number, load in labels["labels"].items()
+    ]
+    return (
+        "The model of the default service, fitted to the same sentences with a label "
+        f"drawn from the hash of each; {labels['connections']} connections.\n\n"
+        + table(("Labels", "Requests a second", "p99"), rows)
+    )
+
+
+def watched_section(watched: Watched) -> str:
+    """The cost of metrics, log lines and request ids."""
+    return (
+        "With metrics, log lines and request ids the service has "
+        f"{watched['ratio']:.3f} of the request rate that it has without them "
+        f"(quartiles of {watched['rounds']} rounds: {watched['low']:.3f} to "
+        f"{watched['high']:.3f}; {watched['connections']} connections)."
+    )
+
+
+def template_section(template: Template) -> str:
+    """The cost of generation, then that of each step."""
+    generation = template["generation"]
+    ratio = generation["template"] / generation["empty"]
+    return (
+        f"Generation takes {generation['template']:.2f} s of processor time, "
+        f"{ratio:.2f} times the {generation['empty']:.2f} s of an empty template: "
+        "the rest is cookiecutter's own. The steps after it, in seconds of wall time, "
+        "with packages that are in uv's cache:\n\n" + steps(template["steps"])
+    )
+
+
+def suite_section(suite: Suite) -> str:
+    """How long the tests take."""
+    return steps(suite["steps"])
+
+
+def growth(results: Results) -> str:
+    """The plots."""
+    drawn = [f"![{curve.title}](plots/{curve.name}.svg)" for curve in curves(results)]
+    undrawn = [missing(part) for part in ("capacity", "labels") if part not in results]
+    return "\n\n".join(drawn + undrawn)
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "compare": ("The same model behind other servers", compare_section),
+    "capacity": ("What one service carries", capacity_section),
+    "labels": ("The number of labels", labels_section),
+    "watched": ("What it costs to be watched", watched_section),
+    "template": ("What the template costs", template_section),
+    "suite": ("All tests of the template", suite_section),
+}
+
+if __name__ == "__main__":
+    write()

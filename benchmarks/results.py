@@ -1,0 +1,153 @@
+"""What was measured: one JSON file a part in benchmarks/results, kept in Git.
+
+A part is a module with `measure()`. What it returns, with the date and the number of
+CPUs, is its file; the shapes below are what benchmarks.report reads.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict, cast
+
+RESULTS = Path(__file__).parent / "results"
+
+VERSIONS = """
+import json, platform, sys
+from importlib.metadata import version
+python = {"Python": platform.python_version()}
+print(json.dumps(python | {name: version(name) for name in sys.argv[1:]}))
+"""
+
+
+class Measured(TypedDict):
+    """What every part has: the day (UTC), the CPUs of the machine, what it ran with."""
+
+    date: str
+    cpus: int
+    versions: dict[str, str]
+
+
+class Load(TypedDict):
+    """Answers a second; time to answer, in seconds."""
+
+    rate: float
+    p99: float
+
+
+class Server(TypedDict):
+    """One way of serving the model; `failed` says why there are no figures."""
+
+    title: str
+    failed: NotRequired[str]
+    loads: NotRequired[dict[str, Load]]
+    ready_seconds: NotRequired[float]
+    memory_bytes: NotRequired[int]
+    disk_bytes: NotRequired[int]
+
+
+class Compare(Measured):
+    """The servers by name; `ratios` are the rates of `service` to theirs.
+
+    Loads and ratios are by the number of connections.
+    """
+
+    servers: dict[str, Server]
+    ratios: dict[str, dict[str, float]]
+
+
+class Labels(Measured):
+    """`labels` maps the number of labels to what the service carried."""
+
+    connections: int
+    labels: dict[str, Load]
+
+
+class Watched(Measured):
+    """Request rates, watched to bare: the median of the rounds and their quartiles."""
+
+    rounds: int
+    connections: int
+    low: float
+    ratio: float
+    high: float
+
+
+class Step(TypedDict):
+    """Seconds of wall time, and those of the largest of its parts."""
+
+    seconds: float
+    largest: dict[str, float]
+
+
+class Generation(TypedDict):
+    """Seconds of processor time: of this template, and of one that is empty."""
+
+    template: float
+    empty: float
+
+
+class Template(Measured):
+    """What the template costs who works with it."""
+
+    generation: Generation
+    steps: dict[str, Step]
+
+
+class Suite(Measured):
+    """All tests of the template."""
+
+    steps: dict[str, Step]
+
+
+class Capacity(Measured):
+    """What `make bench` and `make soak` of a fresh service wrote, in Markdown.
+
+    The loads are those of its tables: by connections, by instances in a request, and by
+    characters in a text; `figures` are those that targets are about.
+    """
+
+    capacity: str
+    soak: str
+    connections: dict[str, Load]
+    batches: dict[str, Load]
+    lengths: dict[str, Load]
+    figures: dict[str, float]
+
+
+class Results(TypedDict):
+    """What is there of each part."""
+
+    compare: NotRequired[Compare]
+    capacity: NotRequired[Capacity]
+    labels: NotRequired[Labels]
+    watched: NotRequired[Watched]
+    template: NotRequired[Template]
+    suite: NotRequired[Suite]
+
+
+def keep(part: str, measured: Mapping[str, object]) -> None:
+    """Write what a part measured."""
+    today = datetime.now(UTC).date().isoformat()
+    about: dict[str, object] = {"date": today, "cpus": os.cpu_count()}
+    text = json.dumps(about | dict(measured), indent=2, ensure_ascii=False)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{part}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def load(directory: Path = RESULTS) -> Results:
+    """All that is kept."""
+    kept: dict[str, Any] = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(directory.glob("*.json"))
+    }
+    return cast(Results, kept)
+
+
+def versions(python: Path, *packages: str) -> dict[str, str]:
+    """The versions of an environment: of its Python and of some of its packages."""
+    command = [str(python), "-c", VERSIONS, *packages]
+    found: dict[str, str] = json.loads(subprocess.check_output(command, text=True))
+    return found

@@ -1,0 +1,125 @@
+"""The report of benchmarks/ says what was measured, and no figure in it is typed."""
+
+import json
+import re
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report
+from benchmarks.__main__ import PARTS, WHEN_NAMED
+from benchmarks.curves import curves
+from benchmarks.markdown import table, tables
+from benchmarks.results import RESULTS, Compare, Load, Results, load
+from benchmarks.targets import TARGETS
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+KEPT = sorted(RESULTS.glob("*.json"))
+
+
+def loaded(rate: float) -> dict[str, Load]:
+    """Made-up loads."""
+    return {c: {"rate": rate, "p99": 0.01} for c in ("1", "16", "64")}
+
+
+COMPARE: Compare = {
+    "date": "2026-01-02",
+    "cpus": 2,
+    "versions": {"Python": "3.13.0"},
+    "servers": {
+        "service": {
+            "title": "The service",
+            "loads": loaded(5000),
+            "ready_seconds": 1.0,
+            "memory_bytes": 120_000_000,
+            "disk_bytes": 180_000_000,
+        },
+        "bare": {
+            "title": "Bare",
+            "loads": loaded(2500),
+            "ready_seconds": 0.5,
+            "memory_bytes": 50_000_000,
+            "disk_bytes": 150_000_000,
+        },
+        "mlflow": {"title": "MLflow", "failed": "it needs an older Python."},
+    },
+    "ratios": {"bare": {"1": 0.79, "16": 0.85, "64": 2.0}},
+}
+
+
+def test_the_report_is_what_the_kept_results_give() -> None:
+    results = load()
+
+    assert report.REPORT.read_text(encoding="utf-8") == report.report(results)
+    assert README == report.with_summary(README, results), "python -m benchmarks.report"
+
+
+def test_every_plot_of_the_report_is_there_and_no_other() -> None:
+    plots = ROOT / "benchmarks" / "plots"
+
+    assert {path.stem for path in plots.glob("*.svg")} == {
+        curve.name for curve in curves(load())
+    }
+
+
+@pytest.mark.parametrize("path", KEPT, ids=[path.stem for path in KEPT])
+def test_every_result_says_when_and_with_what(path: Path) -> None:
+    kept = json.loads(path.read_text(encoding="utf-8"))
+
+    assert date.fromisoformat(kept["date"])
+    assert kept["cpus"] > 0
+    assert kept["versions"]["Python"]
+    assert not re.search(r"/(home|root|tmp|Users)\b|GHz", path.read_text("utf-8"))
+
+
+def test_what_is_missing_is_said_to_be_missing() -> None:
+    text = report.report({})
+
+    assert set(report.SECTIONS) == {*PARTS, *WHEN_NAMED}
+    for part in report.SECTIONS:
+        assert f"`make bench PARTS={part}`" in text
+    assert text.count("not measured") == len(TARGETS)
+    assert "PARTS=compare" in report.summary({})
+
+
+def test_each_target_is_reached_or_not() -> None:
+    text = report.report({"compare": COMPARE})
+
+    (rows,) = (rows for head, rows in tables(text).items() if head == "Targets")
+    said = {row["Target"]: list(row.values())[1:] for row in rows}
+    assert len(said) == len(TARGETS)
+    bare = "request rate to that of a bare ASGI function, connections: {}".format
+    assert said[bare(1)] == ["≥ 0.8", "0.79", "**not reached**"]
+    assert said[bare(16)] == ["≥ 0.85", "0.85", "reached"]
+    assert said["p99, connections: 64"] == ["≤ 20 ms", "10 ms", "reached"]
+    assert said["resident memory"] == ["≤ 110 MB", "120 MB", "**not reached**"]
+
+
+def test_a_peer_that_fails_is_reported_and_not_dropped() -> None:
+    results: Results = {"compare": COMPARE}
+
+    assert "MLflow was not measured: it needs an older Python." in report.report(
+        results
+    )
+    assert "| MLflow |" in report.summary(results)
+
+
+def test_the_readme_takes_the_table_between_its_marks_only() -> None:
+    readme = f"before\n{report.START}\nold\n{report.END}\nafter\n"
+
+    text = report.with_summary(readme, {"compare": COMPARE})
+
+    assert text.startswith("before\n") and text.endswith("\nafter\n")
+    assert "old" not in text and "| The service | 5,000 |" in text
+    with pytest.raises(ValueError, match="put the marks back"):
+        report.with_summary("no marks", {})
+
+
+def test_tables_are_read_as_they_were_written() -> None:
+    text = (
+        f"# One\n\n{table(('x', 'y'), [('1', '2')])}\n\n## Two\n\n{table(('z',), [])}"
+    )
+
+    assert tables(text)["One"] == [{"x": "1", "y": "2"}]
