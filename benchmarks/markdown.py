@@ -23,7 +23,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def tables(text: str) -> dict[str, list[Row]]:
-    """The rows of the first table under each heading, by the heads of their columns."""
+    """The rows of the first table under each heading, by the heads of their columns.
+
+    Of columns with the same head the first counts.
+    """
     found: dict[str, list[Row]] = {}
     heading = ""
     lines: list[list[str]] = []
@@ -39,6 +42,6 @@ def tables(text: str) -> dict[str, list[Row]]:
                 lines[-1].append(following.content)
             case "tbody_close":
                 head, *body = lines
-                rows = [dict(zip(head, line, strict=True)) for line in body]
+                rows = [dict(zip(head[::-1], line[::-1], strict=True)) for line in body]
                 found.setdefault(heading, rows)
     return found

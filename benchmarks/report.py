@@ -7,15 +7,13 @@ template. No figure is typed: tests/test_report.py compares both with the result
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.curves import curves, draw
 from benchmarks.markdown import table
 from benchmarks.results import (
     Capacity,
-    Compare,
     Labels,
-    Measured,
     Results,
     Step,
     Suite,
@@ -24,6 +22,9 @@ from benchmarks.results import (
     load,
 )
 from benchmarks.targets import MB, TARGETS
+
+if TYPE_CHECKING:
+    from benchmarks.compare import Comparison
 
 HERE = Path(__file__).parent
 REPORT = HERE / "README.md"
@@ -63,14 +64,25 @@ def write() -> None:
 
 def report(results: Results) -> str:
     """The text of benchmarks/README.md."""
-    kept = cast(dict[str, Measured], results)
-    sections = [INTRODUCTION.strip(), conditions(kept), "## Targets", targets(results)]
+    sections = [
+        INTRODUCTION.strip(),
+        conditions(results),
+        "## Targets",
+        targets(results),
+    ]
     if FINDINGS.is_file():
         sections.append(FINDINGS.read_text(encoding="utf-8").strip())
-    for part, (title, body) in SECTIONS.items():
-        sections += [f"## {title}", body(kept[part]) if part in kept else missing(part)]
+    for part, kept in parts(results).items():
+        title, body = SECTIONS[part]
+        sections += [f"## {title}", missing(part) if kept is None else body(kept)]
     sections += ["## How cost grows", growth(results)]
     return "\n\n".join(sections) + "\n"
+
+
+def parts(results: Results) -> dict[str, Any]:
+    """What is kept of each part, in the order of the report; None if nothing is."""
+    kept = cast(dict[str, Any], results)
+    return {part: kept.get(part) for part in SECTIONS}
 
 
 def with_summary(readme: str, results: Results) -> str:
@@ -92,28 +104,23 @@ def summary(results: Results) -> str:
         return missing("compare")
     return (
         f"{rates(compare)}\n\n"
-        f"Measured on {compare['date']} on {compare['cpus']} CPUs, one of them for the "
-        f"server, with {versions(compare)}. `make bench` repeats it; "
-        "[benchmarks/README.md](benchmarks/README.md) has the rest: what one service "
-        "carries, how cost grows, and which targets were missed."
+        f"Measured on {compare['date']}, with {compare['cpus']} CPUs, one of them for "
+        "the server; rates are at so many connections. `make bench` repeats it. "
+        "[benchmarks/README.md](benchmarks/README.md) has the versions and the rest: "
+        "what one service carries, how cost grows, which targets were missed."
     )
 
 
-def conditions(kept: dict[str, Measured]) -> str:
+def conditions(results: Results) -> str:
     """When and with what each part was measured."""
-    rows = [
-        (
-            (
-                f"`{part}`",
-                kept[part]["date"],
-                str(kept[part]["cpus"]),
-                versions(kept[part]),
-            )
-            if part in kept
-            else (f"`{part}`", "not yet", "", "")
-        )
-        for part in SECTIONS
-    ]
+    rows = []
+    for part, kept in parts(results).items():
+        if kept is None:
+            rows.append((f"`{part}`", "not yet", "", ""))
+            continue
+        # Of the comparison, each server has its own.
+        said = named(kept["versions"]) if "versions" in kept else "see there"
+        rows.append((f"`{part}`", kept["date"], str(kept["cpus"]), said))
     return table(("Part", "Measured on", "CPUs", "With"), rows)
 
 
@@ -135,14 +142,9 @@ def missing(part: str) -> str:
     return f"Not measured yet: `make bench PARTS={part}` does it."
 
 
-def versions(measured: Measured) -> str:
+def named(versions: dict[str, str]) -> str:
     """The versions in one line."""
-    return ", ".join(f"{name} {of}" for name, of in measured["versions"].items())
-
-
-def milliseconds(seconds: float) -> str:
-    """As `14.2 ms`."""
-    return f"{seconds * 1000:.1f} ms"
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def steps(measured: dict[str, Step]) -> str:
@@ -158,85 +160,91 @@ def steps(measured: dict[str, Step]) -> str:
     return table(("Step", "Takes", "Most of it"), rows)
 
 
-def compare_section(compare: Compare) -> str:
-    """What each server carries, what it takes, and which could not be had."""
-    served = {k: v for k, v in compare["servers"].items() if "failed" not in v}
-    resources = table(
-        ("Server", "Start to ready", "Resident memory", "Environment on disk"),
-        [
-            (
-                server["title"],
-                f"{server['ready_seconds']:.1f} s",
-                f"{server['memory_bytes'] / MB:.0f} MB",
-                f"{server['disk_bytes'] / MB:.0f} MB",
-            )
-            for server in served.values()
-        ],
-    )
-    failed = [
-        f"- {server['title']} was not measured: {server['failed']}"
-        for server in compare["servers"].values()
-        if "failed" in server
+def compare_section(compare: "Comparison") -> str:
+    """What each server carries, what it takes, and which could not be measured."""
+    resources = [
+        (
+            peer["title"],
+            scaled(peer["seconds_to_ready"], 1, "s", 2),
+            scaled(peer["resident_bytes"], MB, "MB"),
+            scaled(peer["environment_bytes"], MB, "MB"),
+            named(peer["versions"]),
+        )
+        for peer in compare["peers"]
+    ]
+    header = ("Server", "Ready after", "Memory", "Environment", "Versions")
+    failures = [
+        f"{peer['title']} was not measured: {peer['failure']}"
+        for peer in compare["peers"]
+        if peer["failure"]
     ]
     return "\n\n".join(
         [
-            "One model (logistic regression on 30 floats, scikit-learn's breast cancer "
-            "data), the same requests, one instance each; the answers of all were "
-            "compared first.",
+            "One model (scikit-learn's logistic regression on 30 floats, on its breast "
+            f"cancer data), {compare['instances']} real instances, one a request. The "
+            "answers of every server were compared with scikit-learn's first. "
+            f"{compare['rounds']} rounds of {compare['seconds']:g} s.",
             rates(compare),
-            resources,
-            *(["\n".join(failed)] if failed else []),
+            table(header, resources),
+            *failures,
         ]
     )
 
 
-def rates(compare: Compare) -> str:
-    """The rate and p99 of each server, and how many times it the service carries."""
-    connections = list(compare["servers"]["service"]["loads"])
-    most = connections[-1]
+def rates(compare: "Comparison") -> str:
+    """The rate and p99 of each server, and how many times its rate the service has."""
+    connections = [str(number) for number in compare["connections"]]
     rows = []
-    for name, server in compare["servers"].items():
-        if "failed" in server:
-            rows.append((server["title"], *["–"] * (2 * len(connections) + 1)))
-            continue
-        ratios = compare["ratios"].get(name, {})
-        rows.append(
-            (
-                server["title"],
-                *(f"{server['loads'][c]['rate']:,.0f}" for c in connections),
-                milliseconds(server["loads"][most]["p99"]),
-                *(f"{ratios[c]:.2f}" if c in ratios else "" for c in connections),
-            )
-        )
+    for peer in compare["peers"]:
+        figures = [peer["figures"].get(number) for number in connections]
+        cells = [
+            *(scaled(each and each["rate"]) for each in figures),
+            *(scaled(each and each["ratio"], digits=2) for each in figures),
+            scaled(figures[-1] and figures[-1]["p99"], 1e-3, "ms", 1),
+        ]
+        rows.append((peer["title"], *cells))
     header = (
-        "Requests a second, by connections",
-        *connections,
-        f"p99 at {most}",
-        *(f"service × at {c}" for c in connections),
+        "Server",
+        *(f"requests/s at {number}" for number in connections),
+        *(f"service to it at {number}" for number in connections),
+        f"p99 at {connections[-1]}",
     )
     return table(header, rows)
 
 
+def scaled(
+    figure: float | None, scale: float = 1, unit: str = "", digits: int = 0
+) -> str:
+    """A figure in its unit, or a dash for one that is not there."""
+    if figure is None:
+        return "–"
+    return f"{figure / scale:,.{digits}f} {unit}".strip()
+
+
 def capacity_section(capacity: Capacity) -> str:
     """The reports of the service, as its verbs wrote them."""
+    faults = "\n".join(capacity["faults"]) or "It found no fault."
     return "\n\n".join(
         [
-            "The default service in a fresh repository, by its own verbs.",
+            "The default service in a fresh repository, by its own `make bench` and "
+            "`make soak`.",
             deeper(capacity["capacity"]),
             deeper(capacity["soak"]),
+            faults,
         ]
     )
 
 
 def deeper(markdown: str) -> str:
-    """The same text with headings to stand below one of this report."""
-    return re.sub("^#+ ", lambda found: f"##{found[0]}", markdown.strip(), flags=re.M)
+    """The same text for a section of this report, which has the plots elsewhere."""
+    text = re.sub("^!\\[.*\n+", "", markdown.strip(), flags=re.M)
+    return re.sub("^#+ ", r"##\g<0>", text, flags=re.M)
 
 
 def labels_section(labels: Labels) -> str:
     """Rate and p99 for each number of labels."""
     rows = [
-        (number, f"{load['rate']:,.0f}", milliseconds(load["p99"]))
+        (number, scaled(load["rate"]), scaled(load["p99"], 1e-3, "ms", 1))
         for number, load in labels["labels"].items()
     ]
     return (

@@ -10,7 +10,10 @@ import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
+
+if TYPE_CHECKING:  # its servers are pinned to CPUs, which only Linux can do
+    from benchmarks.compare import Comparison
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -23,7 +26,7 @@ print(json.dumps(python | {name: version(name) for name in sys.argv[1:]}))
 
 
 class Measured(TypedDict):
-    """What every part has: the day (UTC), the CPUs of the machine, what it ran with."""
+    """The day (UTC), the CPUs of the machine, and what the part ran with."""
 
     date: str
     cpus: int
@@ -35,27 +38,6 @@ class Load(TypedDict):
 
     rate: float
     p99: float
-
-
-class Server(TypedDict):
-    """One way of serving the model; `failed` says why there are no figures."""
-
-    title: str
-    failed: NotRequired[str]
-    loads: NotRequired[dict[str, Load]]
-    ready_seconds: NotRequired[float]
-    memory_bytes: NotRequired[int]
-    disk_bytes: NotRequired[int]
-
-
-class Compare(Measured):
-    """The servers by name; `ratios` are the rates of `service` to theirs.
-
-    Loads and ratios are by the number of connections.
-    """
-
-    servers: dict[str, Server]
-    ratios: dict[str, dict[str, float]]
 
 
 class Labels(Measured):
@@ -106,21 +88,23 @@ class Capacity(Measured):
     """What `make bench` and `make soak` of a fresh service wrote, in Markdown.
 
     The loads are those of its tables: by connections, by instances in a request, and by
-    characters in a text; `figures` are those that targets are about.
+    characters in a text. `goodput` is the least share of the peak that it still answers
+    under overload, `faults` is what the soak complains of.
     """
 
     capacity: str
-    soak: str
     connections: dict[str, Load]
     batches: dict[str, Load]
     lengths: dict[str, Load]
-    figures: dict[str, float]
+    goodput: float
+    soak: str
+    faults: list[str]
 
 
 class Results(TypedDict):
     """What is there of each part."""
 
-    compare: NotRequired[Compare]
+    compare: NotRequired["Comparison"]
     capacity: NotRequired[Capacity]
     labels: NotRequired[Labels]
     watched: NotRequired[Watched]
