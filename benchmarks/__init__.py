@@ -1,1 +1,1 @@
-"""What the template and its services cost: `make bench` measures it all."""
+"""Measurements: they print figures and hold no bounds; the tests hold the bounds."""

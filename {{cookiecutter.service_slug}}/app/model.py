@@ -101,11 +101,14 @@ class Model:
         return model
 
     def predict(self, instances: Sequence[Instance]) -> Probabilities:
-        """The probability of every label: shape (len(instances), len(labels))."""
+        """The probability of every label: shape (len(instances), len(labels)).
+
+        A field that is a list of n values is fed as an input of shape (…, n).
+        """
         feed = {
             name: np.array(
-                [[getattr(instance, name)] for instance in instances], dtype=dtype
-            )
+                [getattr(instance, name) for instance in instances], dtype=dtype
+            ).reshape(len(instances), -1)
             for name, dtype in self._dtypes.items()
         }
         outputs: list[Probabilities] = self._session.run([OUTPUT], feed)
