@@ -39,13 +39,15 @@ def measured(part: str) -> bool:
     print(f"{part} …", flush=True)
     start = time.monotonic()
     try:
-        results.keep(part, import_module(f"benchmarks.{part}").measure())
+        figures = import_module(f"benchmarks.{part}").measure()
+        took = time.monotonic() - start
+        results.keep(part, figures, took)
         report.write()
     # The helpers of the tests, which the parts use, fail in pytest's way.
     except (Exception, pytest.fail.Exception):
         traceback.print_exc()
         return False
-    print(f"{part}: {time.monotonic() - start:.0f} s", flush=True)
+    print(f"{part}: {took:.0f} s", flush=True)
     return True
 
 

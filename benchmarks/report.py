@@ -7,6 +7,7 @@ template. No figure is typed: tests/test_report.py compares both with the result
 import re
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.curves import curves, draw
@@ -49,7 +50,8 @@ who work with it. Every figure is from `results/`, where each part has a file.
 It takes Linux, two CPUs that do nothing else, and wrk (`apt-get install wrk`). A server
 has the first CPU and the load generator another. Rounds alternate between what is
 compared, and the figures are medians of the rounds; a ratio is the median of the ratios
-of each round. Rates are answers a second, and one that is no 200 fails the run.
+of each round. Rates are answers a second; a server that answers one request with an
+error has no figure but the reason.
 """
 
 
@@ -105,10 +107,21 @@ def summary(results: Results) -> str:
     return (
         f"{rates(compare)}\n\n"
         f"Measured on {compare['date']}, with {compare['cpus']} CPUs, one of them for "
-        "the server; rates are at so many connections. `make bench` repeats it. "
-        "[benchmarks/README.md](benchmarks/README.md) has the versions and the rest: "
-        "what one service carries, how cost grows, which targets were missed."
+        f"the server; columns are by connections. With {named(frameworks(compare))}. "
+        "`make bench` repeats it; [benchmarks/README.md](benchmarks/README.md) has the "
+        "rest: what one service carries, how cost grows, which targets were missed."
     )
+
+
+def frameworks(compare: "Comparison") -> dict[str, str]:
+    """The versions of the service, and of the first that each other server names."""
+    found: dict[str, str] = {}
+    for peer in compare["peers"]:
+        names = [name for name in peer["versions"] if name != "python"]
+        wanted = peer["versions"] if peer["name"] == "service" else names[:1]
+        for name in wanted:
+            found.setdefault(name, peer["versions"][name])
+    return found
 
 
 def conditions(results: Results) -> str:
@@ -116,12 +129,13 @@ def conditions(results: Results) -> str:
     rows = []
     for part, kept in parts(results).items():
         if kept is None:
-            rows.append((f"`{part}`", "not yet", "", ""))
+            rows.append((f"`{part}`", "not yet", "", "", ""))
             continue
+        took = scaled(kept["took"], 60, "min", 1)
         # Of the comparison, each server has its own.
         said = named(kept["versions"]) if "versions" in kept else "see there"
-        rows.append((f"`{part}`", kept["date"], str(kept["cpus"]), said))
-    return table(("Part", "Measured on", "CPUs", "With"), rows)
+        rows.append((f"`{part}`", kept["date"], str(kept["cpus"]), took, said))
+    return table(("Part", "Measured on", "CPUs", "Took", "With"), rows)
 
 
 def targets(results: Results) -> str:
@@ -174,7 +188,7 @@ def compare_section(compare: "Comparison") -> str:
     ]
     header = ("Server", "Ready after", "Memory", "Environment", "Versions")
     failures = [
-        f"{peer['title']} was not measured: {peer['failure']}"
+        f"{peer['title']} was not measured:\n\n" + indent(peer["failure"], " " * 4)
         for peer in compare["peers"]
         if peer["failure"]
     ]

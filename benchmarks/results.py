@@ -26,10 +26,11 @@ print(json.dumps(python | {name: version(name) for name in sys.argv[1:]}))
 
 
 class Measured(TypedDict):
-    """The day (UTC), the CPUs of the machine, and what the part ran with."""
+    """The day (UTC), the CPUs of the machine, the seconds it took, and with what."""
 
     date: str
     cpus: int
+    took: float
     versions: dict[str, str]
 
 
@@ -112,10 +113,13 @@ class Results(TypedDict):
     suite: NotRequired[Suite]
 
 
-def keep(part: str, measured: Mapping[str, object]) -> None:
-    """Write what a part measured."""
-    today = datetime.now(UTC).date().isoformat()
-    about: dict[str, object] = {"date": today, "cpus": os.cpu_count()}
+def keep(part: str, measured: Mapping[str, object], took: float) -> None:
+    """Write what a part measured, and how many seconds it took to do so."""
+    about: dict[str, object] = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpus": os.cpu_count(),
+        "took": round(took),
+    }
     text = json.dumps(about | dict(measured), indent=2, ensure_ascii=False)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{part}.json").write_text(text + "\n", encoding="utf-8")

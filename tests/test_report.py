@@ -2,9 +2,10 @@
 
 import json
 import re
+import sys
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -15,7 +16,7 @@ from benchmarks.markdown import table, tables
 from benchmarks.results import RESULTS as KEPT_IN
 from benchmarks.results import Results, load
 from benchmarks.targets import TARGETS
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run
 
 if TYPE_CHECKING:
     from benchmarks.compare import Comparison
@@ -73,7 +74,7 @@ MADE_UP: "Comparison" = {
         },
     ],
 }
-RESULTS: Results = {"compare": MADE_UP}
+RESULTS = cast(Results, {"compare": MADE_UP | {"took": 60}})
 
 
 def test_the_report_is_what_the_kept_results_give() -> None:
@@ -131,7 +132,7 @@ def test_each_target_is_reached_or_not() -> None:
 def test_a_peer_that_fails_is_reported_and_not_dropped() -> None:
     results: Results = RESULTS
 
-    assert "MLflow was not measured: it needs an older Python." in report.report(
+    assert "MLflow was not measured:\n\n    it needs an older Python." in report.report(
         results
     )
     assert "| MLflow |" in report.summary(results)
@@ -154,3 +155,22 @@ def test_tables_are_read_as_they_were_written() -> None:
     )
 
     assert tables(text)["One"] == [{"x": "1", "y": "2"}]
+
+
+def test_a_part_that_fails_is_named_and_does_not_stop_the_others() -> None:
+    # Without a PATH there is neither wrk nor make.
+    parts = ("labels", "compare")
+    done = run(
+        sys.executable, "-m", "benchmarks", *parts, cwd=ROOT, check=False, PATH=""
+    )
+
+    assert done.returncode == 1
+    assert "wrk is not installed: apt-get install wrk." in done.stdout
+    assert "Failed: compare, labels. Why is above." in done.stdout
+
+
+def test_a_part_that_is_not_there_is_refused_with_those_that_are() -> None:
+    done = run(sys.executable, "-m", "benchmarks", "speed", cwd=ROOT, check=False)
+
+    assert done.returncode == 2
+    assert f"no part is called speed: {', '.join(PARTS + WHEN_NAMED)}" in done.stdout
