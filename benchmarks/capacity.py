@@ -29,12 +29,13 @@ def measure(seconds: float = 5, minutes: float = 10) -> dict[str, object]:
         capacity, soaked = service.read(str(REPORT)), service.read(str(SOAK))
         found = versions(python(service), "fastapi", "onnxruntime", "uvicorn")
 
-    faults = soak.stdout.partition(soaked)[2].strip().splitlines()
+    # After the report it prints what it has to say against it, and make adds a line.
+    faults = soak.stdout.partition(soaked)[2].strip().splitlines()[:-1]
     return {
         "versions": found,
         **read(capacity),
-        "soak": soaked,
-        "faults": faults if soak.returncode else [],
+        "soak": "\n".join([soaked, *faults]),
+        "faults": len(faults) if soak.returncode else 0,
     }
 
 
@@ -55,7 +56,7 @@ def loads(rows: Sequence[Row], by: str, rate: str) -> dict[str, Load]:
     return {
         f"{number(row[by]):.0f}": {
             "rate": number(row[rate]),
-            "p99": number(row["p99"]) / 1000,
+            "p99": round(number(row["p99"]) / 1000, 7),
         }
         for row in rows
     }

@@ -90,7 +90,7 @@ class Capacity(Measured):
 
     The loads are those of its tables: by connections, by instances in a request, and by
     characters in a text. `goodput` is the least share of the peak that it still answers
-    under overload, `faults` is what the soak complains of.
+    under overload, `faults` is how many the soak found.
     """
 
     capacity: str
@@ -99,7 +99,7 @@ class Capacity(Measured):
     lengths: dict[str, Load]
     goodput: float
     soak: str
-    faults: list[str]
+    faults: int
 
 
 class Results(TypedDict):
