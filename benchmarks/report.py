@@ -7,7 +7,7 @@ template. No figure is typed: tests/test_report.py compares both with the result
 import re
 from collections.abc import Callable
 from pathlib import Path
-from textwrap import indent
+from textwrap import fill, indent
 from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.curves import curves, draw
@@ -104,13 +104,13 @@ def summary(results: Results) -> str:
     compare = results.get("compare")
     if compare is None:
         return missing("compare")
-    return (
-        f"{rates(compare)}\n\n"
+    said = paragraph(
         f"Measured on {compare['date']}, with {compare['cpus']} CPUs, one of them for "
         f"the server; columns are by connections. With {named(frameworks(compare))}. "
         "`make bench` repeats it; [benchmarks/README.md](benchmarks/README.md) has the "
         "rest: what one service carries, how cost grows, which targets were missed."
     )
+    return f"{rates(compare)}\n\n{said}"
 
 
 def frameworks(compare: "Comparison") -> dict[str, str]:
@@ -156,6 +156,11 @@ def missing(part: str) -> str:
     return f"Not measured yet: `make bench PARTS={part}` does it."
 
 
+def paragraph(text: str) -> str:
+    """The text in lines as long as those of the other documents."""
+    return fill(text, 88, break_long_words=False, break_on_hyphens=False)
+
+
 def named(versions: dict[str, str]) -> str:
     """The versions in one line."""
     return ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -192,17 +197,14 @@ def compare_section(compare: "Comparison") -> str:
         for peer in compare["peers"]
         if peer["failure"]
     ]
-    return "\n\n".join(
-        [
-            "One model (scikit-learn's logistic regression on 30 floats, on its breast "
-            f"cancer data), {compare['instances']} real instances, one a request. The "
-            "answers of every server were compared with scikit-learn's first. "
-            f"{compare['rounds']} rounds of {compare['seconds']:g} s.",
-            rates(compare),
-            table(header, resources),
-            *failures,
-        ]
+    said = paragraph(
+        "One model (scikit-learn's logistic regression on 30 floats, its breast cancer "
+        f"data), {compare['instances']} real instances, one a request. The answers of "
+        "every server were compared with scikit-learn's first. Rounds: "
+        f"{compare['rounds']}, each of {compare['seconds']:g} s for every server and "
+        "number of connections."
     )
+    return "\n\n".join([said, rates(compare), table(header, resources), *failures])
 
 
 def rates(compare: "Comparison") -> str:
@@ -253,16 +255,16 @@ def labels_section(labels: Labels) -> str:
         (number, scaled(load["rate"]), scaled(load["p99"], 1e-3, "ms", 1))
         for number, load in labels["labels"].items()
     ]
-    return (
-        "The model of the default service, fitted to the same sentences with a label "
-        f"drawn from the hash of each; {labels['connections']} connections.\n\n"
-        + table(("Labels", "Requests a second", "p99"), rows)
+    said = paragraph(
+        "The model of the default service, fitted to its sentences with labels that are "
+        f"dealt out by their hashes; {labels['connections']} connections."
     )
+    return f"{said}\n\n{table(('Labels', 'Requests a second', 'p99'), rows)}"
 
 
 def watched_section(watched: Watched) -> str:
     """The cost of metrics, log lines and request ids."""
-    return (
+    return paragraph(
         "With metrics, log lines and request ids the service has "
         f"{watched['ratio']:.3f} of the request rate that it has without them "
         f"(quartiles of {watched['rounds']} rounds: {watched['low']:.3f} to "
@@ -273,13 +275,17 @@ def watched_section(watched: Watched) -> str:
 def template_section(template: Template) -> str:
     """The cost of generation, then that of each step."""
     generation = template["generation"]
-    ratio = generation["template"] / generation["empty"]
-    return (
-        f"Generation takes {generation['template']:.2f} s of processor time, "
-        f"{ratio:.2f} times the {generation['empty']:.2f} s of an empty template: "
-        "the rest is cookiecutter's own. The steps after it, in seconds of wall time, "
-        "with packages that are in uv's cache:\n\n" + steps(template["steps"])
+    full, without, empty = (
+        generation[key] for key in ("template", "without_hooks", "empty")
     )
+    said = paragraph(
+        f"Generation takes {full:.2f} s of processor time, {full / empty:.2f} times "
+        f"that of an empty template: {empty:.2f} s are cookiecutter's start, "
+        f"{without - empty:.2f} s the rendering and {full - without:.2f} s the hooks. "
+        "The steps after it, in wall time, with packages that are in uv's cache and "
+        "bytecode that is compiled:"
+    )
+    return f"{said}\n\n{steps(template['steps'])}"
 
 
 def suite_section(suite: Suite) -> str:

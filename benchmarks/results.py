@@ -66,9 +66,10 @@ class Step(TypedDict):
 
 
 class Generation(TypedDict):
-    """Seconds of processor time: of this template, and of one that is empty."""
+    """Seconds of processor time: with hooks, without, and of an empty template."""
 
     template: float
+    without_hooks: float
     empty: float
 
 

@@ -50,6 +50,9 @@ def generate(directory: Path, rounds: int) -> Generation:
     (empty / BODY.name).mkdir(parents=True)
     (empty / BODY.name / "file.txt").write_text("{{ cookiecutter.service_slug }}\n")
     (empty / "cookiecutter.json").write_text('{"service_slug": "intent-service"}')
+    bare = directory / "without-hooks"
+    shutil.copytree(ROOT / BODY.name, bare / BODY.name)
+    shutil.copy(ROOT / "cookiecutter.json", bare)
     target = directory / "generated"
     target.mkdir()
 
@@ -62,9 +65,13 @@ def generate(directory: Path, rounds: int) -> Generation:
         user = after.ru_utime - before.ru_utime
         return user + after.ru_stime - before.ru_stime
 
-    costs = [(cost(empty), cost(ROOT)) for _ in range(rounds)]
-    floor, full = (min(column) for column in zip(*costs, strict=True))
-    return {"template": round(full, 2), "empty": round(floor, 2)}
+    costs = [(cost(ROOT), cost(bare), cost(empty)) for _ in range(rounds)]
+    full, without, floor = (min(column) for column in zip(*costs, strict=True))
+    return {
+        "template": round(full, 2),
+        "without_hooks": round(without, 2),
+        "empty": round(floor, 2),
+    }
 
 
 def set_up(service: Service) -> Step:
