@@ -256,8 +256,8 @@ def labels_section(labels: Labels) -> str:
         for number, load in labels["labels"].items()
     ]
     said = paragraph(
-        "The model of the default service, fitted to its sentences with labels that are "
-        f"dealt out by their hashes; {labels['connections']} connections."
+        "The model of the default service, fitted to its sentences with labels dealt out "
+        f"by their hashes; {labels['connections']} connections."
     )
     return f"{said}\n\n{table(('Labels', 'Requests a second', 'p99'), rows)}"
 
