@@ -30,11 +30,11 @@ bench: $(READY) ## Print what generation costs, and what it costs to be watched
 
 .PHONY: lint
 lint: $(READY) ## Check the style and types of the template's own Python
-	black --check --quiet hooks tests
-	isort --check hooks tests
-	flake8 hooks tests
+	black --check --quiet hooks tests benchmarks
+	isort --check hooks tests benchmarks
+	flake8 hooks tests benchmarks
 	mypy hooks
-	mypy tests
+	mypy tests benchmarks
 
 $(SERVICE)/Makefile: | $(READY)
 	cookiecutter . --no-input --output-dir $(DEMO)

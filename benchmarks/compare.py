@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ SECONDS = 3.0
 CONNECTIONS = (1, 16, 64)
 TOLERANCE = 1e-5  # of a probability: ONNX computes it with 32 bits
 WARM_UP_SECONDS = 1.0
+REST_SECONDS = 0.5
 ANSWER_SECONDS = 30
 REASON_LENGTH = 600
 
@@ -202,11 +204,7 @@ def enter(peer: Peer, scene: Scene) -> Entry:
 
 
 def start(entry: Entry, scene: Scene, stack: ExitStack, connections: int) -> None:
-    """Install and start a peer, hold its answers against scikit-learn's, pause it.
-
-    Paused, as idle servers take part of the core: the workers of LitServe ask their
-    queue for work without rest.
-    """
+    """Install and start a peer, hold its answers against scikit-learn's, warm it up."""
     peer, result = entry.peer, entry.result
     target = environments.HOME / peer.environment
     if peer.environment != SERVICE:
@@ -247,7 +245,7 @@ def start(entry: Entry, scene: Scene, stack: ExitStack, connections: int) -> Non
     result["difference"] = compare_answers(entry, scene.expected)
     wrk.load(entry.url, entry.bodies, connections, WARM_UP_SECONDS)
     result["resident_bytes"] = resident_bytes(server.pid)
-    server.pause()
+    rest(entry)
 
 
 def compare_answers(entry: Entry, expected: Sequence[float]) -> float:
@@ -292,14 +290,25 @@ def race(entries: Sequence[Entry], many: int, seconds: float, scene: Scene) -> N
         if entry.peer.name in seen or entry.result["failure"] is not None:
             continue
         seen.add(entry.peer.name)
-        assert entry.server is not None
-        entry.server.resume()
+        if entry.server is not None and entry.peer.restless:
+            entry.server.resume()
         try:
             done = wrk.load(entry.url, entry.bodies, many, seconds)
         except wrk.LoadError as error:
             give_up(entry, error, scene)
         else:
             entry.loads.setdefault(many, []).append(done)
+        rest(entry)
+
+
+def rest(entry: Entry) -> None:
+    """Give the core back: finish what wrk no longer waits for, then idle.
+
+    Not all are paused: BentoML would take the pause for the time of a prediction, and
+    adapt its batches to it.
+    """
+    time.sleep(REST_SECONDS)
+    if entry.server is not None and entry.peer.restless:
         entry.server.pause()
 
 
