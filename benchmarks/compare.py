@@ -28,6 +28,7 @@ from benchmarks.peers.service import generate
 from benchmarks.serving import (
     Server,
     ServingError,
+    cpu_seconds,
     free_port,
     resident_bytes,
     serving,
@@ -46,12 +47,15 @@ REASON_LENGTH = 600
 class Figures(TypedDict):
     """Medians at one number of connections: requests a second, latencies in seconds.
 
-    `ratio` is how many times the rate of this server the service reaches.
+    `busy` is the share of its core that the server used: far below 1 at many
+    connections, something else had the core, or the server waited. `ratio` is how many
+    times the rate of this server the service reaches.
     """
 
     rate: float
     p50: float
     p99: float
+    busy: float
     ratio: float | None
 
 
@@ -105,19 +109,25 @@ class Scene:
 
 @dataclass
 class Entry:
-    """A peer in the race. `loads` has one figure a round, by number of connections."""
+    """A peer in the race. `loads` and `busy` have an item a round, by connections."""
 
     peer: Peer
     result: Result
     bodies: list[str]
     server: Server | None = None
     loads: dict[int, list[wrk.Load]] = field(default_factory=dict)
+    busy: dict[int, list[float]] = field(default_factory=dict)
+
+    @property
+    def running(self) -> Server:
+        """The server, once `start` has succeeded."""
+        assert self.server is not None
+        return self.server
 
     @property
     def url(self) -> str:
         """Where predictions are asked for."""
-        assert self.server is not None
-        return self.server.url + self.peer.path
+        return self.running.url + self.peer.path
 
 
 def measure(
@@ -290,14 +300,18 @@ def race(entries: Sequence[Entry], many: int, seconds: float, scene: Scene) -> N
         if entry.peer.name in seen or entry.result["failure"] is not None:
             continue
         seen.add(entry.peer.name)
-        if entry.server is not None and entry.peer.restless:
-            entry.server.resume()
+        if entry.peer.restless:
+            entry.running.resume()
+        began, used = time.perf_counter(), cpu_seconds(entry.running.pid)
         try:
             done = wrk.load(entry.url, entry.bodies, many, seconds)
         except wrk.LoadError as error:
             give_up(entry, error, scene)
         else:
+            used = cpu_seconds(entry.running.pid) - used
             entry.loads.setdefault(many, []).append(done)
+            share = used / (time.perf_counter() - began)
+            entry.busy.setdefault(many, []).append(share)
         rest(entry)
 
 
@@ -308,8 +322,8 @@ def rest(entry: Entry) -> None:
     adapt its batches to it.
     """
     time.sleep(REST_SECONDS)
-    if entry.server is not None and entry.peer.restless:
-        entry.server.pause()
+    if entry.peer.restless:
+        entry.running.pause()
 
 
 def summarise(entry: Entry, service: Entry | None) -> dict[str, Figures]:
@@ -324,6 +338,7 @@ def summarise(entry: Entry, service: Entry | None) -> dict[str, Figures]:
             "rate": median(load.rate for load in loads),
             "p50": median(load.p50 for load in loads),
             "p99": median(load.p99 for load in loads),
+            "busy": median(entry.busy[many]),
             "ratio": ratio,
         }
     return figures
@@ -352,6 +367,7 @@ def table(comparison: Comparison) -> str:
         *(f"requests/s at {many}" for many in columns),
         *(f"service to it at {many}" for many in columns),
         f"p99 at {columns[-1]}, ms",
+        f"busy at {columns[-1]}, %",
         "ready, s",
         "memory, MB",
         "environment, MB",
@@ -377,6 +393,7 @@ def _row(peer: Result, columns: Sequence[str]) -> list[str]:
             for each in figures
         ),
         f"{last['p99'] * 1e3:.1f}" if last else "–",
+        f"{last['busy']:.0%}".rstrip("%") if last else "–",
         _scaled(peer["seconds_to_ready"], 1, 2),
         _scaled(peer["resident_bytes"], 1e6, 0),
         _scaled(peer["environment_bytes"], 1e6, 0),
