@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from benchmarks.peers.service import generate
 from benchmarks.serving import (
     Server,
     ServingError,
+    cpu_seconds,
     free_port,
     resident_bytes,
     serving,
@@ -37,6 +39,7 @@ SECONDS = 3.0
 CONNECTIONS = (1, 16, 64)
 TOLERANCE = 1e-5  # of a probability: ONNX computes it with 32 bits
 WARM_UP_SECONDS = 1.0
+REST_SECONDS = 0.5
 ANSWER_SECONDS = 30
 REASON_LENGTH = 600
 
@@ -44,12 +47,15 @@ REASON_LENGTH = 600
 class Figures(TypedDict):
     """Medians at one number of connections: requests a second, latencies in seconds.
 
-    `ratio` is how many times the rate of this server the service reaches.
+    `busy` is the share of its core that the server used: far below 1 at many
+    connections, something else had the core, or the server waited. `ratio` is how many
+    times the rate of this server the service reaches.
     """
 
     rate: float
     p50: float
     p99: float
+    busy: float
     ratio: float | None
 
 
@@ -103,19 +109,25 @@ class Scene:
 
 @dataclass
 class Entry:
-    """A peer in the race. `loads` has one figure a round, by number of connections."""
+    """A peer in the race. `loads` and `busy` have an item a round, by connections."""
 
     peer: Peer
     result: Result
     bodies: list[str]
     server: Server | None = None
     loads: dict[int, list[wrk.Load]] = field(default_factory=dict)
+    busy: dict[int, list[float]] = field(default_factory=dict)
+
+    @property
+    def running(self) -> Server:
+        """The server, once `start` has succeeded."""
+        assert self.server is not None
+        return self.server
 
     @property
     def url(self) -> str:
         """Where predictions are asked for."""
-        assert self.server is not None
-        return self.server.url + self.peer.path
+        return self.running.url + self.peer.path
 
 
 def measure(
@@ -202,11 +214,7 @@ def enter(peer: Peer, scene: Scene) -> Entry:
 
 
 def start(entry: Entry, scene: Scene, stack: ExitStack, connections: int) -> None:
-    """Install and start a peer, hold its answers against scikit-learn's, pause it.
-
-    Paused, as idle servers take part of the core: the workers of LitServe ask their
-    queue for work without rest.
-    """
+    """Install and start a peer, hold its answers against scikit-learn's, warm it up."""
     peer, result = entry.peer, entry.result
     target = environments.HOME / peer.environment
     if peer.environment != SERVICE:
@@ -247,7 +255,7 @@ def start(entry: Entry, scene: Scene, stack: ExitStack, connections: int) -> Non
     result["difference"] = compare_answers(entry, scene.expected)
     wrk.load(entry.url, entry.bodies, connections, WARM_UP_SECONDS)
     result["resident_bytes"] = resident_bytes(server.pid)
-    server.pause()
+    rest(entry)
 
 
 def compare_answers(entry: Entry, expected: Sequence[float]) -> float:
@@ -292,15 +300,30 @@ def race(entries: Sequence[Entry], many: int, seconds: float, scene: Scene) -> N
         if entry.peer.name in seen or entry.result["failure"] is not None:
             continue
         seen.add(entry.peer.name)
-        assert entry.server is not None
-        entry.server.resume()
+        if entry.peer.restless:
+            entry.running.resume()
+        began, used = time.perf_counter(), cpu_seconds(entry.running.pid)
         try:
             done = wrk.load(entry.url, entry.bodies, many, seconds)
         except wrk.LoadError as error:
             give_up(entry, error, scene)
         else:
+            used = cpu_seconds(entry.running.pid) - used
             entry.loads.setdefault(many, []).append(done)
-        entry.server.pause()
+            share = used / (time.perf_counter() - began)
+            entry.busy.setdefault(many, []).append(share)
+        rest(entry)
+
+
+def rest(entry: Entry) -> None:
+    """Give the core back: finish what wrk no longer waits for, then idle.
+
+    Not all are paused: BentoML would take the pause for the time of a prediction, and
+    adapt its batches to it.
+    """
+    time.sleep(REST_SECONDS)
+    if entry.peer.restless:
+        entry.running.pause()
 
 
 def summarise(entry: Entry, service: Entry | None) -> dict[str, Figures]:
@@ -315,6 +338,7 @@ def summarise(entry: Entry, service: Entry | None) -> dict[str, Figures]:
             "rate": median(load.rate for load in loads),
             "p50": median(load.p50 for load in loads),
             "p99": median(load.p99 for load in loads),
+            "busy": median(entry.busy[many]),
             "ratio": ratio,
         }
     return figures
@@ -343,6 +367,7 @@ def table(comparison: Comparison) -> str:
         *(f"requests/s at {many}" for many in columns),
         *(f"service to it at {many}" for many in columns),
         f"p99 at {columns[-1]}, ms",
+        f"busy at {columns[-1]}, %",
         "ready, s",
         "memory, MB",
         "environment, MB",
@@ -368,6 +393,7 @@ def _row(peer: Result, columns: Sequence[str]) -> list[str]:
             for each in figures
         ),
         f"{last['p99'] * 1e3:.1f}" if last else "–",
+        f"{last['busy']:.0%}".rstrip("%") if last else "–",
         _scaled(peer["seconds_to_ready"], 1, 2),
         _scaled(peer["resident_bytes"], 1e6, 0),
         _scaled(peer["environment_bytes"], 1e6, 0),

@@ -10,7 +10,7 @@ Row = dict[str, str]
 
 
 # A figure, with its bound and unit, or the dash for one that is not there.
-is_figure = re.compile(r"([≤≥] )?[\d,.]+( (ms|s|min|MB))?|–?").fullmatch
+is_figure = re.compile(r"([≤≥] )?[\d,.]+( (ms|s|min|MB|%))?|–?").fullmatch
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

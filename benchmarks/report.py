@@ -181,17 +181,22 @@ def steps(measured: dict[str, Step]) -> str:
 
 def compare_section(compare: "Comparison") -> str:
     """What each server carries, what it takes, and which could not be measured."""
+    most = str(compare["connections"][-1])
     resources = [
         (
             peer["title"],
             scaled(peer["seconds_to_ready"], 1, "s", 2),
             scaled(peer["resident_bytes"], MB, "MB"),
             scaled(peer["environment_bytes"], MB, "MB"),
+            scaled(peer["figures"].get(most, {}).get("busy"), 0.01, "%"),
             named(peer["versions"]),
         )
         for peer in compare["peers"]
     ]
-    header = ("Server", "Ready after", "Memory", "Environment", "Versions")
+    header = (
+        *("Server", "Ready after", "Memory", "Environment"),
+        *(f"of its core at {most}", "Versions"),
+    )
     failures = [
         f"{peer['title']} was not measured:\n\n" + indent(peer["failure"], " " * 4)
         for peer in compare["peers"]
@@ -256,8 +261,8 @@ def labels_section(labels: Labels) -> str:
         for number, load in labels["labels"].items()
     ]
     said = paragraph(
-        "The model of the default service, fitted to its sentences with labels dealt out "
-        f"by their hashes; {labels['connections']} connections."
+        "The model of the default service, fitted to its sentences with labels that "
+        f"their hashes deal out; {labels['connections']} connections."
     )
     return f"{said}\n\n{table(('Labels', 'Requests a second', 'p99'), rows)}"
 

@@ -111,6 +111,16 @@ def resident_bytes(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time that its processes have used so far."""
+    ticks = 0
+    for each in processes(pid):
+        with suppress(OSError):
+            fields = _stat(each)
+            ticks += int(fields[11]) + int(fields[12])  # user and system
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def open_files(pid: int) -> int:
     """How many file descriptors its processes hold."""
     count = 0
@@ -120,11 +130,24 @@ def open_files(pid: int) -> int:
     return count
 
 
+def runs(pid: int) -> bool:
+    """Whether there is such a process, and it is more than an entry in a table."""
+    try:
+        return _stat(pid)[0] != "Z"
+    except OSError:
+        return False
+
+
 def tell(pid: int, what: signal.Signals) -> None:
     """Send a signal to a process and to all that descend from it."""
     for each in processes(pid):
         with suppress(ProcessLookupError):
             os.kill(each, what)
+
+
+def _stat(pid: int) -> list[str]:
+    """What the kernel says of a process, from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def _wait_until_ready(
@@ -165,9 +188,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     family = processes(process.pid)
     tell(process.pid, signal.SIGTERM)
     tell(process.pid, signal.SIGCONT)  # a paused process would not hear the first
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(END_SECONDS)
-    for each in family:
+    deadline = time.monotonic() + END_SECONDS
+    while process.poll() is None or any(map(runs, family)):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    for each in filter(runs, family):
         with suppress(ProcessLookupError):
             os.kill(each, signal.SIGKILL)
     process.wait()

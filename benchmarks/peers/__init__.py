@@ -21,7 +21,8 @@ class Peer:
     `{port}`, `{second_port}`, `{third_port}` and the directories `{model}`,
     `{service}`, `{work}` (empty, its own) and `{here}` are filled in where they stand.
     `body` makes a request of an instance, `read` takes from an answer the probability
-    of class 1, `versions` are the distributions worth naming.
+    of class 1, `versions` are the distributions worth naming. A `restless` server uses
+    its core while nobody asks it, and is paused while others have their turn.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Peer:
     directory: str = "{work}"
     python: str | None = None
     prepare: tuple[str, ...] = ()
+    restless: bool = False
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -118,6 +120,7 @@ PEERS = (
         body=lambda features: {"features": features},
         read=lambda answer: answer["probabilities"][1],
         versions=("litserve", "uvicorn", "onnxruntime"),
+        restless=True,  # its worker polls a queue: a tenth of the core
     ),
     Peer(
         name="bentoml",

@@ -58,11 +58,11 @@ def sync(service: Path, name: str, *arguments: str) -> Path:
 def install(name: str, python: str | None) -> Path:
     """The environment of a framework, from its requirements; gives its directory.
 
-    It has no releases that are newer than what the template was proven with.
+    It is made afresh, without releases newer than what the template was proven with.
     """
     target = HOME / name
     wanted = python or sys.executable
-    venv = (*UV, "venv", "--quiet", "--allow-existing", "--python", wanted)
+    venv = (*UV, "venv", "--quiet", "--clear", "--python", wanted)
     run(*venv, str(target), cwd=ROOT)
     run(
         *(*UV, "pip", "install", "--quiet", "--exclude-newer", _newest()),

@@ -27,7 +27,8 @@ class Classifier(ls.LitAPI):
             providers=["CPUExecutionProvider"],
         )
 
-    def decode_request(self, request: Any) -> Any:
+    # LitServe gives types of `request` and of the answer to FastAPI.
+    def decode_request(self, request):
         """A row of the batch."""
         return np.array(request["features"], dtype=np.float32)
 
@@ -36,7 +37,7 @@ class Classifier(ls.LitAPI):
         (rows,) = self.session.run(["probabilities"], {"features": x})
         return rows
 
-    def encode_response(self, output: Any) -> Any:
+    def encode_response(self, output):
         """The answer to one request."""
         return {"probabilities": output.tolist()}
 
