@@ -29,7 +29,7 @@ from bench.capacity import (
     Memory,
     Overload,
 )
-from bench.load import OK, Result, closed_loop, open_loop, request
+from bench.load import OK, REFUSED, Result, closed_loop, named, open_loop, request
 from bench.serving import BenchError, Server, positive, serving
 
 
@@ -113,10 +113,8 @@ class Bench:
         result = closed_loop(
             self._service.port, largest, MANY_CONNECTIONS, self._seconds
         )
-        parts = sorted(result.statuses().items())
-        statuses = ", ".join(f"{count} of status {status}" for status, count in parts)
         size = f"{len(largest[0]) / 1e6:.1f} MB on {MANY_CONNECTIONS} connections"
-        return f"{size}: {statuses}"
+        return f"{size}: {named(result.statuses())}"
 
     def _batch(self, size: int) -> list[bytes]:
         return [request(body) for body in self._bodies.batches(size, 50)]
@@ -139,15 +137,11 @@ class Bench:
                 f"No request was due within {self._seconds:g} s. Measure longer: "
                 "make bench SECONDS=5"
             )
-        wrong = {
-            status: count for status, count in result.statuses().items() if status != OK
-        }
-        if wrong:
+        if set(result.statuses()) - {OK, REFUSED}:
             raise BenchError(
-                "Not every answer was a prediction; statuses and their numbers: "
-                f"{wrong}. Where MAX_CONCURRENCY, MAX_BODY_BYTES or a limit of "
-                "app/contract.py is below what is measured, measure less: "
-                "bench/capacity.py."
+                f"Requests went wrong: {named(result.statuses())}. Where a limit of "
+                "the settings or of app/contract.py is below what is measured, measure "
+                "less: bench/capacity.py."
             )
         return result
 

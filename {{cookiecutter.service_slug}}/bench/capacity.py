@@ -21,12 +21,16 @@ WINDOW = 0.1  # seconds: how finely the recovery is told
 
 @dataclass(frozen=True)
 class Level:
-    """How one load was carried: answers a second, seconds, cores used."""
+    """How one load was carried: predictions a second, seconds, cores used.
+
+    `refused` is the share of the requests that got 503.
+    """
 
     rate: float
     p50: float
     p99: float
     cores: float
+    refused: float
 
     @classmethod
     def of(cls, result: Result, cpu_seconds: float) -> "Level":
@@ -36,6 +40,7 @@ class Level:
             result.quantile(0.5),
             result.quantile(0.99),
             cpu_seconds / result.seconds,
+            result.statuses()[REFUSED] / len(result.answers),
         )
 
     @classmethod
@@ -46,6 +51,7 @@ class Level:
             statistics.median(level.p50 for level in rounds),
             statistics.median(level.p99 for level in rounds),
             statistics.median(level.cores for level in rounds),
+            statistics.median(level.refused for level in rounds),
         )
 
 

@@ -7,17 +7,20 @@ time of an answer counts from the moment its request was due, as a user would co
 """
 
 import asyncio
+import gc
 import math
 import random
 import re
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import NamedTuple, cast
 
 import uvloop
+
+from bench.serving import BenchError
 
 OK, REFUSED = 200, 503
 UNSENT = 0  # no connection was free when the request was due
@@ -59,6 +62,15 @@ class Result:
     def statuses(self) -> Counter[int]:
         """How many requests came to each status."""
         return Counter(answer.status for answer in self.answers)
+
+
+def named(statuses: Mapping[int, int]) -> str:
+    """How many requests came to each status, in words."""
+    words = {UNSENT: "not sent", LOST: "lost"}
+    return ", ".join(
+        f"{count:,} {words.get(status, f'of status {status}')}"
+        for status, count in sorted(statuses.items())
+    )
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
@@ -284,11 +296,20 @@ async def _run(
     connections: int,
     drive: Callable[[_Pool], Awaitable[None]],
 ) -> Result:
-    """Open the connections, let the load run, wait for the last answers."""
+    """Open the connections, let the load run, wait for the last answers.
+
+    Raises BenchError if nothing listens.
+    """
     pool = _Pool(port, requests)
-    for _ in range(connections):
-        await pool.connect()
+    try:
+        for _ in range(connections):
+            await pool.connect()
+    except OSError as error:
+        raise BenchError(
+            f"Port {port} takes no connection ({error}): has the server ended?"
+        ) from None
     used = time.process_time()
+    gc.disable()  # a collection here would show as latency there
     pool.restart()
 
     await drive(pool)
@@ -297,6 +318,7 @@ async def _run(
     while pool.busy and pool.now() < last:
         await asyncio.sleep(TICK)
     seconds = pool.now()
+    gc.enable()
     busy = (time.process_time() - used) / seconds
     pool.close()
     await asyncio.sleep(0)

@@ -132,7 +132,11 @@ def text(capacity: Capacity, settings: Settings, seconds: float) -> str:
 def figures(capacity: Capacity) -> dict[str, float]:
     """What deploy/ follows from."""
     lowest, *_ = capacity.steps.values()
-    within = [level for level in capacity.steps.values() if level.p99 <= LATENCY]
+    within = [
+        level
+        for level in capacity.steps.values()
+        if level.p99 <= LATENCY and not level.refused
+    ]
     well = within[-1] if within else lowest
     memory = capacity.memory.at_most / MIB
     return {
@@ -148,13 +152,14 @@ def _connections(capacity: Capacity) -> str:
     return table(
         [
             "Connections",
-            *("Requests/s", "p50", "p99", "Cores used"),
+            *("Requests/s", "p50", "p99", "Refused", "Cores used"),
             *("Bare: requests/s", "p50", "p99", "Service to bare"),
         ],
         [
             [
                 str(count),
                 *_level(level),
+                _refused(level),
                 f"{level.cores:.2f}",
                 *_level(capacity.bare[count]),
                 f"{level.rate / capacity.bare[count].rate:.2f}",
@@ -166,9 +171,9 @@ def _connections(capacity: Capacity) -> str:
 
 def _batches(batches: dict[int, Level]) -> str:
     return table(
-        ["Instances", "Instances/s", "Requests/s", "p50", "p99"],
+        ["Instances", "Instances/s", "Requests/s", "p50", "p99", "Refused"],
         [
-            [f"{size:,}", f"{size * level.rate:,.0f}", *_level(level)]
+            [f"{size:,}", f"{size * level.rate:,.0f}", *_level(level), _refused(level)]
             for size, level in batches.items()
         ],
     )
@@ -178,16 +183,19 @@ def _lengths(lengths: dict[int, Level]) -> str:
     if not lengths:
         return "The instances of the contract have no text.\n"
     return table(
-        ["Characters", "Requests/s", "p50", "p99"],
-        [[f"{length:,}", *_level(level)] for length, level in lengths.items()],
+        ["Characters", "Requests/s", "p50", "p99", "Refused"],
+        [
+            [f"{length:,}", *_level(level), _refused(level)]
+            for length, level in lengths.items()
+        ],
     )
 
 
 def _steps(steps: dict[float, Level]) -> str:
     return table(
-        ["Share of the peak", "Requests/s", "p50", "p99", "Cores used"],
+        ["Share of the peak", "Requests/s", "p50", "p99", "Refused", "Cores used"],
         [
-            [f"{share:.0%}", *_level(level), f"{level.cores:.2f}"]
+            [f"{share:.0%}", *_level(level), _refused(level), f"{level.cores:.2f}"]
             for share, level in steps.items()
         ],
     )
@@ -235,6 +243,10 @@ def _process(capacity: Capacity) -> str:
 
 def _level(level: Level) -> list[str]:
     return [f"{level.rate:,.0f}", _time(level.p50), _time(level.p99)]
+
+
+def _refused(level: Level) -> str:
+    return f"{level.refused:.0%}"
 
 
 def _time(seconds: float) -> str:

@@ -7,16 +7,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import TypeVar
 
 ROOT = Path(__file__).parent.parent
 PROC = Path("/proc")
 START_TIMEOUT = 60.0
 KEPT = 10_000  # bytes of what a server says first
+T = TypeVar("T")
 LISTENS = re.compile(rb"Listening on http://\S+:(\d+)")
 
 
@@ -71,7 +73,7 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """CPU time that it has used since its start."""
-        fields = self._proc("stat").rpartition(")")[2].split()
+        fields = self._proc("stat", Path.read_text).rpartition(")")[2].split()
         return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> int:
@@ -84,17 +86,16 @@ class Server:
 
     def descriptors(self) -> int:
         """Open file descriptors."""
-        return len(os.listdir(PROC / str(self._process.pid) / "fd"))
+        return len(self._proc("fd", os.listdir))
 
     def _memory(self, name: str) -> int:
-        match = re.search(rf"{name}:\s+(\d+) kB", self._proc("status"))
+        match = re.search(rf"{name}:\s+(\d+) kB", self._proc("status", Path.read_text))
         assert match
         return int(match[1]) * 1024
 
-    def _proc(self, name: str) -> str:
-        path = PROC / str(self._process.pid) / name
+    def _proc(self, name: str, read: Callable[[Path], T]) -> T:
         try:
-            return path.read_text(encoding="utf-8")
+            return read(PROC / str(self._process.pid) / name)
         except OSError:
             said = self._said.decode(errors="replace")
             raise BenchError(f"The server has ended. It said:\n{said}") from None

@@ -9,12 +9,13 @@ import argparse
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.settings import SettingsError, load_settings
 from bench.bodies import Bodies
-from bench.load import OK, closed_loop, open_loop, quantile, request
+from bench.load import OK, closed_loop, named, open_loop, request
 from bench.serving import ROOT, BenchError, Server, positive, serving
 
 RESULT = ROOT / "outputs" / "soak.md"
@@ -32,9 +33,10 @@ ALLOWED_DESCRIPTORS = 2
 
 @dataclass(frozen=True)
 class Sample:
-    """After a slice: seconds since the start, bytes, descriptors."""
+    """After a slice: seconds since the start, p99 in seconds, bytes, descriptors."""
 
     time: float
+    p99: float
     memory: int
     descriptors: int
 
@@ -71,49 +73,51 @@ def soak(server: Server, requests: Sequence[bytes], seconds: float) -> list[str]
     print(f"{warm.rate():,.0f} requests a second at the most; {rate:,.0f} from now on.")
 
     samples: list[Sample] = []
-    latencies: list[float] = []
-    wrong: dict[int, int] = {}
+    statuses: Counter[int] = Counter()
     start = time.monotonic()
     while time.monotonic() < start + seconds:
         result = open_loop(server.port, requests, CONNECTIONS, [(rate, length)])
         time.sleep(0.1)  # until the server sees that the connections are closed
-        latencies += result.latencies()
-        for status, count in result.statuses().items():
-            if status != OK:
-                wrong[status] = wrong.get(status, 0) + count
-        passed = time.monotonic() - start
-        samples.append(Sample(passed, server.memory(), server.descriptors()))
-        print(_line(samples[-1], result.quantile(0.99)), flush=True)
+        statuses += result.statuses()
+        samples.append(
+            Sample(
+                time.monotonic() - start,
+                result.quantile(0.99),
+                server.memory(),
+                server.descriptors(),
+            )
+        )
+        print(_line(samples[-1]), flush=True)
 
-    latencies.sort()
     trend = Trend.of(samples)
-    text = _report(samples, trend, latencies, wrong)
+    text = _report(samples, trend, statuses)
     print(f"\n{text}", end="")
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(text, encoding="utf-8")
-    return _faults(samples, trend, wrong)
+    return _faults(samples, trend, statuses)
 
 
-def _line(sample: Sample, p99: float) -> str:
+def _line(sample: Sample) -> str:
+    p99 = f"p99 {sample.p99 * 1e3:6.1f} ms"
     memory = f"{sample.memory / MIB:6.1f} MiB"
     descriptors = f"{sample.descriptors} file descriptors"
-    return f"{sample.time:5.0f} s  p99 {p99 * 1e3:6.1f} ms  {memory}  {descriptors}"
+    return f"{sample.time:5.0f} s  {p99}  {memory}  {descriptors}"
 
 
 def _report(
     samples: Sequence[Sample],
     trend: Trend,
-    latencies: Sequence[float],
-    wrong: dict[int, int],
+    statuses: Counter[int],
 ) -> str:
     begin, end = samples[0].time, samples[-1].time
+    p99 = [one.p99 * 1e3 for one in samples]
     first = [one.memory for one in samples if one.time <= begin + 60]
     last = [one.memory for one in samples if one.time >= end - 60]
     lines = [
         f"Length: {end / 60:.1f} minutes",
-        f"Predictions: {len(latencies):,}; other answers: {wrong or 'none'}",
-        f"p50 {quantile(latencies, 0.5) * 1e3:.1f} ms, "
-        f"p99 {quantile(latencies, 0.99) * 1e3:.1f} ms",
+        f"Requests: {named(statuses)}",
+        f"p99: {statistics.median(p99):.1f} ms in the median slice, {max(p99):.1f} ms "
+        "in the worst",
         f"Memory: {statistics.mean(first) / MIB:.1f} MiB in the first minute, "
         f"{statistics.mean(last) / MIB:.1f} MiB in the last; "
         f"trend {trend.per_hour / MIB:+.1f} MiB an hour, "
@@ -125,11 +129,11 @@ def _report(
 
 
 def _faults(
-    samples: Sequence[Sample], trend: Trend, wrong: dict[int, int]
+    samples: Sequence[Sample], trend: Trend, statuses: Counter[int]
 ) -> list[str]:
     faults = []
-    if wrong:
-        faults.append(f"Not every request got a prediction: {wrong} (status: number).")
+    if set(statuses) != {OK}:
+        faults.append(f"Not every request got a prediction: {named(statuses)}.")
     more = samples[-1].descriptors - samples[0].descriptors
     if more > ALLOWED_DESCRIPTORS:
         faults.append(f"{more} file descriptors more than at first: some stay open.")

@@ -127,7 +127,7 @@ def test_an_overload_tells_answered_refused_and_recovered() -> None:
 def test_a_leak_is_told_from_noise() -> None:
     def samples(per_hour: float) -> list[Sample]:
         return [
-            Sample(5.0 * n, int((100 + per_hour * n / 720 + n % 3) * MIB), 14)
+            Sample(5.0 * n, 0.01, int((100 + per_hour * n / 720 + n % 3) * MIB), 14)
             for n in range(120)
         ]
 
