@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator
 
 from app.model import SIDECAR_FILE, Sidecar
 from app.settings import Settings
@@ -285,3 +286,9 @@ def _line(axes: Axes, name: str, points: dict[int, float]) -> None:
     axes.plot(list(points), list(points.values()), marker="o", label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_xticks(list(points), [f"{number:,}" for number in points])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:,g}")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.3)
