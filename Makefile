@@ -6,6 +6,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.venv/bin/uv)
 READY := .venv/.ready
 DEMO := build/demo
 SERVICE := $(DEMO)/intent-service
+MEASURED := build/capacity/intent-service
 
 .PHONY: help
 help: ## List the verbs
@@ -28,6 +29,13 @@ test-fast: $(READY) ## The same without the slow tests: for everyday work
 bench: $(READY) ## Measure what benchmarks/ has, or PARTS= of it, and write its report
 	$(UV) sync --inexact --quiet --group bench
 	python -m benchmarks $(PARTS)
+
+.PHONY: capacity
+capacity: $(READY) ## Measure what the default service carries: the report that it is born with
+	rm -rf build/capacity
+	cookiecutter . --no-input --output-dir build/capacity
+	$(MAKE) --no-print-directory -C $(MEASURED) train bench
+	cp $(MEASURED)/reports/capacity.* '{{cookiecutter.service_slug}}/reports/'
 
 .PHONY: lint
 lint: $(READY) ## Check the style and types of the template's own Python

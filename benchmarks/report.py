@@ -182,17 +182,17 @@ def steps(measured: dict[str, Step]) -> str:
 def compare_section(compare: "Comparison") -> str:
     """What each server carries, what it takes, and which could not be measured."""
     most = str(compare["connections"][-1])
-    resources = [
-        (
-            peer["title"],
+    resources = []
+    for peer in compare["peers"]:
+        last = peer["figures"].get(most)
+        cells = (
             scaled(peer["seconds_to_ready"], 1, "s", 2),
             scaled(peer["resident_bytes"], MB, "MB"),
             scaled(peer["environment_bytes"], MB, "MB"),
-            scaled(peer["figures"].get(most, {}).get("busy"), 0.01, "%"),
+            scaled(last and last["busy"], 0.01, "%"),
             named(peer["versions"]),
         )
-        for peer in compare["peers"]
-    ]
+        resources.append((peer["title"], *cells))
     header = (
         *("Server", "Ready after", "Memory", "Environment"),
         *(f"of its core at {most}", "Versions"),

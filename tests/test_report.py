@@ -14,9 +14,10 @@ from benchmarks.__main__ import PARTS, WHEN_NAMED
 from benchmarks.curves import curves
 from benchmarks.markdown import table, tables
 from benchmarks.results import RESULTS as KEPT_IN
-from benchmarks.results import Results, load
+from benchmarks.results import Capacity, Results, load
+from benchmarks.service_report import read
 from benchmarks.targets import TARGETS
-from tests.conftest import ROOT, run
+from tests.conftest import BODY, ROOT, run
 
 if TYPE_CHECKING:
     from benchmarks.compare import Comparison
@@ -171,6 +172,21 @@ def test_the_readme_takes_the_table_between_its_marks_only() -> None:
     assert "old" not in text and "| The service | 2,000 | 5,000 |" in text
     with pytest.raises(ValueError, match="put the marks back"):
         report.with_summary("no marks", {})
+
+
+def test_the_report_that_a_service_is_born_with_can_be_read() -> None:
+    text = (BODY / "reports" / "capacity.md").read_text(encoding="utf-8")
+    capacity = cast(Capacity, read(text) | {"soak": "# Soak", "faults": 0})
+
+    drawn = {curve.name: list(curve.loads) for curve in curves({"capacity": capacity})}
+
+    assert drawn["connections"] == ["1", "16", "64", "256"]
+    assert drawn["batches"] == ["1", "10", "100", "1000"]
+    assert drawn["lengths"] == ["10", "100", "1000", "10000"]
+    assert 0 < capacity["goodput"] < 10
+    section = report.capacity_section(capacity)
+    assert "\n### What the service can carry\n" in section
+    assert "capacity.svg" not in section
 
 
 def test_tables_are_read_as_they_were_written() -> None:
