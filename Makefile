@@ -6,6 +6,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.venv/bin/uv)
 READY := .venv/.ready
 DEMO := build/demo
 SERVICE := $(DEMO)/intent-service
+MEASURED := build/capacity/intent-service
 
 .PHONY: help
 help: ## List the verbs
@@ -18,23 +19,31 @@ demo: $(SERVICE)/Makefile ## Generate a service, set it up, train it, serve it, 
 
 .PHONY: test
 test: $(READY) ## Prove the template and what it generates
-	pytest -m "not benchmark"
+	pytest
 
 .PHONY: test-fast
 test-fast: $(READY) ## The same without the slow tests: for everyday work
-	pytest -m "not slow and not benchmark"
+	pytest -m "not slow"
 
 .PHONY: bench
-bench: $(READY) ## Print what generation costs, and what it costs to be watched
-	pytest -m benchmark
+bench: $(READY) ## Measure what benchmarks/ has, or PARTS= of it, and write its report
+	$(UV) sync --inexact --quiet --group bench
+	python -m benchmarks $(PARTS)
+
+.PHONY: capacity
+capacity: $(READY) ## Measure what the default service carries: the report that it is born with
+	rm -rf build/capacity
+	cookiecutter . --no-input --output-dir build/capacity
+	$(MAKE) --no-print-directory -C $(MEASURED) train bench
+	cp $(MEASURED)/reports/capacity.* '{{cookiecutter.service_slug}}/reports/'
 
 .PHONY: lint
 lint: $(READY) ## Check the style and types of the template's own Python
-	black --check --quiet hooks tests
-	isort --check hooks tests
-	flake8 hooks tests
+	black --check --quiet hooks tests benchmarks
+	isort --check hooks tests benchmarks
+	flake8 hooks tests benchmarks
 	mypy hooks
-	mypy tests
+	mypy tests benchmarks
 
 $(SERVICE)/Makefile: | $(READY)
 	cookiecutter . --no-input --output-dir $(DEMO)

@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import json
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -315,29 +314,3 @@ def test_nothing_in_the_template_offends_windows(tmp_path: Path) -> None:
         assert "shell=True" not in text and "os.system" not in text
         assert "symlink" not in text
         assert text.count("read_text(") == text.count('read_text(encoding="utf-8")')
-
-
-@pytest.mark.benchmark
-def test_what_generation_costs_beside_an_empty_template(
-    template: Path, tmp_path: Path
-) -> None:
-    empty = tmp_path / "empty"
-    (empty / BODY.name).mkdir(parents=True)
-    (empty / BODY.name / "file.txt").write_text("{{ cookiecutter.service_slug }}\n")
-    (empty / "cookiecutter.json").write_text('{"service_slug": "intent-service"}')
-
-    def cost(of: Path) -> float:
-        """Seconds of processor time: what else the machine does hardly counts."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        bake_into(tmp_path / "out", template=of, PATH="", PYTHONDONTWRITEBYTECODE="")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        shutil.rmtree(tmp_path / "out" / "intent-service")
-        user = after.ru_utime - before.ru_utime
-        return user + after.ru_stime - before.ru_stime
-
-    (tmp_path / "out").mkdir()
-    costs = [(cost(empty), cost(template)) for _ in range(6)]
-    floor, full = (min(column) for column in zip(*costs, strict=True))
-
-    # The aim is 1.5; 1.7 was measured: two hooks start Python twice, and read YAML.
-    print(f"generation: {full:.2f} s, empty template {floor:.2f} s: {full / floor:.2f}")

@@ -459,6 +459,30 @@ SABOTAGE = {
         "jobLabel: app.kubernetes.io/instance",
         "pytest tests/test_monitoring.py -k kubernetes",
     ),
+    "an autoscaler that nothing measured": Sabotage(
+        "deploy/base/scaling.yaml",
+        "averageValue: ",
+        "averageValue: 1",
+        "pytest tests/test_capacity.py -k deploy_has",
+    ),
+    "memory that nothing measured": Sabotage(
+        "deploy/base/deployment.yaml",
+        'limits:\n              cpu: "1"\n              memory: ',
+        'limits:\n              cpu: "1"\n              memory: 1',
+        "pytest tests/test_capacity.py -k deploy_has",
+    ),
+    "a report changed by hand": Sabotage(
+        "reports/capacity.md",
+        "| `averageValue` | `",
+        "| `averageValue` | `1",
+        "pytest tests/test_capacity.py -k follow_from",
+    ),
+    "a peak of memory at which the alert fires": Sabotage(
+        "monitoring/alerts.yaml",
+        "process_memory_limit_bytes > 0.9",
+        "process_memory_limit_bytes > 0.5",
+        "pytest tests/test_capacity.py -k alert",
+    ),
     "a type that is wrong": Sabotage("app/container.py", "-> int:", "-> str:", "mypy"),
 }
 

@@ -1,0 +1,1 @@
+"""Measurements: they print figures and hold no bounds; the tests hold the bounds."""

@@ -1,0 +1,437 @@
+"""The service beside other ways to serve the same model.
+
+`python -m benchmarks.compare` prints the table. Every server answers the same real
+instances on one core, wrk asks from another. The rounds are interleaved and their
+order rotates, as machines drift; the ratios are made within a round.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import TypedDict
+from urllib.parse import urlsplit
+
+from benchmarks import wrk
+from benchmarks.peers import PEERS, SERVICE, Features, Peer, environments
+from benchmarks.peers.service import generate
+from benchmarks.serving import (
+    Server,
+    ServingError,
+    cpu_seconds,
+    free_port,
+    resident_bytes,
+    serving,
+)
+
+ROUNDS = 5
+SECONDS = 3.0
+CONNECTIONS = (1, 16, 64)
+TOLERANCE = 1e-5  # of a probability: ONNX computes it with 32 bits
+WARM_UP_SECONDS = 1.0
+REST_SECONDS = 0.5
+ANSWER_SECONDS = 30
+REASON_LENGTH = 600
+
+
+class Figures(TypedDict):
+    """Medians at one number of connections: requests a second, latencies in seconds.
+
+    `busy` is the share of its core that the server used: far below 1 at many
+    connections, something else had the core, or the server waited. `ratio` is how many
+    times the rate of this server the service reaches.
+    """
+
+    rate: float
+    p50: float
+    p99: float
+    busy: float
+    ratio: float | None
+
+
+class Result(TypedDict):
+    """A server. With a `failure` (the reason), what was not measured is None or empty.
+
+    `difference` is the largest of a probability to scikit-learn's; `figures` are by
+    number of connections, which JSON wants as a string.
+    """
+
+    name: str
+    title: str
+    failure: str | None
+    versions: dict[str, str]
+    difference: float | None
+    seconds_to_ready: float | None
+    resident_bytes: int | None
+    environment_bytes: int | None
+    figures: dict[str, Figures]
+
+
+class Comparison(TypedDict):
+    """What `measure` gives."""
+
+    date: str
+    cpus: int
+    instances: int
+    rounds: int
+    seconds: float
+    connections: list[int]
+    peers: list[Result]
+
+
+class AnswerError(Exception):
+    """A server answers wrongly, or not at all."""
+
+
+FAILURES = (environments.CommandError, ServingError, AnswerError, wrk.LoadError)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What all servers share: directories, instances, and scikit-learn's answers."""
+
+    directory: Path
+    service: Path
+    model: Path
+    instances: list[Features]
+    expected: list[float]
+
+
+@dataclass
+class Entry:
+    """A peer in the race. `loads` and `busy` have an item a round, by connections."""
+
+    peer: Peer
+    result: Result
+    bodies: list[str]
+    server: Server | None = None
+    loads: dict[int, list[wrk.Load]] = field(default_factory=dict)
+    busy: dict[int, list[float]] = field(default_factory=dict)
+
+    @property
+    def running(self) -> Server:
+        """The server, once `start` has succeeded."""
+        assert self.server is not None
+        return self.server
+
+    @property
+    def url(self) -> str:
+        """Where predictions are asked for."""
+        return self.running.url + self.peer.path
+
+
+def measure(
+    rounds: int = ROUNDS,
+    seconds: float = SECONDS,
+    connections: Sequence[int] = CONNECTIONS,
+    names: Sequence[str] = (),
+) -> Comparison:
+    """Compare the servers of these names, or all; say on stderr what is being done.
+
+    A peer that fails is reported with the reason and does not stop the others. Raises
+    LoadError if there is no wrk, CommandError if the service itself cannot be made.
+    """
+    if not wrk.installed():
+        raise wrk.LoadError("wrk is not installed: apt-get install wrk.")
+    peers = [peer for peer in PEERS if not names or peer.name in names]
+    with TemporaryDirectory() as directory, ExitStack() as stack:
+        say("service: generate, install, train")
+        scene = prepare(Path(directory))
+        entries = [enter(peer, scene) for peer in peers]
+        for entry in entries:
+            say(f"{entry.peer.name}: install, start, compare answers")
+            try:
+                start(entry, scene, stack, max(connections))
+            except FAILURES as error:
+                give_up(entry, error, scene)
+        for turn in range(rounds):
+            say(f"round {turn + 1} of {rounds}")
+            for many in connections:
+                race(entries[turn % len(peers) :] + entries, many, seconds, scene)
+
+    service = next((each for each in entries if each.peer.name == SERVICE), None)
+    for entry in entries:
+        if entry.result["failure"] is None:
+            entry.result["figures"] = summarise(entry, service)
+    return {
+        "date": date.today().isoformat(),
+        "cpus": os.cpu_count() or 1,
+        "instances": len(scene.instances),
+        "rounds": rounds,
+        "seconds": seconds,
+        "connections": list(connections),
+        "peers": [entry.result for entry in entries],
+    }
+
+
+def prepare(directory: Path) -> Scene:
+    """Generate the service, make its environment, train the model of all."""
+    model = directory / "model"
+    model.mkdir()
+    service = generate(directory)
+    environments.sync(service, "service", "--no-default-groups")
+    training = environments.sync(
+        service, "training", "--no-default-groups", "--group", "training"
+    )
+    script = environments.HERE / "train.py"
+    environments.run(
+        str(training / "bin" / "python"), str(script), str(model), cwd=directory
+    )
+    return Scene(
+        directory=directory,
+        service=service,
+        model=model,
+        instances=json.loads((model / "instances.json").read_text()),
+        expected=json.loads((model / "expected.json").read_text()),
+    )
+
+
+def enter(peer: Peer, scene: Scene) -> Entry:
+    """A peer of which nothing is known yet."""
+    result: Result = {
+        "name": peer.name,
+        "title": peer.title,
+        "failure": None,
+        "versions": {},
+        "difference": None,
+        "seconds_to_ready": None,
+        "resident_bytes": None,
+        "environment_bytes": None,
+        "figures": {},
+    }
+    bodies = [json.dumps(peer.body(features)) for features in scene.instances]
+    return Entry(peer, result, bodies)
+
+
+def start(entry: Entry, scene: Scene, stack: ExitStack, connections: int) -> None:
+    """Install and start a peer, hold its answers against scikit-learn's, warm it up."""
+    peer, result = entry.peer, entry.result
+    target = environments.HOME / peer.environment
+    if peer.environment != SERVICE:
+        environments.install(peer.environment, peer.python)
+    result["versions"] = environments.versions(target, peer.versions)
+    result["environment_bytes"] = environments.size(target)
+
+    work = scene.directory / peer.name
+    work.mkdir()
+    port = free_port()
+    places = {
+        "port": str(port),
+        "second_port": str(free_port()),
+        "third_port": str(free_port()),
+        "model": str(scene.model),
+        "service": str(scene.service),
+        "work": str(work),
+        "here": str(environments.HERE),
+    }
+    variables = environments.variables(target) | fill(peer.variables, places)
+    if peer.prepare:
+        command = [part.format(**places) for part in peer.prepare]
+        command[0] = str(target / "bin" / command[0])
+        environments.run(*command, cwd=work, variables=variables)
+
+    command = [part.format(**places) for part in peer.command]
+    command[0] = str(target / "bin" / command[0])
+    cwd = Path(peer.directory.format(**places))
+    log = work / "server.log"
+    # The second start counts: the first compiles, and reads everything from the disk.
+    with serving(command, port, peer.ready, log, cwd, variables):
+        pass
+    server = stack.enter_context(
+        serving(command, port, peer.ready, log, cwd, variables)
+    )
+    entry.server = server
+    result["seconds_to_ready"] = server.seconds_to_ready
+    result["difference"] = compare_answers(entry, scene.expected)
+    wrk.load(entry.url, entry.bodies, connections, WARM_UP_SECONDS)
+    result["resident_bytes"] = resident_bytes(server.pid)
+    rest(entry)
+
+
+def compare_answers(entry: Entry, expected: Sequence[float]) -> float:
+    """The largest difference of a probability to the expected one.
+
+    Raises AnswerError if it is too large, or if an answer is none.
+    """
+    where = urlsplit(entry.url)
+    assert where.hostname is not None
+    connection = http.client.HTTPConnection(
+        where.hostname, where.port, timeout=ANSWER_SECONDS
+    )
+    largest = 0.0
+    try:
+        for body, probability in zip(entry.bodies, expected, strict=True):
+            headers = {"Content-Type": "application/json"}
+            connection.request("POST", where.path, body, headers)
+            response = connection.getresponse()
+            content = response.read()
+            if response.status != 200:
+                raise AnswerError(f"It answers {response.status}: {content!r:.300}")
+            given = entry.peer.read(json.loads(content))
+            largest = max(largest, abs(given - probability))
+    except (OSError, http.client.HTTPException) as error:
+        raise AnswerError(f"It does not answer: {error}") from None
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise AnswerError(f"No probability is in its answer {content!r:.300}") from None
+    finally:
+        connection.close()
+    if not largest <= TOLERANCE:
+        raise AnswerError(
+            f"Its probabilities differ from scikit-learn's by up to {largest:.2g}, "
+            f"allowed is {TOLERANCE}."
+        )
+    return largest
+
+
+def race(entries: Sequence[Entry], many: int, seconds: float, scene: Scene) -> None:
+    """Load each server that runs in turn; who comes a second time is done."""
+    seen = set()
+    for entry in entries:
+        if entry.peer.name in seen or entry.result["failure"] is not None:
+            continue
+        seen.add(entry.peer.name)
+        if entry.peer.restless:
+            entry.running.resume()
+        began, used = time.perf_counter(), cpu_seconds(entry.running.pid)
+        try:
+            done = wrk.load(entry.url, entry.bodies, many, seconds)
+        except wrk.LoadError as error:
+            give_up(entry, error, scene)
+        else:
+            used = cpu_seconds(entry.running.pid) - used
+            entry.loads.setdefault(many, []).append(done)
+            share = used / (time.perf_counter() - began)
+            entry.busy.setdefault(many, []).append(share)
+        rest(entry)
+
+
+def rest(entry: Entry) -> None:
+    """Give the core back: finish what wrk no longer waits for, then idle.
+
+    Not all are paused: BentoML would take the pause for the time of a prediction, and
+    adapt its batches to it.
+    """
+    time.sleep(REST_SECONDS)
+    if entry.peer.restless:
+        entry.running.pause()
+
+
+def summarise(entry: Entry, service: Entry | None) -> dict[str, Figures]:
+    """Medians of the rounds; ratios only if the service ran in all of them, too."""
+    figures: dict[str, Figures] = {}
+    for many, loads in entry.loads.items():
+        ratio = None
+        if service is not None and service.result["failure"] is None:
+            pairs = zip(service.loads[many], loads, strict=True)
+            ratio = median(ours.rate / theirs.rate for ours, theirs in pairs)
+        figures[str(many)] = {
+            "rate": median(load.rate for load in loads),
+            "p50": median(load.p50 for load in loads),
+            "p99": median(load.p99 for load in loads),
+            "busy": median(entry.busy[many]),
+            "ratio": ratio,
+        }
+    return figures
+
+
+def give_up(entry: Entry, error: Exception, scene: Scene) -> None:
+    """Report why a peer is out, without the directories and hosts of this machine."""
+    reason = str(error)
+    for place in (scene.directory, environments.ROOT, sys.base_prefix, Path.home()):
+        reason = reason.replace(str(place), "…")
+    reason = re.sub(r"https?://\S+", "…", reason)
+    entry.result["failure"] = reason[-REASON_LENGTH:]
+    say(f"{entry.peer.name}: {reason}")
+
+
+def fill(variables: Mapping[str, str], places: Mapping[str, str]) -> dict[str, str]:
+    """The variables, with what stands for a place replaced by it."""
+    return {name: value.format(**places) for name, value in variables.items()}
+
+
+def table(comparison: Comparison) -> str:
+    """The figures in Markdown: a row for each server, and below it who failed."""
+    columns = [str(many) for many in comparison["connections"]]
+    head = [
+        "Server",
+        *(f"requests/s at {many}" for many in columns),
+        *(f"service to it at {many}" for many in columns),
+        f"p99 at {columns[-1]}, ms",
+        f"busy at {columns[-1]}, %",
+        "ready, s",
+        "memory, MB",
+        "environment, MB",
+    ]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    lines += [_row(peer, columns) for peer in comparison["peers"]]
+    failed = [
+        f"\n{peer['title']} is out: {peer['failure']}"
+        for peer in comparison["peers"]
+        if peer["failure"] is not None
+    ]
+    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), *failed])
+
+
+def _row(peer: Result, columns: Sequence[str]) -> list[str]:
+    figures = [peer["figures"].get(many) for many in columns]
+    last = figures[-1]
+    return [
+        peer["title"],
+        *(f"{each['rate']:,.0f}" if each else "–" for each in figures),
+        *(
+            f"{each['ratio']:.2f}" if each and each["ratio"] else "–"
+            for each in figures
+        ),
+        f"{last['p99'] * 1e3:.1f}" if last else "–",
+        f"{last['busy']:.0%}".rstrip("%") if last else "–",
+        _scaled(peer["seconds_to_ready"], 1, 2),
+        _scaled(peer["resident_bytes"], 1e6, 0),
+        _scaled(peer["environment_bytes"], 1e6, 0),
+    ]
+
+
+def _scaled(value: float | None, unit: float, digits: int) -> str:
+    return "–" if value is None else f"{value / unit:.{digits}f}"
+
+
+def say(what: str) -> None:
+    """Tell the person who waits."""
+    print(what, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Print the table; returns the exit code."""
+    known = [peer.name for peer in PEERS]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", help=f"some of {','.join(known)}; else all")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS)
+    options = parser.parse_args()
+    names = options.peers.split(",") if options.peers else []
+    if unknown := set(names) - set(known):
+        parser.error(f"no peer is called {sorted(unknown)}; known are {known}")
+
+    try:
+        comparison = measure(
+            options.rounds, options.seconds, options.connections, names
+        )
+    except FAILURES as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(table(comparison))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

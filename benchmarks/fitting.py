@@ -1,0 +1,60 @@
+"""Fits a model with any number of labels; benchmarks.labels runs it inside a service.
+
+    python fitting.py NUMBER DIRECTORY
+
+The sentences are the service's own, and so are the form of the model and its export.
+Labels are dealt out by the hashes of the sentences: what a prediction costs depends on
+how many labels there are, not on what they mean.
+"""
+
+import hashlib
+import sys
+import warnings
+from pathlib import Path
+
+import joblib
+import pandas as pd
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from sklearn.exceptions import ConvergenceWarning
+from training import export
+from training.files import read_rows, write_csv
+from training.stage import CONFIG_DIR, CONFIG_NAME
+from training.train import fit
+
+# Enough for weights that are not zero; what is learned from a hash does not matter.
+ITERATIONS = 5
+
+
+def main(number: int, directory: Path) -> None:
+    """Write model.onnx and model.json into the directory."""
+    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+        config = compose(CONFIG_NAME)
+    rows = relabel(read_rows(Path(config.paths.train)), number)
+    pipeline = instantiate(config.model)
+    pipeline.named_steps["classifier"].set_params(max_iter=ITERATIONS)
+    warnings.simplefilter("ignore", ConvergenceWarning)
+
+    config.paths.model = str(directory)
+    config.paths.train = str(directory / "train.csv")
+    config.paths.pipeline = str(directory / "pipeline.joblib")
+    write_csv(Path(config.paths.train), rows)
+    joblib.dump(fit(pipeline, rows), config.paths.pipeline)
+    export.run(config)
+
+
+def relabel(rows: pd.DataFrame, number: int) -> pd.DataFrame:
+    """The same rows with labels of which there are `number`.
+
+    Raises ValueError if there are too few rows to give each label one.
+    """
+    order = rows["text"].map(lambda text: hashlib.sha256(text.encode()).hexdigest())
+    rows = rows.loc[order.sort_values().index]
+    if len(rows) < number:
+        raise ValueError(f"{number} labels need as many rows; there are {len(rows)}.")
+    labels = [f"label-{place % number:04}" for place in range(len(rows))]
+    return rows.assign(label=labels)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))

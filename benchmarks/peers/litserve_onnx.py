@@ -1,0 +1,54 @@
+"""LitServe: `python litserve_onnx.py PORT`.
+
+Batches and the fast queue are what its documentation advises from a hundred requests a
+second on.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import litserve as ls
+import numpy as np
+import onnxruntime as ort
+
+
+class Classifier(ls.LitAPI):
+    """Tells malignant from benign."""
+
+    def setup(self, device: str) -> None:
+        """Load the model, in the worker."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = ort.InferenceSession(
+            Path(os.environ["MODEL_DIR"]) / "model.onnx",
+            options,
+            providers=["CPUExecutionProvider"],
+        )
+
+    # LitServe gives types of `request` and of the answer to FastAPI.
+    def decode_request(self, request):
+        """A row of the batch."""
+        return np.array(request["features"], dtype=np.float32)
+
+    def predict(self, x: Any) -> Any:
+        """The probabilities of a batch."""
+        (rows,) = self.session.run(["probabilities"], {"features": x})
+        return rows
+
+    def encode_response(self, output):
+        """The answer to one request."""
+        return {"probabilities": output.tolist()}
+
+
+if __name__ == "__main__":
+    api = Classifier(max_batch_size=64, batch_timeout=0.005)
+    server = ls.LitServer(api, accelerator="cpu", workers_per_device=1, fast_queue=True)
+    server.run(
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        num_api_servers=1,
+        log_level="warning",
+        generate_client_file=False,
+    )

@@ -1,0 +1,50 @@
+"""What it costs the service to be watched: metrics, log lines and request ids."""
+
+from statistics import quantiles
+
+from benchmarks.generated import BODY, python, served, trained
+from benchmarks.results import versions
+from benchmarks.wrk import load
+
+WATCHED = "import sys; from app.server import run; sys.exit(run())"
+# The same service, put together without what watches it. FastAPI's hooks for telemetry,
+# which app.traces turns off, are then as FastAPI has them.
+BARE = """
+from app import main, metrics
+main.Watch = lambda app, *_: app
+main.traces.telemetry = lambda *_: None
+metrics.Metrics.timed = lambda self, predict: predict
+metrics.Metrics.predicted = lambda self, label, score: None
+""" + WATCHED
+
+
+def measure(
+    rounds: int = 15, seconds: float = 2, connections: int = 32
+) -> dict[str, object]:
+    """The ratio of the two request rates; the rounds alternate, as machines drift."""
+    ratios = []
+    with (
+        trained() as service,
+        served(service, "-c", BARE) as bare,
+        served(service, "-c", WATCHED) as watched,
+    ):
+        for url in (bare, watched):
+            load(url, [BODY], connections, seconds)
+        for turn in range(rounds):
+            rates = {
+                url: load(url, [BODY], connections, seconds).rate
+                for url in ((bare, watched) if turn % 2 else (watched, bare))
+            }
+            ratios.append(rates[watched] / rates[bare])
+            print(f"  round {turn + 1} of {rounds}: {ratios[-1]:.3f}", flush=True)
+        found = versions(python(service), "fastapi", "prometheus-client", "uvicorn")
+
+    low, middle, high = quantiles(ratios, n=4)
+    return {
+        "versions": found,
+        "rounds": rounds,
+        "connections": connections,
+        "low": round(low, 3),
+        "ratio": round(middle, 3),
+        "high": round(high, 3),
+    }

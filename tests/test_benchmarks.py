@@ -1,0 +1,112 @@
+"""The comparison with other ways to serve a model, in its quick form: no timing."""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import compare, wrk
+from benchmarks.peers import PEERS, SERVICE
+from benchmarks.serving import (
+    ServingError,
+    cpu_seconds,
+    free_port,
+    open_files,
+    processes,
+    resident_bytes,
+    runs,
+    serving,
+)
+
+needs_wrk = pytest.mark.skipif(
+    not wrk.installed(), reason="wrk is not installed: apt-get install wrk"
+)
+
+QUICK = (SERVICE, "bare", "fastapi")
+
+# Serves files from a process of its own.
+FORKING = """
+import os, sys
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+if os.fork():
+    os.wait()
+    sys.exit()
+server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), SimpleHTTPRequestHandler)
+server.serve_forever()
+"""
+
+
+def test_a_server_and_its_workers_are_measured_and_ended(tmp_path: Path) -> None:
+    port = free_port()
+    command = (sys.executable, "-c", FORKING, str(port))
+    with serving(command, port, "/", tmp_path / "log", tmp_path) as server:
+        family = processes(server.pid)
+        assert len(family) == 2
+        assert all(len(os.sched_getaffinity(each)) == 1 for each in family)
+        assert resident_bytes(server.pid) > 10_000_000
+        assert open_files(server.pid) >= 6
+        assert cpu_seconds(server.pid) > 0
+        server.pause()
+
+    assert not any(map(runs, family))
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+    command = (sys.executable, "-c", "raise SystemExit('no model here')")
+    with pytest.raises(ServingError, match="(?s)ended with 1.*no model here"):
+        with serving(command, free_port(), "/", tmp_path / "log", tmp_path):
+            pass
+
+
+@needs_wrk
+def test_a_load_with_errors_gives_no_figures(tmp_path: Path) -> None:
+    port = free_port()
+    command = (sys.executable, "-c", FORKING, str(port))
+    with serving(command, port, "/", tmp_path / "log", tmp_path) as server:
+        # It knows no POST.
+        with pytest.raises(wrk.LoadError, match="status that is not 2xx"):
+            wrk.load(server.url, ["{}"], connections=2, seconds=1)
+
+
+@needs_wrk
+@pytest.mark.slow
+def test_who_serves_the_model_rightly_is_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bare = next(peer for peer in PEERS if peer.name == "bare")
+    wrong = dataclasses.replace(
+        bare, name="wrong", read=lambda answer: answer["probabilities"][0]
+    )
+    broken = dataclasses.replace(bare, name="broken", command=("python", "-c", "1/0"))
+    missing = dataclasses.replace(bare, name="missing", environment="missing")
+    peers = [peer for peer in PEERS if peer.name in QUICK]
+    monkeypatch.setattr(compare, "PEERS", (wrong, broken, missing, *peers))
+
+    comparison = compare.measure(rounds=1, seconds=1, connections=(1, 8))
+
+    failed, ran = comparison["peers"][:3], comparison["peers"][3:]
+    reasons = [peer["failure"] or "" for peer in failed]
+    assert "differ from scikit-learn's" in reasons[0]
+    assert "ZeroDivisionError" in reasons[1]
+    assert "missing.txt" in reasons[2]
+    assert not any(peer["figures"] for peer in failed)
+
+    assert tuple(peer["name"] for peer in ran) == QUICK
+    assert comparison["instances"] > 200
+    table = compare.table(comparison)
+    assert all(reason in table for reason in reasons)
+    for peer in ran:
+        assert peer["failure"] is None
+        assert peer["difference"] is not None
+        assert peer["difference"] <= compare.TOLERANCE
+        assert peer["versions"]["onnxruntime"]
+        assert peer["seconds_to_ready"] and peer["resident_bytes"]
+        assert peer["environment_bytes"]
+        assert set(peer["figures"]) == {"1", "8"}
+        for figures in peer["figures"].values():
+            assert figures["rate"] > 0 and figures["ratio"]
+            assert 0 < figures["p50"] <= figures["p99"]
+            assert 0 < figures["busy"]
+        assert peer["title"] in table
