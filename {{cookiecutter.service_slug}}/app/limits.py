@@ -8,6 +8,9 @@ from app.problems import problem_response, unavailable
 # Probes and scrapes are answered however busy the service is.
 EXEMPT = frozenset({"/livez", "/readyz", "/metrics"})
 
+# In the scope of a request that was turned away: app.protocol looks for it.
+REFUSED = "app.refused"
+
 
 class LoadShedding:
     """ASGI middleware: at most `limit` requests in work, the rest get 503."""
@@ -27,6 +30,7 @@ class LoadShedding:
             return
         if self._metrics.in_flight >= self._limit:
             self._metrics.shed()
+            scope[REFUSED] = True
             await self._refusal(scope, receive, send)
             return
 
