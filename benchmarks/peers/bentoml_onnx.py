@@ -1,4 +1,7 @@
-"""BentoML, with its adaptive batches: `bentoml serve bentoml_onnx:Classifier`."""
+"""BentoML: `bentoml serve bentoml_onnx:Classifier`.
+
+Its documentation advises adaptive batches, and a concurrency equal to their size.
+"""
 
 import os
 from pathlib import Path
