@@ -12,10 +12,11 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -151,13 +152,16 @@ def measure(
         for entry in entries:
             say(f"{entry.peer.name}: install, start, compare answers")
             try:
-                start(entry, scene, stack, max(connections))
+                with ExitStack() as own:  # who fails is ended at once
+                    start(entry, scene, own, max(connections))
+                    stack.enter_context(own.pop_all())
             except FAILURES as error:
                 give_up(entry, error, scene)
         for turn in range(rounds):
             say(f"round {turn + 1} of {rounds}")
+            first = turn % len(entries)
             for many in connections:
-                race(entries[turn % len(peers) :] + entries, many, seconds, scene)
+                race(entries[first:] + entries[:first], many, seconds, scene)
 
     service = next((each for each in entries if each.peer.name == SERVICE), None)
     for entry in entries:
@@ -222,6 +226,22 @@ def start(entry: Entry, scene: Scene, stack: ExitStack, connections: int) -> Non
     result["versions"] = environments.versions(target, peer.versions)
     result["environment_bytes"] = environments.size(target)
 
+    serve = ready_to_serve(peer, target, scene)
+    # The second start counts: the first compiles, and reads everything from the disk.
+    with serve():
+        pass
+    server = entry.server = stack.enter_context(serve())
+    result["seconds_to_ready"] = server.seconds_to_ready
+    result["difference"] = compare_answers(entry, scene.expected)
+    wrk.load(entry.url, entry.bodies, connections, WARM_UP_SECONDS)
+    result["resident_bytes"] = resident_bytes(server.pid)
+    rest(entry)
+
+
+def ready_to_serve(
+    peer: Peer, target: Path, scene: Scene
+) -> Callable[[], AbstractContextManager[Server]]:
+    """Prepare a peer that is installed in `target`; what is given then starts it."""
     work = scene.directory / peer.name
     work.mkdir()
     port = free_port()
@@ -234,28 +254,23 @@ def start(entry: Entry, scene: Scene, stack: ExitStack, connections: int) -> Non
         "work": str(work),
         "here": str(environments.HERE),
     }
-    variables = environments.variables(target) | fill(peer.variables, places)
-    if peer.prepare:
-        command = [part.format(**places) for part in peer.prepare]
-        command[0] = str(target / "bin" / command[0])
-        environments.run(*command, cwd=work, variables=variables)
 
-    command = [part.format(**places) for part in peer.command]
-    command[0] = str(target / "bin" / command[0])
-    cwd = Path(peer.directory.format(**places))
-    log = work / "server.log"
-    # The second start counts: the first compiles, and reads everything from the disk.
-    with serving(command, port, peer.ready, log, cwd, variables):
-        pass
-    server = stack.enter_context(
-        serving(command, port, peer.ready, log, cwd, variables)
+    def fill(*parts: str) -> list[str]:
+        return [part.format(**places) for part in parts]
+
+    variables = environments.variables(target)
+    variables |= zip(peer.variables, fill(*peer.variables.values()), strict=True)
+    if peer.prepare:
+        environments.run(*fill(*peer.prepare), cwd=work, variables=variables)
+    return partial(
+        serving,
+        command=fill(*peer.command),
+        port=port,
+        ready=peer.ready,
+        log=work / "server.log",
+        cwd=Path(*fill(peer.directory)),
+        variables=variables,
     )
-    entry.server = server
-    result["seconds_to_ready"] = server.seconds_to_ready
-    result["difference"] = compare_answers(entry, scene.expected)
-    wrk.load(entry.url, entry.bodies, connections, WARM_UP_SECONDS)
-    result["resident_bytes"] = resident_bytes(server.pid)
-    rest(entry)
 
 
 def compare_answers(entry: Entry, expected: Sequence[float]) -> float:
@@ -294,12 +309,10 @@ def compare_answers(entry: Entry, expected: Sequence[float]) -> float:
 
 
 def race(entries: Sequence[Entry], many: int, seconds: float, scene: Scene) -> None:
-    """Load each server that runs in turn; who comes a second time is done."""
-    seen = set()
+    """Load one server after the other, without those that failed."""
     for entry in entries:
-        if entry.peer.name in seen or entry.result["failure"] is not None:
+        if entry.result["failure"] is not None:
             continue
-        seen.add(entry.peer.name)
         if entry.peer.restless:
             entry.running.resume()
         began, used = time.perf_counter(), cpu_seconds(entry.running.pid)
@@ -352,11 +365,6 @@ def give_up(entry: Entry, error: Exception, scene: Scene) -> None:
     reason = re.sub(r"https?://\S+", "…", reason)
     entry.result["failure"] = reason[-REASON_LENGTH:]
     say(f"{entry.peer.name}: {reason}")
-
-
-def fill(variables: Mapping[str, str], places: Mapping[str, str]) -> dict[str, str]:
-    """The variables, with what stands for a place replaced by it."""
-    return {name: value.format(**places) for name, value in variables.items()}
 
 
 def table(comparison: Comparison) -> str:

@@ -111,7 +111,7 @@ PEERS = (
     ),
     Peer(
         name="litserve",
-        title="LitServe, ONNX Runtime",
+        title="LitServe with batches, ONNX Runtime",
         environment="litserve",
         command=("python", "{here}/litserve_onnx.py", "{port}"),
         variables={"MODEL_DIR": "{model}"},
@@ -124,7 +124,7 @@ PEERS = (
     ),
     Peer(
         name="bentoml",
-        title="BentoML, ONNX Runtime",
+        title="BentoML with adaptive batches, ONNX Runtime",
         environment="bentoml",
         command=("bentoml", "serve", "bentoml_onnx:Classifier")
         + ("--working-dir", "{here}", "--host", "127.0.0.1", "--port", "{port}"),

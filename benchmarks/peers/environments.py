@@ -87,7 +87,7 @@ def versions(target: Path, names: tuple[str, ...]) -> dict[str, str]:
         cwd=ROOT,
     )
     found = {each["name"]: each["version"] for each in json.loads(listed)}
-    return {"python": said} | {name: found[name] for name in names}
+    return {"python": said} | {name: found[name] for name in names if name in found}
 
 
 def size(target: Path) -> int:
