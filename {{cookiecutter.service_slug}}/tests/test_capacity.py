@@ -106,9 +106,9 @@ def test_an_open_loop_holds_its_rate_and_counts_from_when_it_was_due(
     assert set(result.statuses()) == {OK}
     assert 10 <= first <= 45
     assert 140 <= len(result.answers) - first <= 260
-    # One connection cannot keep up: who came last has waited for all the others.
+    # One connection cannot keep up: most have waited for many others.
     assert set(late.statuses()) == {OK}
-    assert late.quantile(1) > 10 * late.quantile(0.01)
+    assert late.quantile(0.5) > 20 * late.seconds / len(late.answers)
     assert set(never.statuses()) == {OK, UNSENT}
 
 
