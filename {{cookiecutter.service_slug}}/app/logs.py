@@ -14,6 +14,7 @@ from collections import deque
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from time import time
 from typing import Any
 
@@ -28,12 +29,14 @@ FLUSH_SECONDS = 0.1
 MAX_LINES = 10_000  # beyond it, whoever logs waits until stderr takes them
 
 Fields = dict[str, Any]
+# The id of a request, and of its trace if there is one. Both need no escape in JSON.
+Ids = tuple[str, str | None]
 # When a request was answered (seconds since the epoch), how it ended, how long it took
-# (seconds), and what else is said about it.
-Answer = tuple[float, Outcome, float, Fields]
+# (seconds), its ids, and the version of the model.
+Answer = tuple[float, Outcome, float, Ids, str | None]
 
-# What every line that is written during a request says of it: its id, its trace.
-about_request: ContextVar[Fields] = ContextVar("about_request", default={})
+# What every line that is written during a request says of it.
+ids_of_request: ContextVar[Ids | None] = ContextVar("ids_of_request", default=None)
 
 # What logging itself puts into a record; the rest came by `extra`.
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
@@ -54,7 +57,7 @@ class Log(logging.Handler):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.log_level.upper())
         self._for_people = settings.log_format == "console"
-        self._endings: dict[Outcome, bytes] = {}
+        self._endings: dict[tuple[Outcome, str | None], bytes] = {}
         self._waiting: deque[bytes | Answer] = deque()
         self._gathers = False
         self._stopped = threading.Event()
@@ -71,12 +74,14 @@ class Log(logging.Handler):
         self._stopped.set()
         self.flush()
 
-    def answered(self, outcome: Outcome, seconds: float, about: Fields) -> None:
-        """Write the line of a request, with what is said about it.
+    def answered(
+        self, outcome: Outcome, seconds: float, ids: Ids, model_version: str | None
+    ) -> None:
+        """Write the line of a request.
 
         The line is made when it is written: many in a row take half the time.
         """
-        self._waiting.append((time(), outcome, seconds, about))
+        self._waiting.append((time(), outcome, seconds, ids, model_version))
         if not self._gathers or len(self._waiting) >= MAX_LINES:
             self.flush()
 
@@ -120,20 +125,35 @@ class Log(logging.Handler):
         return console_line(fields) if self._for_people else json_line(fields)
 
     def _answer_line(
-        self, at: float, outcome: Outcome, seconds: float, about: Fields
+        self,
+        at: float,
+        outcome: Outcome,
+        seconds: float,
+        ids: Ids,
+        model_version: str | None,
     ) -> bytes:
         if level_of(outcome) < self.level:
             return b""
-        duration = round(seconds, 6)
-        own = {"time": datetime.fromtimestamp(at, UTC), "duration": duration, **about}
         if self._for_people:
+            own = {
+                "time": datetime.fromtimestamp(at, UTC),
+                "duration": round(seconds, 6),
+            }
             return console_line(own | shared(outcome))
+        # Half the time of to_json: a service logs all day.
+        request_id, trace_id = ids
+        trace = f'"trace_id":"{trace_id}",' if trace_id else ""
+        line = (
+            f'{{"time":"{whole_second(int(at))}.{int(at % 1 * 1e6):06}Z",'
+            f'"duration":{seconds:.6f},"request_id":"{request_id}",{trace}'
+        )
         # The end of the line is the same for all requests of an outcome.
-        ending = self._endings.get(outcome)
+        ending = self._endings.get((outcome, model_version))
         if ending is None:
-            ending = self._endings[outcome] = b"," + json_line(shared(outcome))[1:]
-        line: bytes = to_json(own)
-        return line[:-1] + ending
+            fields = {"model_version": model_version} | shared(outcome)
+            ending = json_line(fields)[1:]
+            self._endings[outcome, model_version] = ending
+        return line.encode("ascii") + ending
 
 
 def take_over(log: Log) -> None:
@@ -155,6 +175,12 @@ def level_of(outcome: Outcome) -> int:
     return logging.INFO if status < 500 else logging.WARNING
 
 
+@lru_cache(maxsize=8)
+def whole_second(at: int) -> str:
+    """Seconds since the epoch as RFC 3339 in UTC, without the zone."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def shared(outcome: Outcome) -> Fields:
     """What the lines of all requests with this outcome have in common."""
     route, method, status = outcome
@@ -168,6 +194,14 @@ def shared(outcome: Outcome) -> Fields:
     }
 
 
+def told(ids: Ids | None) -> Fields:
+    """The ids as fields of a line."""
+    if ids is None:
+        return {}
+    request_id, trace_id = ids
+    return {"request_id": request_id} | ({"trace_id": trace_id} if trace_id else {})
+
+
 def from_record(record: logging.LogRecord) -> Fields:
     """A record of Python's logging as the fields of a line."""
     fields: Fields = {
@@ -175,7 +209,7 @@ def from_record(record: logging.LogRecord) -> Fields:
         "level": record.levelname.lower(),
         "logger": record.name,
         "message": record.getMessage(),
-        **about_request.get(),
+        **told(ids_of_request.get()),
     }
     fields |= {key: vars(record)[key] for key in vars(record).keys() - _STANDARD}
     if record.exc_info:

@@ -81,16 +81,14 @@ def telemetry(name: str, version: str) -> TelemetryConfig:
     }
 
 
-def about(traceparent: bytes | None) -> dict[str, str]:
+def trace_id(traceparent: bytes | None) -> str | None:
     """The trace that a request belongs to: by its span here, or else by its caller."""
     span = trace.get_current_span()
     if span is trace.INVALID_SPAN and traceparent is not None:
         carrier = {"traceparent": traceparent.decode("latin-1")}
         span = trace.get_current_span(_W3C.extract(carrier))
     context = span.get_span_context()
-    if not context.is_valid:
-        return {}
-    return {"trace_id": trace.format_trace_id(context.trace_id)}
+    return trace.format_trace_id(context.trace_id) if context.is_valid else None
 
 
 def _exporter() -> str:

@@ -8,7 +8,7 @@ from time import perf_counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import traces
-from app.logs import Fields, about_request
+from app.logs import Ids, ids_of_request
 from app.service import Service
 
 METHODS = frozenset(
@@ -16,7 +16,8 @@ METHODS = frozenset(
 )
 REQUEST_ID = b"x-request-id"
 
-_is_sane = re.compile(rb"[!-~]{1,128}").fullmatch
+# Printable, and nothing that JSON would escape.
+_is_sane = re.compile(rb"[!#-\[\]-~]{1,128}").fullmatch
 
 
 class Watch:
@@ -43,10 +44,11 @@ class Watch:
         request_id = headers.get(REQUEST_ID)
         if request_id is None or not _is_sane(request_id):
             request_id = b"%032x" % getrandbits(128)
-        about: Fields = {"request_id": request_id.decode("ascii")}
+        trace_id = None
         if self._traced or b"traceparent" in headers:
-            about |= traces.about(headers.get(b"traceparent"))
-        about_request.set(about)
+            trace_id = traces.trace_id(headers.get(b"traceparent"))
+        ids: Ids = (request_id.decode("ascii"), trace_id)
+        ids_of_request.set(ids)
 
         # It hands the awaitable on: a coroutine of its own would cost as much again.
         def watched_send(message: Message) -> Awaitable[None]:
@@ -69,9 +71,9 @@ class Watch:
                 method if method in METHODS else "other",
                 status,
             )
-            about["model_version"] = self._service.model_version
-            self._service.metrics.answered(outcome, seconds)
-            self._service.log.answered(outcome, seconds, about)
+            service = self._service
+            service.metrics.answered(outcome, seconds)
+            service.log.answered(outcome, seconds, ids, service.model_version)
 
 
 def template(scope: Scope) -> str:

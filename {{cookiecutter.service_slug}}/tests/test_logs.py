@@ -189,7 +189,7 @@ def test_whatever_is_logged_becomes_json() -> None:
     assert json.loads(line)["text"] == "half \ud800 ü\n"
 
 
-@pytest.mark.parametrize("given", ["abc-123", '{"a":1}', "x" * 128, "\\"])
+@pytest.mark.parametrize("given", ["abc-123", "{a:1}", "x" * 128, "#~]"])
 def test_a_sane_request_id_is_taken_and_returned(
     client: TestClient, given: str
 ) -> None:
@@ -198,7 +198,7 @@ def test_a_sane_request_id_is_taken_and_returned(
     assert answer.headers["x-request-id"] == given
 
 
-@pytest.mark.parametrize("given", ["", "x" * 129, "a b", "a\tb", "é", "\x7f"])
+@pytest.mark.parametrize("given", ["", "x" * 129, "a b", "a\tb", "é", "\x7f", '"', "\\"])
 def test_another_request_id_is_replaced(client: TestClient, given: str) -> None:
     answer = client.get("/v1/model", headers=[(b"X-Request-ID", given.encode())])
 
