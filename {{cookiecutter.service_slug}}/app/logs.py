@@ -143,9 +143,10 @@ class Log(logging.Handler):
         # Half the time of to_json: a service logs all day.
         request_id, trace_id = ids
         trace = f'"trace_id":"{trace_id}",' if trace_id else ""
-        line = (
-            f'{{"time":"{whole_second(int(at))}.{int(at % 1 * 1e6):06}Z",'
-            f'"duration":{seconds:.6f},"request_id":"{request_id}",{trace}'
+        second, part = divmod(at, 1)
+        line = '{"time":"%s.%06dZ","duration":%.6f,"request_id":"%s",%s' % (
+            *(whole_second(int(second)), int(part * 1e6), seconds),
+            *(request_id, trace),
         )
         # The end of the line is the same for all requests of an outcome.
         ending = self._endings.get((outcome, model_version))

@@ -198,7 +198,9 @@ def test_a_sane_request_id_is_taken_and_returned(
     assert answer.headers["x-request-id"] == given
 
 
-@pytest.mark.parametrize("given", ["", "x" * 129, "a b", "a\tb", "é", "\x7f", '"', "\\"])
+@pytest.mark.parametrize(
+    "given", ["", "x" * 129, "a b", "a\tb", "é", "\x7f", '"', "\\"]
+)
 def test_another_request_id_is_replaced(client: TestClient, given: str) -> None:
     answer = client.get("/v1/model", headers=[(b"X-Request-ID", given.encode())])
 
