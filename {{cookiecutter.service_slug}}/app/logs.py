@@ -142,19 +142,17 @@ class Log(logging.Handler):
             return console_line(own | shared(outcome))
         # Half the time of to_json: a service logs all day.
         request_id, trace_id = ids
-        trace = f'"trace_id":"{trace_id}",' if trace_id else ""
+        trace = f',"trace_id":"{trace_id}"' if trace_id else ""
         second, part = divmod(at, 1)
-        line = '{"time":"%s.%06dZ","duration":%.6f,"request_id":"%s",%s' % (
-            *(whole_second(int(second)), int(part * 1e6), seconds),
-            *(request_id, trace),
-        )
+        time = f"{whole_second(int(second))}.{int(part * 1e6):06}Z"
+        line = f'"time":"{time}","duration":{seconds:.6f},"request_id":"{request_id}"'
         # The end of the line is the same for all requests of an outcome.
         ending = self._endings.get((outcome, model_version))
         if ending is None:
             fields = {"model_version": model_version} | shared(outcome)
             ending = json_line(fields)[1:]
             self._endings[outcome, model_version] = ending
-        return line.encode("ascii") + ending
+        return b"{" + f"{line}{trace},".encode("ascii") + ending
 
 
 def take_over(log: Log) -> None:
