@@ -110,12 +110,16 @@ class Scene:
 
 @dataclass
 class Entry:
-    """A peer in the race. `loads` and `busy` have an item a round, by connections."""
+    """A peer in the race. `loads` and `busy` have an item a round, by connections.
+
+    What `own` holds ends with it, or as soon as it has failed.
+    """
 
     peer: Peer
     result: Result
     bodies: list[str]
     server: Server | None = None
+    own: ExitStack = field(default_factory=ExitStack)
     loads: dict[int, list[wrk.Load]] = field(default_factory=dict)
     busy: dict[int, list[float]] = field(default_factory=dict)
 
@@ -151,10 +155,9 @@ def measure(
         entries = [enter(peer, scene) for peer in peers]
         for entry in entries:
             say(f"{entry.peer.name}: install, start, compare answers")
+            stack.enter_context(entry.own)
             try:
-                with ExitStack() as own:  # who fails is ended at once
-                    start(entry, scene, own, max(connections))
-                    stack.enter_context(own.pop_all())
+                start(entry, scene, max(connections))
             except FAILURES as error:
                 give_up(entry, error, scene)
         for turn in range(rounds):
@@ -217,7 +220,7 @@ def enter(peer: Peer, scene: Scene) -> Entry:
     return Entry(peer, result, bodies)
 
 
-def start(entry: Entry, scene: Scene, stack: ExitStack, connections: int) -> None:
+def start(entry: Entry, scene: Scene, connections: int) -> None:
     """Install and start a peer, hold its answers against scikit-learn's, warm it up."""
     peer, result = entry.peer, entry.result
     target = environments.HOME / peer.environment
@@ -230,7 +233,7 @@ def start(entry: Entry, scene: Scene, stack: ExitStack, connections: int) -> Non
     # The second start counts: the first compiles, and reads everything from the disk.
     with serve():
         pass
-    server = entry.server = stack.enter_context(serve())
+    server = entry.server = entry.own.enter_context(serve())
     result["seconds_to_ready"] = server.seconds_to_ready
     result["difference"] = compare_answers(entry, scene.expected)
     wrk.load(entry.url, entry.bodies, connections, WARM_UP_SECONDS)
@@ -358,7 +361,8 @@ def summarise(entry: Entry, service: Entry | None) -> dict[str, Figures]:
 
 
 def give_up(entry: Entry, error: Exception, scene: Scene) -> None:
-    """Report why a peer is out, without the directories and hosts of this machine."""
+    """End a peer and say why it is out, without places and hosts of this machine."""
+    entry.own.close()
     reason = str(error)
     for place in (scene.directory, environments.ROOT, sys.base_prefix, Path.home()):
         reason = reason.replace(str(place), "…")

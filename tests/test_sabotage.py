@@ -154,6 +154,36 @@ SABOTAGE = {
         "        self._transport.close()",
         "pytest tests/test_protocol.py",
     ),
+    "a client that does not wait and is not paused": Sabotage(
+        "app/protocol.py",
+        "self.flow.pause_reading()",
+        "pass",
+        "pytest tests/test_protocol.py -k does_not_wait",
+    ),
+    "a dependency that is passed by": Sabotage(
+        "app/routing.py",
+        "            and not asked.dependencies\n",
+        "",
+        "pytest tests/test_routing.py",
+    ),
+    "a router's dependency that is passed by": Sabotage(
+        "app/routing.py",
+        "if context.dependencies:",
+        "if False:",
+        "pytest tests/test_routing.py",
+    ),
+    "middleware that is passed by": Sabotage(
+        "app/main.py",
+        " and not app.user_middleware:",
+        ":",
+        "pytest tests/test_routing.py -k middleware",
+    ),
+    "one bad request that fails its batch": Sabotage(
+        "app/batching.py",
+        "            return [self._outcomes([one], one[0])[0] for one in batch]",
+        "            return [error] * len(batch)",
+        "pytest tests/test_batching.py -k fails_alone",
+    ),
     "a lone request that waits": Sabotage(
         "app/batching.py",
         "self._shared = len(batch) > 1",

@@ -9,12 +9,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 from app.contract import Instance
 from app.model import Classified
 
 Classify = Callable[[Sequence[Instance]], list[Classified]]
 Expect = Callable[[Sequence[Instance]], float]
+Outcome = list[Classified] | Exception
 Waiting = tuple[Sequence[Instance], asyncio.Future[list[Classified]]]
 
 MAX_BATCH = 1_000
@@ -67,15 +69,24 @@ class Batcher:
         self._shared = len(batch) > 1
         instances = [instance for part, _ in batch for instance in part]
         if self._expected_seconds(instances) <= self._inline_budget:
-            try:
-                _settle(batch, self._classify(instances))
-            except Exception as error:
-                _fail(batch, error)
+            _settle(batch, self._outcomes(batch, instances))
             loop.call_soon(self._flush)
             return
 
-        call = loop.run_in_executor(self._thread, self._classify, instances)
+        call = loop.run_in_executor(self._thread, self._outcomes, batch, instances)
         call.add_done_callback(lambda done: self._on_done(batch, done))
+
+    def _outcomes(
+        self, batch: list[Waiting], instances: Sequence[Instance]
+    ) -> list[Outcome]:
+        """What comes of each request: one that makes the model fail fails alone."""
+        try:
+            answers = iter(self._classify(instances))
+        except Exception as error:
+            if len(batch) == 1:
+                return [error]
+            return [self._outcomes([one], one[0])[0] for one in batch]
+        return [list(islice(answers, len(part))) for part, _ in batch]
 
     def _next_batch(self) -> list[Waiting]:
         batch: list[Waiting] = []
@@ -92,25 +103,19 @@ class Batcher:
         return batch
 
     def _on_done(
-        self, batch: list[Waiting], done: asyncio.Future[list[Classified]]
+        self, batch: list[Waiting], done: asyncio.Future[list[Outcome]]
     ) -> None:
-        try:
-            _settle(batch, done.result())
-        except Exception as error:
-            _fail(batch, error)
+        if done.cancelled():  # the process ends
+            return
+        _settle(batch, done.result())
         self._flush()
 
 
-def _settle(batch: list[Waiting], answers: list[Classified]) -> None:
-    start = 0
-    for instances, future in batch:
-        stop = start + len(instances)
-        if not future.done():
-            future.set_result(answers[start:stop])
-        start = stop
-
-
-def _fail(batch: list[Waiting], error: Exception) -> None:
-    for _, future in batch:
-        if not future.done():
-            future.set_exception(error)
+def _settle(batch: list[Waiting], outcomes: list[Outcome]) -> None:
+    for (_, future), outcome in zip(batch, outcomes, strict=True):
+        if future.done():  # its request was cancelled
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)

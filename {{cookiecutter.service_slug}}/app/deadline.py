@@ -11,7 +11,10 @@ T = TypeVar("T")
 
 
 class Deadline:
-    """Whatever is awaited through it ends within `seconds` of its start."""
+    """Whatever is awaited through it is cancelled `seconds` after its start.
+
+    It serves one event loop.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

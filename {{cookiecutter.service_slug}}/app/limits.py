@@ -1,4 +1,4 @@
-"""Load above what the service can carry is turned away at once, not queued."""
+"""Load above what the service can carry is turned away when it comes, not queued."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 

@@ -10,7 +10,7 @@ from fastapi.routing import iter_route_contexts
 
 from app import api, problems, traces
 from app.limits import LoadShedding
-from app.routing import Shortcut
+from app.routing import Shortcut, contract_routes
 from app.service import Service
 from app.watch import Watch
 
@@ -40,11 +40,14 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(api.router(service))
     routes = list(iter_route_contexts(app.routes))
     paths = frozenset(str(route.path) for route in routes)
+    fast = contract_routes(routes)
 
     # Not with add_middleware: that would leave the answer to a crash outside.
     stack = app.build_middleware_stack()
-    if not traces.wanted():  # FastAPI names a span while it looks for the route
-        stack = Shortcut(stack, [route.original_route for route in routes])
+    # FastAPI names a span while it looks for the route, and middleware that was added
+    # wants every request.
+    if not traces.wanted() and not app.user_middleware:
+        stack = Shortcut(stack, fast)
     stack = LoadShedding(stack, service.settings.max_concurrency, service.metrics)
     app.middleware_stack = Watch(stack, service, paths)
     return app

@@ -125,15 +125,22 @@ class Model:
         return outputs[0]
 
     def classify(self, instances: Sequence[Instance]) -> list[Classified]:
-        """The most probable label of each instance."""
+        """The most probable label of each instance.
+
+        Raises ArithmeticError if the model gives NaN.
+        """
         rows = self.predict(instances)
         best = rows.argmax(axis=1)
         scores = rows[np.arange(len(rows)), best].clip(max=1.0)
+        if np.isnan(scores).any():
+            raise ArithmeticError(
+                "The model gives no number for an instance: are its values too large?"
+            )
         labels = [self.labels[label] for label in best.tolist()]
         return list(map(Classified, labels, scores.tolist(), rows))
 
     def expected_seconds(self, instances: Sequence[Instance]) -> float:
-        """How long `predict` will take, from what it took when it was loaded."""
+        """How long `classify` will take, from what it took when it was loaded."""
         size = sum(instance.size for instance in instances)
         return self._seconds_per_call + self._seconds_per_size * size
 
@@ -180,7 +187,7 @@ class Model:
 
     def _time(self, instances: Sequence[Instance]) -> float:
         start = time.perf_counter()
-        self.predict(instances)
+        self.classify(instances)
         return time.perf_counter() - start
 
 

@@ -81,6 +81,11 @@ def _pointer(location: tuple[int | str, ...]) -> str:
     return "".join(f"/{part}" for part in parts)
 
 
+def from_http(error: HTTPException) -> ProblemError:
+    """What Starlette and FastAPI raise, as a problem."""
+    return ProblemError(error.status_code, error.detail, headers=error.headers)
+
+
 def install(app: FastAPI) -> None:
     """Turn every exception of the application into a problem document."""
     write_openapi = app.openapi
@@ -97,8 +102,7 @@ def install(app: FastAPI) -> None:
         return problem_response(error)
 
     async def on_http(request: Request, error: HTTPException) -> Response:
-        problem = ProblemError(error.status_code, error.detail, headers=error.headers)
-        return problem_response(problem)
+        return problem_response(from_http(error))
 
     async def on_crash(request: Request, error: Exception) -> Response:
         return problem_response(CRASH)

@@ -4,18 +4,20 @@ uvicorn writes the head as soon as the application has given it. A system call a
 packet more cost an answer about a tenth of its time. The specification of ASGI even
 asks a server to hold the head until the body begins.
 
-A client that was turned away and asks again at once, though Retry-After told it to
-wait, would take the time that the service needs to answer others.
+A connection that is turned away again within the second that Retry-After asked it to
+wait is not read from for a moment: refusing, too, takes time, which others need.
 """
 
 import asyncio
+import math
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.limits import REFUSED
 
-PAUSE = 0.25  # seconds that a connection is not read from after a refusal
+RETRY_AFTER = 1.0  # seconds, as the answer says
+PAUSE = 0.25  # seconds without reading
 HEAD = b"HTTP/1.1 "
 CONTINUE = b"HTTP/1.1 100 "  # asks the client for the body: nothing follows it
 
@@ -61,14 +63,19 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._holder = HeadHolder(transport)
         self.transport = self._holder  # type: ignore[assignment]
+        self._refused_at = -math.inf
 
     def on_response_complete(self) -> None:
-        """Send what an answer without a body has left; pause after a refusal."""
+        """Send what an answer without a body has left; pause who does not wait."""
         self._holder.release()
         super().on_response_complete()
-        if REFUSED in self.scope:
+        if REFUSED not in self.scope:
+            return
+        now = self.loop.time()
+        if now - self._refused_at < RETRY_AFTER and not self.transport.is_closing():
             self.flow.pause_reading()
             self.loop.call_later(PAUSE, self._listen_again)
+        self._refused_at = now
 
     def _listen_again(self) -> None:
         if not self.transport.is_closing():

@@ -7,14 +7,21 @@ rest.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
+from inspect import iscoroutinefunction
 from typing import Any, cast
 
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, RouteContext
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from starlette.routing import BaseRoute
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.problems import CRASH, ProblemError, invalid_request, problem_response
+from app.problems import (
+    CRASH,
+    ProblemError,
+    from_http,
+    invalid_request,
+    problem_response,
+)
 from app.service import Service
 
 JSON = "application/json"
@@ -30,23 +37,30 @@ class ContractRoute(APIRoute):
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        """Raises TypeError if the endpoint asks for what this route does not do."""
         super().__init__(path, endpoint, **options)
-        if self.body_field is None:
-            raise TypeError(f"{path}: the endpoint takes no body")
+        if self.body_field is None or not self._is_plain():
+            raise TypeError(
+                f"{path}: a ContractRoute takes one body and gives an answer, both "
+                "typed, in an `async def`; dependencies, parameters and other statuses "
+                "would be passed by. Leave out route_class_override for this endpoint."
+            )
         self._contract = cast(type[BaseModel], self.body_field.field_info.annotation)
-        self.taken = frozenset(self.methods or ())
-        self._written = TypeAdapter(self.response_model)
+        self._answers = TypeAdapter(self.response_model)
         self._endpoint = cast(Endpoint, endpoint)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Starlette's extension point: the ASGI application behind the path."""
-        if scope["method"] not in self.taken:
+        if scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)  # 405
             return
         try:
             content = await self._answer(scope, receive)
         except ProblemError as error:
             await problem_response(error)(scope, receive, send)
+            return
+        except HTTPException as error:
+            await problem_response(from_http(error))(scope, receive, send)
             return
         except Exception:
             await problem_response(CRASH)(scope, receive, send)
@@ -79,7 +93,48 @@ class ContractRoute(APIRoute):
         except ValidationError as error:
             raise invalid_request(error) from None
         answer = await self._endpoint(parsed)
-        return self._written.dump_json(answer, exclude_none=True)
+        return self._answers.dump_json(answer, exclude_none=True)
+
+    def _is_plain(self) -> bool:
+        asked = self.dependant
+        return (
+            iscoroutinefunction(self.endpoint)
+            and self.response_model is not None
+            and self.status_code in (None, 200)
+            and len(asked.body_params) == 1
+            and not self._embed_body_fields
+            and not asked.path_params
+            and not asked.query_params
+            and not asked.header_params
+            and not asked.cookie_params
+            and not asked.dependencies
+            and not asked.request_param_name
+            and not asked.response_param_name
+            and not asked.background_tasks_param_name
+            and not asked.http_connection_param_name
+        )
+
+
+Routes = dict[tuple[str, str], ContractRoute]
+
+
+def contract_routes(contexts: Iterable[RouteContext]) -> Routes:
+    """Those of the routes that are contract routes, by method and path.
+
+    Raises TypeError if a router asks for dependencies, which they would pass by.
+    """
+    routes: Routes = {}
+    for context in contexts:
+        route, path = context.original_route, str(context.path)
+        if not isinstance(route, ContractRoute):
+            continue
+        if context.dependencies:
+            raise TypeError(
+                f"{path}: its router has dependencies, and a ContractRoute passes "
+                "them by. Put the route into a router without."
+            )
+        routes |= {(method, path): route for method in context.methods or ()}
+    return routes
 
 
 class Shortcut:
@@ -88,14 +143,9 @@ class Shortcut:
     They end in the same `handle`, but cost more than a small model on the way.
     """
 
-    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
+    def __init__(self, app: ASGIApp, routes: Routes) -> None:
         self._app = app
-        self._routes = {
-            (method, route.path): route
-            for route in routes
-            if isinstance(route, ContractRoute)
-            for method in route.taken
-        }
+        self._routes = routes
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         route = self._routes.get((scope.get("method", ""), scope.get("path", "")))
@@ -126,8 +176,9 @@ def too_large(limit: int) -> ProblemError:
 
 async def read_body(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
     """Read at most `limit` bytes; refuse (413) a larger body without holding it."""
-    announced = headers.get(b"content-length", b"")
-    if announced.isdigit() and int(announced) > limit:
+    announced = headers.get(b"content-length", b"").lstrip(b"0")
+    # Python makes no number of more than 4,300 digits.
+    if announced.isdigit() and int(announced[:20]) > limit:
         raise too_large(limit)
 
     chunks: list[bytes] = []

@@ -109,6 +109,7 @@ def run() -> int:
     config = uvicorn.Config(
         create_app(service),
         http=Protocol,
+        ws="none",
         access_log=False,
         log_config=None,
         log_level=settings.log_level,

@@ -40,7 +40,7 @@ class Watch:
 
         start = perf_counter()
         status = 500  # if nothing is sent, the server says so in our place
-        headers = dict(scope["headers"])
+        headers = dict(reversed(scope["headers"]))  # of two of a name, the first counts
         request_id = headers.get(REQUEST_ID)
         if request_id is None or not _is_sane(request_id):
             request_id = b"%032x" % getrandbits(128)

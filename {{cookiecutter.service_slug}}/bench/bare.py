@@ -24,8 +24,8 @@ def create_app(model: Model) -> Any:
         body, more = b"", True
         while more:
             message = await receive()
-            body += message["body"]
-            more = message["more_body"]
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
         instances = [
             Instance.model_construct(**instance)
             for instance in json.loads(body)["instances"]

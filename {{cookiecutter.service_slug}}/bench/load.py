@@ -11,6 +11,7 @@ import gc
 import math
 import random
 import re
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -18,9 +19,12 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import NamedTuple, cast
 
-import uvloop
-
 from bench.serving import BenchError
+
+if sys.platform == "win32":  # where there is no uvloop
+    from asyncio import run
+else:
+    from uvloop import run
 
 OK, REFUSED = 200, 503
 UNSENT = 0  # no connection was free when the request was due
@@ -106,7 +110,7 @@ def closed_loop(
             again(connection)
         await asyncio.sleep(seconds)
 
-    return uvloop.run(_run(port, requests, connections, drive))
+    return run(_run(port, requests, connections, drive))
 
 
 def open_loop(
@@ -145,7 +149,7 @@ def open_loop(
         pool.answers += [Answer(due, UNSENT, 0.0) for due in waiting]
         waiting.clear()
 
-    return uvloop.run(_run(port, requests, connections, drive))
+    return run(_run(port, requests, connections, drive))
 
 
 def _length(phases: Sequence[tuple[float, float]]) -> float:

@@ -77,7 +77,7 @@ moment a request was due.
 ## What follows for deploy/
 
 `tests/test_capacity.py` holds these values and those in `deploy/base` together.
-
+{well}
 {deploy}"""
 
 # Shown if, at the peak, the service got less than this of its CPU.
@@ -85,6 +85,11 @@ QUIET = 0.9
 NOT_QUIET = """
 **The machine was busy with something else**: at its peak the service got {cores:.2f} of
 its CPU. Measure again on a quiet one; what follows for deploy/ is too small.
+"""
+# Shown if even the lowest step of the load was not carried well.
+NOT_WELL = """
+**No load was carried within {ms:.0f} ms at p99**: the lowest stands in for it. Measure lower
+steps (`STEPS` in bench/capacity.py), or allow more (`LATENCY` in bench/deploy.py).
 """
 
 
@@ -112,6 +117,7 @@ def text(capacity: Capacity, settings: Settings, seconds: float) -> str:
         ),
         seconds=seconds,
         peak=peak.rate / peak.cores,
+        well="" if _within(capacity) else NOT_WELL.format(ms=LATENCY * 1e3),
         quiet="" if peak.cores >= QUIET else NOT_QUIET.format(cores=peak.cores),
         rounds=ROUNDS,
         some=SOME_CONNECTIONS,
@@ -130,15 +136,19 @@ def text(capacity: Capacity, settings: Settings, seconds: float) -> str:
     )
 
 
-def figures(capacity: Capacity) -> dict[str, float]:
-    """What deploy/ follows from."""
-    lowest, *_ = capacity.steps.values()
-    within = [
+def _within(capacity: Capacity) -> list[Level]:
+    """The steps of the load that were carried well."""
+    return [
         level
         for level in capacity.steps.values()
         if level.p99 <= LATENCY and not level.refused
     ]
-    well = within[-1] if within else lowest
+
+
+def figures(capacity: Capacity) -> dict[str, float]:
+    """What deploy/ follows from."""
+    lowest, *_ = capacity.steps.values()
+    *_, well = [lowest, *_within(capacity)]
     memory = capacity.memory.at_most / MIB
     return {
         "limits.cpu": capacity.peak.cores,

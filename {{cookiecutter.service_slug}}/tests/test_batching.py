@@ -111,6 +111,26 @@ def test_a_failure_reaches_its_callers_and_the_next_are_served(
     assert [label for label, *_ in asyncio.run(run())] == ["good"]
 
 
+@pytest.mark.parametrize("seconds", [0.0, 1.0], ids=["inline", "thread"])
+def test_a_request_that_makes_the_model_fail_fails_alone(seconds: float) -> None:
+    model = CountingModel()
+    batcher = Batcher(model.classify, lambda _: seconds, inline_budget=0.5)
+
+    async def run() -> list[object]:
+        parts = [instances("a", "b"), instances("bad"), instances("c")]
+        waiting = [batcher.submit(part) for part in parts]
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        return [
+            outcome if isinstance(outcome, Exception) else [o.label for o in outcome]
+            for outcome in outcomes
+            if not isinstance(outcome, BaseException) or isinstance(outcome, Exception)
+        ]
+
+    first, bad, last = asyncio.run(run())
+    assert (first, last) == (["a", "b"], ["c"])
+    assert isinstance(bad, RuntimeError)
+
+
 def test_a_client_that_has_gone_costs_nothing() -> None:
     model = CountingModel()
     batcher = Batcher(model.classify, lambda _: 0, inline_budget=1)

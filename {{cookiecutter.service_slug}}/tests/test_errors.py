@@ -110,6 +110,11 @@ def test_a_body_over_the_limit_is_413_even_if_it_does_not_say_so(serve: Serve) -
     problem(response, 413)
 
 
+def test_a_size_of_five_thousand_digits_is_no_crash(client: TestClient) -> None:
+    size = {"Content-Length": "9" * 5_000, **JSON}
+    problem(client.post("/v1/predict", content="{}", headers=size), 413)
+
+
 @pytest.mark.parametrize("media_type", ["text/plain", "application/xml", ""])
 def test_another_media_type_is_415(client: TestClient, media_type: str) -> None:
     headers = {"Content-Type": media_type}

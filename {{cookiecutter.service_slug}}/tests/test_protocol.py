@@ -1,10 +1,16 @@
-"""The bytes on the wire: an answer is one packet, whatever kind of answer it is."""
+"""The bytes on the wire: an answer is one packet, and who does not wait is paused."""
 
 import asyncio
+from collections.abc import Callable, Iterator
+from contextvars import Context
+from typing import Any
 
 import pytest
+from uvicorn import Config
+from uvicorn.server import ServerState
 
-from app.protocol import HeadHolder
+from app.limits import REFUSED
+from app.protocol import PAUSE, RETRY_AFTER, HeadHolder, Protocol
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
 
@@ -15,6 +21,7 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.writes: list[bytes] = []
+        self.reading = True
 
     def write(self, data: bytes) -> None:  # type: ignore[override]
         self.writes.append(data)
@@ -23,7 +30,13 @@ class Wire(asyncio.Transport):
         self.writes.append(b"closed")
 
     def is_closing(self) -> bool:
-        return False
+        return b"closed" in self.writes
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
 
 
 @pytest.fixture
@@ -70,6 +83,87 @@ def test_a_client_that_waits_to_be_asked_for_the_body_is_asked(
     holder.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     assert wire.writes == [b"HTTP/1.1 100 Continue\r\n\r\n"]
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """An event loop whose time is set by the test; its timers run when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 100.0
+        self.timers: list[asyncio.TimerHandle] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        timer = super().call_at(when, callback, *args, context=context)
+        self.timers.append(timer)
+        return timer
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+        for timer in [timer for timer in self.timers if timer.when() <= self.now]:
+            self.timers.remove(timer)
+            if not timer.cancelled():
+                timer._run()
+
+
+class Connection:
+    """A connection whose requests are all turned away."""
+
+    def __init__(self, wire: Wire, clock: Clock) -> None:
+        async def refuse(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+            scope[REFUSED] = True
+            start = {"type": "http.response.start", "status": 503, "headers": []}
+            await send(start)
+            await send({"type": "http.response.body"})
+
+        self.clock = clock
+        config = Config(refuse, log_config=None, lifespan="off")
+        config.load()
+        self._protocol = Protocol(config, ServerState(), {}, self.clock)
+        self._protocol.connection_made(wire)
+
+    def ask(self) -> None:
+        self._protocol.data_received(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.clock.run_until_complete(asyncio.sleep(0))
+        self.clock.run_until_complete(asyncio.sleep(0))
+
+
+@pytest.fixture
+def connection(wire: Wire) -> Iterator[Connection]:
+    clock = Clock()
+    yield Connection(wire, clock)
+    clock.close()
+
+
+def test_who_is_refused_once_is_read_from(wire: Wire, connection: Connection) -> None:
+    connection.ask()
+    assert wire.reading
+
+    connection.clock.pass_by(RETRY_AFTER)
+    connection.ask()
+    assert wire.reading
+
+
+def test_who_does_not_wait_after_a_refusal_is_not_read_from_for_a_moment(
+    wire: Wire, connection: Connection
+) -> None:
+    connection.ask()
+    connection.ask()
+    assert not wire.reading
+
+    connection.clock.pass_by(PAUSE * 0.9)
+    assert not wire.reading
+    connection.clock.pass_by(PAUSE * 0.2)
+    assert wire.reading
 
 
 def test_all_else_is_the_transports(holder: HeadHolder) -> None:

@@ -1,0 +1,132 @@
+"""The fast path does what it is for, and refuses at the start what it would pass by."""
+
+from typing import Annotated
+
+import pytest
+from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Query, Request
+from fastapi.routing import iter_route_contexts
+from fastapi.testclient import TestClient
+from starlette.middleware.gzip import GZipMiddleware
+
+from app import main, problems
+from app.contract import Health, PredictRequest
+from app.routing import ContractRoute, contract_routes
+from app.service import Service
+from app.settings import Settings
+
+BODY = {"instances": [{"text": "mute the tv"}]}
+
+
+def allowed() -> None:
+    """A dependency that a route must not lose."""
+
+
+async def plain(request: PredictRequest) -> Health:
+    return Health(status=request.instances[0].text)
+
+
+async def guarded(
+    request: PredictRequest, _: Annotated[None, Depends(allowed)]
+) -> Health:
+    return await plain(request)
+
+
+async def two(request: PredictRequest, more: Annotated[int, Body()]) -> Health:
+    return await plain(request)
+
+
+async def embedded(request: Annotated[PredictRequest, Body(embed=True)]) -> Health:
+    return await plain(request)
+
+
+async def query(request: PredictRequest, top: Annotated[int, Query()] = 1) -> Health:
+    return await plain(request)
+
+
+async def raw(request: Request) -> Health:
+    return Health(status=request.method)
+
+
+async def both(body: PredictRequest, request: Request) -> Health:
+    return Health(status=request.method)
+
+
+async def untyped(request: PredictRequest):  # type: ignore[no-untyped-def]
+    return await plain(request)
+
+
+def blocking(request: PredictRequest) -> Health:
+    return Health(status=request.instances[0].text)
+
+
+@pytest.mark.parametrize(
+    "endpoint", [guarded, two, embedded, query, raw, both, untyped, blocking]
+)
+def test_an_endpoint_that_asks_for_more_than_a_body_is_refused(
+    endpoint: object,
+) -> None:
+    with pytest.raises(TypeError, match="/x: a ContractRoute takes one body"):
+        ContractRoute("/x", endpoint, methods=["POST"])  # type: ignore[arg-type]
+
+
+def test_dependencies_and_another_status_are_refused() -> None:
+    with pytest.raises(TypeError):
+        ContractRoute("/x", plain, methods=["POST"], dependencies=[Depends(allowed)])
+    with pytest.raises(TypeError):
+        ContractRoute("/x", plain, methods=["POST"], status_code=201)
+
+
+def test_a_router_with_dependencies_is_refused() -> None:
+    router, app = APIRouter(), FastAPI()
+    router.add_api_route(
+        "/x", plain, methods=["POST"], route_class_override=ContractRoute
+    )
+    app.include_router(router, dependencies=[Depends(allowed)])
+
+    with pytest.raises(TypeError, match="/x: its router has dependencies"):
+        contract_routes(iter_route_contexts(app.routes))
+
+
+def test_a_route_is_found_by_the_path_that_it_is_included_at() -> None:
+    router, app = APIRouter(), FastAPI()
+    router.add_api_route(
+        "/x", plain, methods=["POST"], route_class_override=ContractRoute
+    )
+    app.include_router(router, prefix="/v2")
+
+    assert set(contract_routes(iter_route_contexts(app.routes))) == {("POST", "/v2/x")}
+
+
+def test_middleware_that_is_added_sees_predictions(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install = problems.install
+
+    def install_more(app: FastAPI) -> None:
+        install(app)
+        app.add_middleware(GZipMiddleware, minimum_size=1)
+
+    monkeypatch.setattr("app.problems.install", install_more)
+    service: Service = client.app.state.service  # type: ignore[attr-defined]
+    other = Service(Settings(model_dir=service.settings.model_dir))
+    with TestClient(main.create_app(other)) as zipped:
+        while zipped.get("/readyz").status_code != 200:
+            pass
+        answer = zipped.post("/v1/predict", json=BODY)
+
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.json()["predictions"]
+
+
+def test_what_fastapi_raises_is_a_problem_here_too(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def teapot(**_: object) -> None:
+        raise HTTPException(418, "short and stout")
+
+    monkeypatch.setattr("app.api.Prediction", teapot)
+    answer = client.post("/v1/predict", json=BODY)
+
+    assert answer.status_code == 418
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"] == "short and stout"
