@@ -88,8 +88,9 @@ its CPU. Measure again on a quiet one; what follows for deploy/ is too small.
 """
 # Shown if even the lowest step of the load was not carried well.
 NOT_WELL = """
-**No load was carried within {ms:.0f} ms at p99**: the lowest stands in for it. Measure
-lower steps (`STEPS` in bench/capacity.py), or allow more (`LATENCY` in bench/deploy.py).
+**No load was carried within {ms:.0f} ms at p99**: the lowest stands in for it.
+Measure lower steps (`STEPS` in bench/capacity.py), or allow more (`LATENCY` in
+bench/deploy.py).
 """
 
 
