@@ -501,6 +501,12 @@ SABOTAGE = {
         'limits:\n              cpu: "1"\n              memory: 1',
         "pytest tests/test_capacity.py -k deploy_has",
     ),
+    "compose with less memory than a pod": Sabotage(
+        "compose.yaml",
+        "mem_limit: ",
+        "mem_limit: 1",
+        "pytest tests/test_capacity.py -k compose",
+    ),
     "a report changed by hand": Sabotage(
         "reports/capacity.md",
         "| `averageValue` | `",

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from omegaconf import DictConfig
 
 from bench import deploy
@@ -38,6 +39,16 @@ def test_the_values_of_the_report_follow_from_its_figures() -> None:
 def test_whoever_changes_a_value_in_deploy_is_led_to_the_report() -> None:
     for path in {rule.place for rule in RULES.values()}:
         assert "reports/capacity.md" in path.read_text(encoding="utf-8")
+
+
+def test_compose_gives_as_much_as_a_pod_has() -> None:
+    (service,) = yaml.safe_load((ROOT / "compose.yaml").read_text())[
+        "services"
+    ].values()
+
+    there = deployed()
+    assert f"{service['mem_limit']}".removesuffix("m") + "Mi" == there["limits.memory"]
+    assert str(service["cpus"]) == there["limits.cpu"]
 
 
 def test_the_memory_alert_is_silent_at_the_peak() -> None:
