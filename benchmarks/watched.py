@@ -7,13 +7,11 @@ from benchmarks.results import versions
 from benchmarks.wrk import load
 
 WATCHED = "import sys; from app.server import run; sys.exit(run())"
-# The same service, put together without what watches it. FastAPI's hooks for telemetry,
-# which app.traces turns off, are then as FastAPI has them.
+# The same service, put together without what watches it.
 BARE = """
 from app import main, metrics
 main.Watch = lambda app, *_: app
-main.traces.telemetry = lambda *_: None
-metrics.Metrics.timed = lambda self, predict: predict
+metrics.Metrics.timed = lambda self, classify: classify
 metrics.Metrics.predicted = lambda self, label, score: None
 """ + WATCHED
 
