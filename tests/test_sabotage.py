@@ -68,6 +68,18 @@ SABOTAGE = {
         "if batch:",
         "pytest tests/test_batching.py",
     ),
+    "bodies without a limit together": Sabotage(
+        "app/service.py",
+        "if self.bytes_in_work and self.bytes_in_work + size > most:",
+        "if False:",
+        "pytest tests/test_errors.py -k turned_away",
+    ),
+    "room that is never given back": Sabotage(
+        "app/routing.py",
+        "service.bytes_in_work -= size",
+        "pass",
+        "pytest tests/test_errors.py -k given_back",
+    ),
     "body without a limit": Sabotage(
         "app/routing.py",
         "if size > limit:",

@@ -96,7 +96,7 @@ class Metrics(Collector):
         self.registry.register(self)
         self._shed = Counter(
             "http_requests_shed_total",
-            "Requests turned away because MAX_CONCURRENCY were in work.",
+            "Requests turned away: too many, or too many bytes of them, were in work.",
             registry=self.registry,
         )
         self._training_share = Gauge(

@@ -75,12 +75,21 @@ class ContractRoute(APIRoute):
 
     async def _answer(self, scope: Scope, receive: Receive) -> bytes:
         service: Service = scope["app"].state.service
-        settings = service.settings
         headers = dict(reversed(scope["headers"]))  # of two of a name, the first counts
         check_media_type(headers)
+        size = body_size(headers, service.settings.max_body_bytes)
+        service.take_room(size)
+        try:
+            answer = await self._endpoint(await self._parsed(receive, service))
+            return self._answers.dump_json(answer, exclude_none=True)
+        finally:
+            service.bytes_in_work -= size
+
+    async def _parsed(self, receive: Receive, service: Service) -> BaseModel:
+        settings = service.settings
         try:
             body = await service.body_deadline.meet(
-                read_body(headers, receive, settings.max_body_bytes)
+                read_body(receive, settings.max_body_bytes)
             )
         except TimeoutError:
             raise ProblemError(
@@ -89,11 +98,9 @@ class ContractRoute(APIRoute):
                 headers={"Connection": "close"},
             ) from None
         try:
-            parsed = self._contract.model_validate_json(body)
+            return self._contract.model_validate_json(body)
         except ValidationError as error:
             raise invalid_request(error) from None
-        answer = await self._endpoint(parsed)
-        return self._answers.dump_json(answer, exclude_none=True)
 
     def _is_plain(self) -> bool:
         asked = self.dependant
@@ -174,13 +181,22 @@ def too_large(limit: int) -> ProblemError:
     )
 
 
-async def read_body(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
-    """Read at most `limit` bytes; refuse (413) a larger body without holding it."""
-    announced = headers.get(b"content-length", b"").lstrip(b"0")
-    # Python makes no number of more than 4,300 digits.
-    if announced.isdigit() and int(announced[:20]) > limit:
-        raise too_large(limit)
+def body_size(headers: dict[bytes, bytes], limit: int) -> int:
+    """The bytes that a body announces; the limit, if it does not say.
 
+    Refuses (413) a body that announces more.
+    """
+    announced = headers.get(b"content-length", b"")
+    if not announced.isdigit():
+        return limit
+    size = int(announced.lstrip(b"0")[:20] or 0)  # Python reads no 5,000 digits
+    if size > limit:
+        raise too_large(limit)
+    return size
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """Read at most `limit` bytes; refuse (413) a larger body without holding it."""
     chunks: list[bytes] = []
     size = 0
     more = True

@@ -31,6 +31,7 @@ class Service:
         self.log = Log(settings)
         self.metrics = Metrics(lambda: self.lifecycle.ready)
         self.model_version: str | None = None
+        self.bytes_in_work = 0
         self.body_deadline = Deadline(settings.body_seconds)
         self._on_ready = on_ready
         self._model: Model | None = None
@@ -49,6 +50,18 @@ class Service:
         if self._batcher is None:
             raise unavailable(self.lifecycle.reason)
         return self._batcher
+
+    def take_room(self, size: int) -> None:
+        """Count a body as in work, until its size is taken off `bytes_in_work` again.
+
+        A problem (503) if there are too many already: memory is several times as much.
+        A body that is alone always has room.
+        """
+        most = self.settings.max_bytes_in_work
+        if self.bytes_in_work and self.bytes_in_work + size > most:
+            self.metrics.shed()
+            raise unavailable(f"The service is at its limit of {most} bytes at once.")
+        self.bytes_in_work += size
 
     def start(self) -> None:
         """Begin to load the model beside the event loop, so that probes are answered.

@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     max_concurrency: Annotated[int, Field(ge=1)] = Field(
         256, description="Requests in work at once; beyond it: 503 with Retry-After."
     )
+    max_bytes_in_work: Annotated[int, Field(ge=1)] = Field(
+        67_108_864,
+        description="Bytes of bodies in work at once; beyond it: 503 with Retry-After.",
+    )
     inline_budget_ms: Annotated[float, Field(ge=0)] = Field(
         5.0,
         description="A model call expected to take longer leaves the event loop "

@@ -110,6 +110,36 @@ def test_a_body_over_the_limit_is_413_even_if_it_does_not_say_so(serve: Serve) -
     problem(response, 413)
 
 
+def test_more_bytes_than_memory_is_meant_for_are_turned_away(serve: Serve) -> None:
+    client = serve(max_bytes_in_work=1_000)
+    wait_until(lambda: client.get("/readyz").status_code == 200)
+    service = client.app.state.service  # type: ignore[attr-defined]
+    body = b'{"instances": [{"text": "mute the tv"}]}'
+
+    service.bytes_in_work = 1_001 - len(body)
+    refused = post(client, body)
+    assert "limit of 1000 bytes" in problem(refused, 503).detail
+    assert refused.headers["retry-after"] == "1"
+
+    service.bytes_in_work = 1_000 - len(body)
+    assert post(client, body).status_code == 200
+    service.bytes_in_work = 0
+    assert post(client, b" " * 2_000 + body).status_code == 200  # it is alone
+
+
+def test_room_is_given_back_whatever_comes_of_a_request(client: TestClient) -> None:
+    service = client.app.state.service  # type: ignore[attr-defined]
+
+    def parts() -> Iterator[bytes]:
+        yield b"{}"
+
+    for body in (b'{"instances": [{"text": "a"}]}', b"{}", b"{"):
+        post(client, body)
+    client.post("/v1/predict", content=parts(), headers=JSON)
+
+    assert service.bytes_in_work == 0
+
+
 def test_a_size_of_five_thousand_digits_is_no_crash(client: TestClient) -> None:
     size = {"Content-Length": "9" * 5_000, **JSON}
     problem(client.post("/v1/predict", content="{}", headers=size), 413)
