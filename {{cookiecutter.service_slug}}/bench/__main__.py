@@ -107,13 +107,14 @@ class Bench:
         used = self._service.cpu_seconds() - before
         return Level.of(self._checked(result), used)
 
-    def heaviest(self, limit: int) -> str:
-        """The largest bodies on many connections; what came of them."""
+    def heaviest(self, settings: Settings) -> str:
+        """As many of the largest bodies as are let into work; what came of them."""
+        limit = settings.max_body_bytes
         largest = [request(self._bodies.largest(limit))]
-        result = closed_loop(
-            self._service.port, largest, MANY_CONNECTIONS, self._seconds
-        )
-        size = f"{len(largest[0]) / 1e6:.1f} MB on {MANY_CONNECTIONS} connections"
+        many = min(settings.max_bytes_in_work // limit, settings.max_concurrency)
+        many = max(many, 1)
+        result = closed_loop(self._service.port, largest, many, self._seconds)
+        size = f"{len(largest[0]) / 1e6:.1f} MB on {many} connections"
         return f"{size}: {named(result.statuses())}"
 
     def _batch(self, size: int) -> list[bytes]:
@@ -177,7 +178,7 @@ def measure(settings: Settings, seconds: float) -> Capacity:
         say("Load in steps")
         steps = {share: bench.step(share * peak) for share in STEPS}
         say("The largest requests")
-        heaviest = bench.heaviest(settings.max_body_bytes)
+        heaviest = bench.heaviest(settings)
         time.sleep(1)  # until the service sees that the load has left
         return Capacity(
             connections=connections,
