@@ -87,9 +87,9 @@ SABOTAGE = {
         "pytest tests/test_errors.py",
     ),
     "an undocumented answer": Sabotage(
-        "app/api.py",
-        "responses=problems(400, 408, 413, 415, 422, 503),",
-        "responses=problems(400, 408, 413, 415, 503),",
+        "app/routing.py",
+        "documented(400, 408, 413, 415, 422, 503)",
+        "documented(400, 408, 413, 415, 503)",
         "pytest tests/test_process.py -k openapi",
     ),
     "a setting documented wrongly": Sabotage(
@@ -130,8 +130,8 @@ SABOTAGE = {
     ),
     "a fast path that is lenient": Sabotage(
         "app/routing.py",
-        "model_validate_json(body)",
-        "model_validate_json(body, strict=False)",
+        "validate_json(body)",
+        "validate_json(body, strict=False)",
         "pytest tests/test_contract.py",
     ),
     "a fast path that tells the first mistake only": Sabotage(
@@ -174,7 +174,7 @@ SABOTAGE = {
     ),
     "a dependency that is passed by": Sabotage(
         "app/routing.py",
-        "            and not asked.dependencies\n",
+        '("it has a dependency", asked.dependencies),',
         "",
         "pytest tests/test_routing.py",
     ),

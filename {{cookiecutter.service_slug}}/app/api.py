@@ -11,34 +11,12 @@ from app.contract import (
     Prediction,
     PredictRequest,
     PredictResponse,
-    Problem,
 )
-from app.problems import MEDIA_TYPE, unavailable
+from app.problems import documented, unavailable
 from app.routing import ContractRoute
 from app.service import Service
 
 logger = logging.getLogger(__name__)
-
-REASONS = {
-    400: "The body is not JSON",
-    408: "The body takes too long",
-    413: "The body is too large",
-    415: "The body is not declared as JSON",
-    422: "The body breaks the contract",
-    503: "Not ready, or too busy",
-}
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """The error answers of an endpoint, for the OpenAPI document."""
-    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
-    return {
-        status: {
-            "description": REASONS[status],
-            "content": {MEDIA_TYPE: {"schema": schema}},
-        }
-        for status in statuses
-    }
 
 
 def router(service: Service) -> APIRouter:
@@ -92,10 +70,10 @@ def router(service: Service) -> APIRouter:
         predict,
         methods=["POST"],
         route_class_override=ContractRoute,
-        responses=problems(400, 408, 413, 415, 422, 503),
+        response_model_exclude_none=True,
     )
-    api.add_api_route("/v1/model", model, responses=problems(503))
+    api.add_api_route("/v1/model", model, responses=documented(503))
     api.add_api_route("/livez", livez)
-    api.add_api_route("/readyz", readyz, responses=problems(503))
+    api.add_api_route("/readyz", readyz, responses=documented(503))
     api.add_api_route("/metrics", metrics, include_in_schema=False)
     return api

@@ -34,6 +34,7 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         telemetry=traces.telemetry(about["name"], about["version"]),
         redirect_slashes=False,
+        max_body_size=service.settings.max_body_bytes,
     )
     app.state.service = service
     problems.install(app)

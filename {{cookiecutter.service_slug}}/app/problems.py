@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
@@ -16,6 +17,28 @@ MEDIA_TYPE = "application/problem+json"
 _, SCHEMAS = models_json_schema(
     [(Problem, "serialization")], ref_template="#/components/schemas/{model}"
 )
+
+
+REASONS = {
+    400: "The body is not JSON",
+    408: "The body takes too long",
+    413: "The body is too large",
+    415: "The body is not declared as JSON",
+    422: "The body breaks the contract",
+    503: "Not ready, or too busy",
+}
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """The error answers of an endpoint, for the OpenAPI document."""
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    return {
+        status: {
+            "description": REASONS[status],
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+        for status in statuses
+    }
 
 
 class ProblemError(Exception):
@@ -67,13 +90,20 @@ def invalid_request(error: ValidationError) -> ProblemError:
     if mistakes[0]["type"] == "json_invalid":
         return ProblemError(400, f"The body is not valid JSON: {mistakes[0]['msg']}.")
 
-    errors = [
-        InvalidField(pointer=_pointer(mistake["loc"]), detail=mistake["msg"])
-        for mistake in mistakes
-    ]
+    return broken([_mistake(mistake["loc"], mistake["msg"]) for mistake in mistakes])
+
+
+def broken(errors: list[InvalidField]) -> ProblemError:
+    """Refuse (422) a request with these mistakes."""
     return ProblemError(
-        422, f"The body breaks the contract in {len(errors)} place(s).", errors=errors
+        422,
+        f"The request breaks the contract in {len(errors)} place(s).",
+        errors=errors,
     )
+
+
+def _mistake(location: tuple[int | str, ...], message: str) -> InvalidField:
+    return InvalidField(pointer=_pointer(location), detail=message)
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:
@@ -104,9 +134,19 @@ def install(app: FastAPI) -> None:
     async def on_http(request: Request, error: HTTPException) -> Response:
         return problem_response(from_http(error))
 
+    async def on_invalid(request: Request, error: RequestValidationError) -> Response:
+        # FastAPI would repeat what was sent, which may be anything.
+        errors = [
+            _mistake(mistake["loc"], mistake["msg"]) for mistake in error.errors()
+        ]
+        return problem_response(broken(errors))
+
     async def on_crash(request: Request, error: Exception) -> Response:
         return problem_response(CRASH)
 
     app.add_exception_handler(ProblemError, on_problem)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, on_http)  # type: ignore[arg-type]
+    app.add_exception_handler(
+        RequestValidationError, on_invalid  # type: ignore[arg-type]
+    )
     app.add_exception_handler(Exception, on_crash)

@@ -11,13 +11,14 @@ from inspect import iscoroutinefunction
 from typing import Any, cast
 
 from fastapi.routing import APIRoute, RouteContext
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.problems import (
     CRASH,
     ProblemError,
+    documented,
     from_http,
     invalid_request,
     problem_response,
@@ -26,11 +27,9 @@ from app.service import Service
 
 JSON = "application/json"
 
-Endpoint = Callable[[BaseModel], Awaitable[object]]
-
 
 class ContractRoute(APIRoute):
-    """For `async def endpoint(body: SomeModel) -> Answer`, and nothing else.
+    """For `async def endpoint(body: Some) -> Answer`, and nothing else.
 
     It reads a body within the limits of the service in `app.state`, and answers its
     problems itself.
@@ -38,16 +37,19 @@ class ContractRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         """Raises TypeError if the endpoint asks for what this route does not do."""
+        documents = options.pop("responses", None) or {}
+        options["responses"] = documented(400, 408, 413, 415, 422, 503) | documents
         super().__init__(path, endpoint, **options)
-        if self.body_field is None or not self._is_plain():
+        if obstacles := self._obstacles():
             raise TypeError(
-                f"{path}: a ContractRoute takes one body and gives an answer, both "
-                "typed, in an `async def`; dependencies, parameters and other statuses "
-                "would be passed by. Leave out route_class_override for this endpoint."
+                f"{path} cannot be a ContractRoute, which takes one body and nothing "
+                f"else: {'; '.join(obstacles)}. Mend it, or leave out "
+                "route_class_override for this endpoint."
             )
-        self._contract = cast(type[BaseModel], self.body_field.field_info.annotation)
-        self._answers = TypeAdapter(self.response_model)
-        self._endpoint = cast(Endpoint, endpoint)
+        (body,) = self.dependant.body_params
+        self._parameter = body.name
+        self._contract = TypeAdapter[Any](cast(Any, body.field_info.annotation))
+        self._answers = TypeAdapter[Any](self.response_model)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Starlette's extension point: the ASGI application behind the path."""
@@ -80,12 +82,15 @@ class ContractRoute(APIRoute):
         size = body_size(headers, service.settings.max_body_bytes)
         service.take_room(size)
         try:
-            answer = await self._endpoint(await self._parsed(receive, service))
-            return self._answers.dump_json(answer, exclude_none=True)
+            body = await self._parsed(receive, service)
+            answer = await self.endpoint(**{self._parameter: body})
+            return self._answers.dump_json(
+                answer, exclude_none=self.response_model_exclude_none
+            )
         finally:
             service.bytes_in_work -= size
 
-    async def _parsed(self, receive: Receive, service: Service) -> BaseModel:
+    async def _parsed(self, receive: Receive, service: Service) -> Any:
         settings = service.settings
         try:
             body = await service.body_deadline.meet(
@@ -98,28 +103,39 @@ class ContractRoute(APIRoute):
                 headers={"Connection": "close"},
             ) from None
         try:
-            return self._contract.model_validate_json(body)
+            return self._contract.validate_json(body)
         except ValidationError as error:
             raise invalid_request(error) from None
 
-    def _is_plain(self) -> bool:
+    def _obstacles(self) -> list[str]:
+        """What of the endpoint would be passed by, in words."""
         asked = self.dependant
-        return (
-            iscoroutinefunction(self.endpoint)
-            and self.response_model is not None
-            and self.status_code in (None, 200)
-            and len(asked.body_params) == 1
-            and not self._embed_body_fields
-            and not asked.path_params
-            and not asked.query_params
-            and not asked.header_params
-            and not asked.cookie_params
-            and not asked.dependencies
-            and not asked.request_param_name
-            and not asked.response_param_name
-            and not asked.background_tasks_param_name
-            and not asked.http_connection_param_name
+        parameters = asked.path_params + asked.query_params
+        parameters += asked.header_params + asked.cookie_params
+        special = (
+            asked.request_param_name,
+            asked.response_param_name,
+            asked.background_tasks_param_name,
+            asked.http_connection_param_name,
         )
+        one_body = len(asked.body_params) == 1 and not self._embed_body_fields
+        return [
+            said
+            for said, found in (
+                ("it is no `async def`", not iscoroutinefunction(self.endpoint)),
+                ("its answer has no type", self.response_model is None),
+                ("its status is not 200", self.status_code not in (None, 200)),
+                ("its method has no body", "GET" in (self.methods or ())),
+                (
+                    f"it has {len(asked.body_params)} bodies, or embeds one",
+                    not one_body,
+                ),
+                ("it has a dependency", asked.dependencies),
+                *((f"it has the parameter {one.name}", True) for one in parameters),
+                *((f"it has the parameter {name}", name) for name in special),
+            )
+            if found
+        ]
 
 
 Routes = dict[tuple[str, str], ContractRoute]

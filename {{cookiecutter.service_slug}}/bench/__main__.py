@@ -21,6 +21,7 @@ from bench.capacity import (
     MANY_CONNECTIONS,
     OVERLOAD,
     ROUNDS,
+    SECONDS,
     SOME_CONNECTIONS,
     STARTS,
     STEPS,
@@ -219,7 +220,7 @@ def main() -> int:
     """Measure, write the report, compare it with deploy/; returns the exit code."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument(
-        "seconds", nargs="?", type=positive, default=5.0, help="of each measurement"
+        "seconds", nargs="?", type=positive, default=SECONDS, help="of each measurement"
     )
     seconds = parser.parse_args().seconds
     try:
@@ -232,6 +233,10 @@ def main() -> int:
     print(deploy.REPORT.read_text(encoding="utf-8"))
     differ = deploy.differences()
     print("\n".join(differ) or "deploy/ has the values that follow.")
+    if doubts := report.doubts(capacity):
+        print(f"\nDo not follow it yet.\n{doubts}")
+    if seconds < SECONDS:
+        print("\nOnly a trial? `git restore reports` brings the earlier report back.")
     return 0
 
 

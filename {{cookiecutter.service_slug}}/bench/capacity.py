@@ -8,6 +8,7 @@ from bench.load import OK, REFUSED, UNSENT, Answer, Result, quantile
 
 CONNECTIONS = [1, 16, 64, 256]
 ROUNDS = 3
+SECONDS = 5.0  # of each measurement, for a report that is to be followed
 BATCHES = [1, 10, 100, 1000]
 LENGTHS = [10, 100, 1000, 10_000]
 SOME_CONNECTIONS = 16  # enough to keep the service at work

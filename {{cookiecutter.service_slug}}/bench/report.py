@@ -37,7 +37,7 @@ metrics, ids and the JSON log are on. Another machine gives other figures; the r
 are what can be compared.
 
 **{peak:,.0f} requests a second per core**, of one instance each, at the peak.
-{quiet}
+{doubts}
 ![Rate and p99 against connections, batch size and length](capacity.svg)
 
 ## Connections
@@ -77,7 +77,7 @@ moment a request was due.
 ## What follows for deploy/
 
 `tests/test_capacity.py` holds these values and those in `deploy/base` together.
-{well}
+
 {deploy}"""
 
 # Shown if, at the peak, the service got less than this of its CPU.
@@ -118,8 +118,7 @@ def text(capacity: Capacity, settings: Settings, seconds: float) -> str:
         ),
         seconds=seconds,
         peak=peak.rate / peak.cores,
-        well="" if _within(capacity) else NOT_WELL.format(ms=LATENCY * 1e3),
-        quiet="" if peak.cores >= QUIET else NOT_QUIET.format(cores=peak.cores),
+        doubts=doubts(capacity),
         rounds=ROUNDS,
         some=SOME_CONNECTIONS,
         times=OVERLOAD,
@@ -135,6 +134,14 @@ def text(capacity: Capacity, settings: Settings, seconds: float) -> str:
             deploy.table(figures(capacity)),
         ),
     )
+
+
+def doubts(capacity: Capacity) -> str:
+    """Why nothing should follow from these figures, if there is a reason."""
+    cores = capacity.peak.cores
+    quiet = "" if cores >= QUIET else NOT_QUIET.format(cores=cores)
+    well = "" if _within(capacity) else NOT_WELL.format(ms=LATENCY * 1e3)
+    return quiet + well
 
 
 def _within(capacity: Capacity) -> list[Level]:

@@ -120,8 +120,8 @@ def _report(
         "in the worst",
         f"Memory: {statistics.mean(first) / MIB:.1f} MiB in the first minute, "
         f"{statistics.mean(last) / MIB:.1f} MiB in the last; "
-        f"trend {trend.per_hour / MIB:+.1f} MiB an hour, "
-        f"{trend.rise / MIB:+.1f} MiB in all, scatter {trend.scatter / MIB:.1f} MiB",
+        f"trend {trend.rise / MIB:+.1f} MiB in all, "
+        f"scatter {trend.scatter / MIB:.1f} MiB",
         f"File descriptors: {samples[0].descriptors} at first, "
         f"{samples[-1].descriptors} at last",
     ]
@@ -158,8 +158,11 @@ def main() -> int:
             faults = soak(server, requests, minutes * 60)
     except (BenchError, SettingsError) as error:
         faults = [str(error)]
-    print("\n".join(faults), file=sys.stderr, end="\n" if faults else "")
-    return 1 if faults else 0
+    if faults:
+        print("\n".join(faults), file=sys.stderr)
+        return 1
+    print("Every request was answered, and nothing grew.")
+    return 0
 
 
 if __name__ == "__main__":

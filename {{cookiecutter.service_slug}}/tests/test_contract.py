@@ -645,5 +645,9 @@ def test_all_middleware_is_pure_asgi(sides: Sides) -> None:
     layer = app.middleware_stack
 
     while layer is not app.router:
-        assert not isinstance(layer, BaseHTTPMiddleware)
-        layer = getattr(layer, "_app", None) or layer.app
+        assert not isinstance(
+            layer, BaseHTTPMiddleware
+        ), f"{layer.dispatch_func} is slow: write it in pure ASGI (CONTRIBUTING.md)"
+        inner = getattr(layer, "_app", None) or getattr(layer, "app", None)
+        assert inner, f"{layer}: keep the application inside as `app`, to be found here"
+        layer = inner

@@ -1,5 +1,6 @@
 """The fast path does what it is for, and refuses at the start what it would pass by."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import pytest
@@ -9,16 +10,25 @@ from fastapi.testclient import TestClient
 from starlette.middleware.gzip import GZipMiddleware
 
 from app import main, problems
-from app.contract import Health, PredictRequest
+from app.contract import Health, Instance, PredictRequest
 from app.routing import ContractRoute, contract_routes
 from app.service import Service
 from app.settings import Settings
+from tests.conftest import Serve
 
 BODY = {"instances": [{"text": "mute the tv"}]}
 
 
 def allowed() -> None:
     """A dependency that a route must not lose."""
+
+
+@dataclass
+class Noted:
+    """An answer with a field that may be nothing."""
+
+    text: str
+    note: str | None = None
 
 
 async def plain(request: PredictRequest) -> Health:
@@ -43,6 +53,14 @@ async def query(request: PredictRequest, top: Annotated[int, Query()] = 1) -> He
     return await plain(request)
 
 
+async def listed(*, instances: list[Instance]) -> Health:
+    return Health(status=instances[0].text)
+
+
+async def noted(request: PredictRequest) -> Noted:
+    return Noted(request.instances[0].text)
+
+
 async def raw(request: Request) -> Health:
     return Health(status=request.method)
 
@@ -60,12 +78,22 @@ def blocking(request: PredictRequest) -> Health:
 
 
 @pytest.mark.parametrize(
-    "endpoint", [guarded, two, embedded, query, raw, both, untyped, blocking]
+    ("endpoint", "says"),
+    [
+        (guarded, "it has a dependency"),
+        (two, "it has 2 bodies"),
+        (embedded, "embeds one"),
+        (query, "it has the parameter top"),
+        (raw, "it has the parameter request"),
+        (both, "it has the parameter request"),
+        (untyped, "its answer has no type"),
+        (blocking, "it is no `async def`"),
+    ],
 )
 def test_an_endpoint_that_asks_for_more_than_a_body_is_refused(
-    endpoint: object,
+    endpoint: object, says: str
 ) -> None:
-    with pytest.raises(TypeError, match="/x: a ContractRoute takes one body"):
+    with pytest.raises(TypeError, match=f"/x cannot be a ContractRoute.*{says}"):
         ContractRoute("/x", endpoint, methods=["POST"])  # type: ignore[arg-type]
 
 
@@ -74,6 +102,8 @@ def test_dependencies_and_another_status_are_refused() -> None:
         ContractRoute("/x", plain, methods=["POST"], dependencies=[Depends(allowed)])
     with pytest.raises(TypeError):
         ContractRoute("/x", plain, methods=["POST"], status_code=201)
+    with pytest.raises(TypeError, match="its method has no body"):
+        ContractRoute("/x", plain)
 
 
 def test_a_router_with_dependencies_is_refused() -> None:
@@ -116,6 +146,50 @@ def test_middleware_that_is_added_sees_predictions(
 
     assert answer.headers["content-encoding"] == "gzip"
     assert answer.json()["predictions"]
+
+
+@pytest.fixture
+def extended(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """A client of the service with endpoints of one's own."""
+    install = problems.install
+
+    def install_more(app: FastAPI) -> None:
+        install(app)
+        router = APIRouter()
+        for path, endpoint in (("/listed", listed), ("/noted", noted)):
+            router.add_api_route(
+                path, endpoint, methods=["POST"], route_class_override=ContractRoute
+            )
+        router.add_api_route("/query", query, methods=["POST"])
+        app.include_router(router)
+
+    monkeypatch.setattr("app.problems.install", install_more)
+    return serve()
+
+
+def test_a_body_may_be_of_any_type_and_an_answer_keeps_its_nothing(
+    extended: TestClient,
+) -> None:
+    assert extended.post("/listed", json=[{"text": "A"}]).json() == {"status": "a"}
+    assert extended.post("/noted", json=BODY).json()["note"] is None
+
+
+def test_an_endpoint_documents_the_problems_of_its_route(extended: TestClient) -> None:
+    documented = extended.get("/openapi.json").json()["paths"]["/listed"]["post"]
+    assert set(documented["responses"]) >= {"400", "408", "413", "415", "422", "503"}
+
+
+def test_an_endpoint_beside_the_fast_path_has_problems_and_a_limit_too(
+    extended: TestClient,
+) -> None:
+    wrong = extended.post("/query?top=secret", json=BODY)
+    large = extended.post("/query", content=b" " * 1_048_577)
+
+    assert wrong.status_code == 422
+    assert wrong.headers["content-type"] == "application/problem+json"
+    assert "secret" not in wrong.text
+    assert large.status_code == 413
+    assert wrong.json()["errors"][0]["pointer"] == "/query/top"
 
 
 def test_what_fastapi_raises_is_a_problem_here_too(
