@@ -136,8 +136,8 @@ SABOTAGE = {
     ),
     "a fast path that tells the first mistake only": Sabotage(
         "app/problems.py",
-        "for mistake in mistakes\n",
-        "for mistake in mistakes[:1]\n",
+        "for mistake in mistakes])",
+        "for mistake in mistakes[:1]])",
         "pytest tests/test_contract.py",
     ),
     "a body of which a part is lost": Sabotage(
@@ -204,8 +204,8 @@ SABOTAGE = {
     ),
     "spans without a route": Sabotage(
         "app/main.py",
-        "if not traces.wanted():",
-        "if True:",
+        "if not traces.wanted() and not",
+        "if not",
         "pytest tests/test_logs.py -k span_of",
     ),
     "no training shares": Sabotage(
