@@ -205,10 +205,10 @@ def body_size(headers: dict[bytes, bytes], limit: int) -> int:
     announced = headers.get(b"content-length", b"")
     if not announced.isdigit():
         return limit
-    size = int(announced.lstrip(b"0")[:20] or 0)  # Python reads no 5,000 digits
-    if size > limit:
+    told = int(announced.lstrip(b"0")[:20] or 0)  # Python reads no 5,000 digits
+    if told > limit:
         raise too_large(limit)
-    return size
+    return told
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
