@@ -64,8 +64,9 @@ ROW = re.compile(r"^\| `([\w.]+)` \| `(\w+)` \| ([\d.]+) ", re.MULTILINE)
 
 def follows(figures: dict[str, float]) -> dict[str, str]:
     """The values that follow from the figures; both by the names of `RULES`."""
-    # The clock of the kernel may show a hundredth more than there is.
-    limit = max(1, math.ceil(round(figures["limits.cpu"], 1)))
+    # The clock of the kernel ticks in hundredths of a second: a short measurement may
+    # show a fifth more than there is.
+    limit = max(1, math.ceil(figures["limits.cpu"] - 0.2))
     memory = math.ceil(figures["limits.memory"] * MARGIN / MEMORY_STEP) * MEMORY_STEP
     steps = math.floor(figures["averageValue"] / CPU_STEP + 1e-9)
     cpu = min(max(steps, 1) * CPU_STEP, FULLEST * limit)
