@@ -214,7 +214,7 @@ def test_what_is_pushed_can_be_pulled_into_a_fresh_clone(
         bake_into(tmp_path, answers=answers)
         service = Service(tmp_path / "intent-service")
         mine = service.path / "data" / "source" / "mine.csv"
-        # The emulator of Google's loses a line break at the end, which csv never needs.
+        # The emulator of Google's loses a carriage return at the end of a file.
         mine.write_bytes(os.urandom(200_000) + b".")
         for name, value in remote.local.items():
             modify = (dvc, "remote", "modify", "--local", "storage", name, value)
