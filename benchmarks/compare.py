@@ -1,6 +1,6 @@
 """The service beside other ways to serve the same model.
 
-`python -m benchmarks.compare` prints the table. Every server answers the same real
+`python -m benchmarks.compare` prints the tables. Every server answers the same real
 instances on one core, wrk asks from another. The rounds are interleaved and their
 order rotates, as machines drift; the ratios are made within a round.
 """
@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from benchmarks import wrk
 from benchmarks.peers import PEERS, SERVICE, Features, Peer, environments
 from benchmarks.peers.service import generate
+from benchmarks.report import compare_section
 from benchmarks.serving import (
     Server,
     ServingError,
@@ -371,58 +372,13 @@ def give_up(entry: Entry, error: Exception, scene: Scene) -> None:
     say(f"{entry.peer.name}: {reason}")
 
 
-def table(comparison: Comparison) -> str:
-    """The figures in Markdown: a row for each server, and below it who failed."""
-    columns = [str(many) for many in comparison["connections"]]
-    head = [
-        "Server",
-        *(f"requests/s at {many}" for many in columns),
-        *(f"service to it at {many}" for many in columns),
-        f"p99 at {columns[-1]}, ms",
-        f"busy at {columns[-1]}, %",
-        "ready, s",
-        "memory, MB",
-        "environment, MB",
-    ]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
-    lines += [_row(peer, columns) for peer in comparison["peers"]]
-    failed = [
-        f"\n{peer['title']} is out: {peer['failure']}"
-        for peer in comparison["peers"]
-        if peer["failure"] is not None
-    ]
-    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), *failed])
-
-
-def _row(peer: Result, columns: Sequence[str]) -> list[str]:
-    figures = [peer["figures"].get(many) for many in columns]
-    last = figures[-1]
-    return [
-        peer["title"],
-        *(f"{each['rate']:,.0f}" if each else "–" for each in figures),
-        *(
-            f"{each['ratio']:.2f}" if each and each["ratio"] else "–"
-            for each in figures
-        ),
-        f"{last['p99'] * 1e3:.1f}" if last else "–",
-        f"{last['busy']:.0%}".rstrip("%") if last else "–",
-        _scaled(peer["seconds_to_ready"], 1, 2),
-        _scaled(peer["resident_bytes"], 1e6, 0),
-        _scaled(peer["environment_bytes"], 1e6, 0),
-    ]
-
-
-def _scaled(value: float | None, unit: float, digits: int) -> str:
-    return "–" if value is None else f"{value / unit:.{digits}f}"
-
-
 def say(what: str) -> None:
     """Tell the person who waits."""
     print(what, file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Print the table; returns the exit code."""
+    """Print the tables; returns the exit code."""
     known = [peer.name for peer in PEERS]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", help=f"some of {','.join(known)}; else all")
@@ -441,7 +397,7 @@ def main() -> int:
     except FAILURES as error:
         print(error, file=sys.stderr)
         return 1
-    print(table(comparison))
+    print(compare_section(comparison))
     return 0
 
 

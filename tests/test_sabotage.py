@@ -38,6 +38,12 @@ SABOTAGE = {
         "if False:",
         "pytest tests/test_readiness.py",
     ),
+    "an answer that is no number": Sabotage(
+        "app/model.py",
+        "if np.isnan(scores).any():",
+        "if False:",
+        "pytest tests/test_readiness.py -k no_number",
+    ),
     "hash ignored": Sabotage(
         "app/model.py",
         "if found != sidecar.sha256:",

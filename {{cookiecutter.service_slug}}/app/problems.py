@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from app.contract import InvalidField, Problem
 
 MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = 1  # seconds
 
 _, SCHEMAS = models_json_schema(
     [(Problem, "serialization")], ref_template="#/components/schemas/{model}"
@@ -80,8 +81,8 @@ def problem_response(error: ProblemError) -> Response:
 
 
 def unavailable(detail: str) -> ProblemError:
-    """Answer 503 and ask the client to come back in a second."""
-    return ProblemError(503, detail, headers={"Retry-After": "1"})
+    """Answer 503 and tell the client when to come back."""
+    return ProblemError(503, detail, headers={"Retry-After": str(RETRY_AFTER)})
 
 
 def invalid_request(error: ValidationError) -> ProblemError:

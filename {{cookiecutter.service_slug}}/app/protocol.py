@@ -15,8 +15,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.limits import REFUSED
+from app.problems import RETRY_AFTER
 
-RETRY_AFTER = 1.0  # seconds, as the answer says
 PAUSE = 0.25  # seconds without reading
 HEAD = b"HTTP/1.1 "
 CONTINUE = b"HTTP/1.1 100 "  # asks the client for the body: nothing follows it

@@ -43,11 +43,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Trend:
-    """The line of least squares through the memory: bytes an hour, and its scatter."""
+    """The line of least squares through the memory, in bytes: its rise and scatter."""
 
-    per_hour: float
-    scatter: float
     rise: float
+    scatter: float
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> "Trend":
@@ -57,7 +56,7 @@ class Trend:
         slope, start = statistics.linear_regression(times, memory)
         rest = [m - start - slope * t for t, m in zip(times, memory, strict=True)]
         rise = slope * (times[-1] - times[0])
-        return cls(slope * 3600, statistics.pstdev(rest), rise)
+        return cls(rise, statistics.pstdev(rest))
 
     @property
     def grows(self) -> bool:

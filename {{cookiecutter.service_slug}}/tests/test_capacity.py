@@ -145,7 +145,7 @@ def test_a_leak_is_told_from_noise() -> None:
     assert not Trend.of(samples(0)).grows
     leak = Trend.of(samples(120))
     assert leak.grows
-    assert leak.per_hour / MIB == pytest.approx(120, rel=0.05)
+    assert leak.rise / MIB == pytest.approx(120 * 119 / 720, rel=0.05)
 
 
 def test_the_largest_requests_are_just_within_the_limits(

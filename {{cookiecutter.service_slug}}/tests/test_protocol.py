@@ -10,7 +10,8 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from app.limits import REFUSED
-from app.protocol import PAUSE, RETRY_AFTER, HeadHolder, Protocol
+from app.problems import RETRY_AFTER
+from app.protocol import PAUSE, HeadHolder, Protocol
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
 

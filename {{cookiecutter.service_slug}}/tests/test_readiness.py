@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from fastapi.testclient import TestClient
@@ -128,6 +129,17 @@ def test_a_good_model_is_loaded(model_dir: Path) -> None:
     model = Model.load(model_dir)
 
     assert len(model.labels) > 20
+
+
+def test_no_number_is_no_answer(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model.load(model_dir)
+    nothing = np.full((1, len(model.labels)), np.nan, dtype=np.float32)
+    monkeypatch.setattr(model, "predict", lambda _: nothing)
+
+    with pytest.raises(ArithmeticError, match="no number"):
+        model.classify([Instance(text="mute the tv")])
 
 
 def test_the_expected_time_grows_with_the_batch_and_the_text(model_dir: Path) -> None:
