@@ -86,6 +86,30 @@ SABOTAGE = {
         "pass",
         "pytest tests/test_errors.py -k given_back",
     ),
+    "all large bodies at once": Sabotage(
+        "app/turns.py",
+        "return self._count < FEW or self._bytes + size <= SMALL",
+        "return True",
+        "pytest tests/test_turns.py -k parses_few",
+    ),
+    "a turn that is not waited for": Sabotage(
+        "app/routing.py",
+        "            await service.turns.take(len(body))\n",
+        "",
+        "pytest tests/test_turns.py -k parses_few",
+    ),
+    "who comes late overtakes": Sabotage(
+        "app/turns.py",
+        "if not self._waiting and self._has_room(size):",
+        "if self._has_room(size):",
+        "pytest tests/test_turns.py -k overtake",
+    ),
+    "a turn that is lost with who waited for it": Sabotage(
+        "app/turns.py",
+        "                self.give_back(size)\n            raise",
+        "                pass\n            raise",
+        "pytest tests/test_turns.py -k hands_it_on",
+    ),
     "body without a limit": Sabotage(
         "app/routing.py",
         "if size > limit:",

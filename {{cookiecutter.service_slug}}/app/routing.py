@@ -82,30 +82,24 @@ class ContractRoute(APIRoute):
         size = body_size(headers, service.settings.max_body_bytes)
         service.take_room(size)
         try:
-            body = await self._parsed(receive, service)
-            answer = await self.endpoint(**{self._parameter: body})
-            return self._answers.dump_json(
-                answer, exclude_none=self.response_model_exclude_none
-            )
+            body = await read_in_time(receive, service)
+            await service.turns.take(len(body))
+            try:
+                return await self._work(body)
+            finally:
+                service.turns.give_back(len(body))
         finally:
             service.bytes_in_work -= size
 
-    async def _parsed(self, receive: Receive, service: Service) -> Any:
-        settings = service.settings
+    async def _work(self, body: bytes) -> bytes:
         try:
-            body = await service.body_deadline.meet(
-                read_body(receive, settings.max_body_bytes)
-            )
-        except TimeoutError:
-            raise ProblemError(
-                408,
-                f"The body did not arrive within {settings.body_seconds} s.",
-                headers={"Connection": "close"},
-            ) from None
-        try:
-            return self._contract.validate_json(body)
+            request = self._contract.validate_json(body)
         except ValidationError as error:
             raise invalid_request(error) from None
+        answer = await self.endpoint(**{self._parameter: request})
+        return self._answers.dump_json(
+            answer, exclude_none=self.response_model_exclude_none
+        )
 
     def _obstacles(self) -> list[str]:
         """What of the endpoint would be passed by, in words."""
@@ -209,6 +203,21 @@ def body_size(headers: dict[bytes, bytes], limit: int) -> int:
     if told > limit:
         raise too_large(limit)
     return told
+
+
+async def read_in_time(receive: Receive, service: Service) -> bytes:
+    """The body; refuse one that takes too long (408) or is too large (413)."""
+    settings = service.settings
+    try:
+        return await service.body_deadline.meet(
+            read_body(receive, settings.max_body_bytes)
+        )
+    except TimeoutError:
+        raise ProblemError(
+            408,
+            f"The body did not arrive within {settings.body_seconds} s.",
+            headers={"Connection": "close"},
+        ) from None
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:

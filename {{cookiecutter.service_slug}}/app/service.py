@@ -15,6 +15,7 @@ from app.metrics import Metrics
 from app.model import Model, ModelError
 from app.problems import unavailable
 from app.settings import Settings
+from app.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Service:
         self.model_version: str | None = None
         self.bytes_in_work = 0
         self.body_deadline = Deadline(settings.body_seconds)
+        self.turns = Turns()
         self._on_ready = on_ready
         self._model: Model | None = None
         self._batcher: Batcher | None = None

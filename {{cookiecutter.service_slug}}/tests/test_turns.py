@@ -1,0 +1,169 @@
+"""Few large bodies are worked on at once, in the order in which they came."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.turns import FEW, SMALL, Turns
+from tests.conftest import wait_until
+
+TEXT = "set a timer for 20 minutes"
+
+
+async def settled() -> None:
+    """Let every task go as far as it can."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+class Work:
+    """Bodies of given sizes: they begin as they get their turn, and end when told."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.begun: list[str] = []
+        self._turns = turns
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ends: dict[str, asyncio.Event] = {}
+
+    async def add(self, name: str, size: int) -> None:
+        self._ends[name] = asyncio.Event()
+        self._tasks[name] = asyncio.create_task(self._do(name, size))
+        await settled()
+
+    async def end(self, *names: str) -> None:
+        for name in names:
+            self._ends[name].set()
+        await settled()
+
+    async def cancel(self, name: str) -> None:
+        self._tasks[name].cancel()
+        await settled()
+
+    async def _do(self, name: str, size: int) -> None:
+        await self._turns.take(size)
+        self.begun.append(name)
+        try:
+            await self._ends[name].wait()
+        finally:
+            self._turns.give_back(size)
+
+
+@pytest.fixture
+def few() -> list[str]:
+    """Names of as many as may always be in work."""
+    return [f"{number} of a few" for number in range(FEW)]
+
+
+def test_more_than_a_few_large_ones_wait_in_order(few: list[str]) -> None:
+    async def run() -> None:
+        work = Work(Turns())
+        for name in [*few, "first", "second"]:
+            await work.add(name, SMALL)
+        assert work.begun == few
+
+        await work.end(few[0])
+        assert work.begun == [*few, "first"]
+        await work.end(few[1])
+        assert work.begun == [*few, "first", "second"]
+
+    asyncio.run(run())
+
+
+def test_a_small_one_does_not_overtake_a_large_one(few: list[str]) -> None:
+    async def run() -> None:
+        work = Work(Turns())
+        for name in few:
+            await work.add(name, 1)
+        await work.add("large", SMALL)
+        await work.add("small", 1)
+        assert work.begun == few
+
+        await work.end(few[0])
+        assert work.begun == [*few, "large"]
+
+    asyncio.run(run())
+
+
+def test_small_ones_are_many_at_once() -> None:
+    async def run() -> None:
+        work = Work(Turns())
+        for number in range(100):
+            await work.add(f"{number}", SMALL // 100)
+        assert len(work.begun) == 100
+
+        await work.add("too much", SMALL)
+        assert len(work.begun) == 100
+        await work.end(*map(str, range(100)))
+        assert work.begun[-1] == "too much"
+
+    asyncio.run(run())
+
+
+def test_who_leaves_while_waiting_or_working_makes_room(few: list[str]) -> None:
+    async def run() -> None:
+        work = Work(Turns())
+        for name in [*few, "leaves", "stays", "last"]:
+            await work.add(name, SMALL)
+
+        await work.cancel("leaves")
+        await work.cancel(few[0])
+        assert work.begun == [*few, "stays"]
+        await work.end(*few[1:])
+        assert work.begun == [*few, "stays", "last"]
+
+    asyncio.run(run())
+
+
+def test_who_leaves_as_the_turn_comes_hands_it_on() -> None:
+    async def run() -> None:
+        turns = Turns()
+        for _ in range(FEW):
+            await turns.take(SMALL)
+        leaves, stays = (asyncio.create_task(turns.take(SMALL)) for _ in range(2))
+        await settled()
+
+        turns.give_back(SMALL)  # to the first, which does not know it yet
+        leaves.cancel()
+        await settled()
+        assert leaves.cancelled() and stays.done()
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def working(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A number for each request that was parsed; they go on once it is cleared."""
+    working: list[int] = []
+
+    async def wait(instances: list[object]) -> list[object]:
+        working.append(len(instances))
+        async with asyncio.timeout(20):
+            while working:
+                await asyncio.sleep(0.01)
+        return []
+
+    monkeypatch.setattr("app.batching.Batcher.submit", lambda _, some: wait(some))
+    return working
+
+
+def test_the_service_parses_few_large_bodies_at_once(
+    client: TestClient, working: list[int]
+) -> None:
+    body = {"instances": [{"text": TEXT}] * 1_000}
+    with ThreadPoolExecutor(2 * FEW) as clients:
+        answers = [
+            clients.submit(client.post, "/v1/predict", json=body)
+            for _ in range(2 * FEW)
+        ]
+        wait_until(lambda: len(working) >= FEW)
+        time.sleep(0.2)  # for one more
+        most = len(working)
+        while not all(answer.done() for answer in answers):
+            working.clear()
+            time.sleep(0.01)
+
+    assert most == FEW
+    assert [answer.result().status_code for answer in answers] == [200] * 2 * FEW
