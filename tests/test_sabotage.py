@@ -152,6 +152,12 @@ SABOTAGE = {
         "app.middleware_stack = stack",
         "pytest tests/test_logs.py -k also_an_error",
     ),
+    "a thread that crashes beside the log": Sabotage(
+        "app/logs.py",
+        "    threading.excepthook = on_thread_crash\n",
+        "",
+        "pytest tests/test_logs.py -k of_a_thread",
+    ),
     "a crash that is no problem document": Sabotage(
         "app/routing.py",
         "            await problem_response(CRASH)(scope, receive, send)\n",

@@ -163,7 +163,14 @@ def take_over(log: Log) -> None:
     def on_crash(*error: Any) -> None:
         logging.getLogger("app").critical("The process crashed.", exc_info=error)
 
+    def on_thread_crash(crash: threading.ExceptHookArgs) -> None:
+        if crash.exc_type is not SystemExit:
+            logging.getLogger("app").critical(
+                "A thread crashed.", exc_info=crash.exc_value
+            )
+
     sys.excepthook = on_crash
+    threading.excepthook = on_thread_crash
 
 
 def level_of(outcome: Outcome) -> int:

@@ -32,13 +32,22 @@ TRACEPARENT = {"traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01"}
 
 SECRET = {"instances": [{"text": "my secret"}]}
 
-# A service whose every prediction is a defect, and one that goes down by itself.
+# A service whose every prediction is a defect, one that goes down by itself, and one
+# that loses a thread.
 RUN = "\nimport sys; from app.server import run; sys.exit(run())"
 BROKEN = "from app import api; api.Prediction = None" + RUN
 DOOMED = """
 import uvicorn
 def serve(*_: object, **__: object) -> None: raise RuntimeError("no more")
 uvicorn.Server.startup = serve
+""" + RUN
+TORN = """
+from threading import Thread
+from app.lifecycle import Lifecycle
+def tear() -> None: raise RuntimeError("torn")
+def become_ready(self: Lifecycle) -> None:
+    thread = Thread(target=tear); thread.start(); thread.join(); self.phase = "ready"
+Lifecycle.become_ready = become_ready
 """ + RUN
 
 
@@ -131,6 +140,16 @@ def test_a_crash_of_the_process_is_one_line(start: Start) -> None:
     crash = lines(process)[-1]
     assert crash["level"] == "critical"
     assert "RuntimeError: no more" in crash["traceback"]
+
+
+def test_a_crash_of_a_thread_is_one_line(start: Start) -> None:
+    process = start(TORN).ready()
+
+    (crash,) = (line for line in lines(ended(process)) if "traceback" in line)
+    assert crash["level"] == "critical"
+    assert crash["message"] == "A thread crashed."
+    assert "RuntimeError: torn" in crash["traceback"]
+    assert "Exception in thread" not in process.log()
 
 
 def test_probes_and_scrapes_are_logged_at_debug_only(start: Start) -> None:
