@@ -36,7 +36,7 @@ SABOTAGE = {
         "app/model.py",
         "if not worst <= TOLERANCE:",
         "if False:",
-        "pytest tests/test_readiness.py",
+        "pytest tests/test_readiness.py -k bad_model",
     ),
     "an answer that is no number": Sabotage(
         "app/model.py",
@@ -48,7 +48,7 @@ SABOTAGE = {
         "app/model.py",
         "if found != sidecar.sha256:",
         "if False:",
-        "pytest tests/test_readiness.py",
+        "pytest tests/test_readiness.py -k bad_model",
     ),
     "no drain": Sabotage(
         "app/server.py",
@@ -94,8 +94,8 @@ SABOTAGE = {
     ),
     "a turn that is not waited for": Sabotage(
         "app/routing.py",
-        "            await service.turns.take(len(body))\n",
-        "",
+        "waited = await service.turns.take(len(body))",
+        "waited = False",
         "pytest tests/test_turns.py -k parses_few",
     ),
     "who comes late overtakes": Sabotage(
@@ -106,8 +106,8 @@ SABOTAGE = {
     ),
     "a turn that is lost with who waited for it": Sabotage(
         "app/turns.py",
-        "                self.give_back(size)\n            raise",
-        "                pass\n            raise",
+        "                self._end(size)\n",
+        "                pass\n",
         "pytest tests/test_turns.py -k hands_it_on",
     ),
     "body without a limit": Sabotage(
@@ -285,8 +285,8 @@ SABOTAGE = {
     "a log that is always late": Sabotage(
         "app/logs.py",
         "FLUSH_SECONDS = 0.1",
-        "FLUSH_SECONDS = 2.0",
-        "pytest tests/test_logs.py -k waits_for_less",
+        "FLUSH_SECONDS = 60.0",
+        "pytest tests/test_logs.py -k wait_for_the_next",
     ),
     "an error that waits": Sabotage(
         "app/logs.py",
@@ -429,9 +429,39 @@ SABOTAGE = {
     ),
     "a probe that is busy": Sabotage(
         "app/batching.py",
-        "if self._expected_seconds(instances) <= self._inline_budget:",
-        "if True:",
-        "pytest tests/test_probes.py -k busy",
+        "        if inline:\n",
+        "        if True:\n",
+        "pytest tests/test_batching.py -k beside_it",
+    ),
+    "requests that hang behind one that has no size": Sabotage(
+        "app/batching.py",
+        "            _settle(batch, [error] * len(batch))\n",
+        "            raise error\n",
+        "pytest tests/test_batching.py -k cannot_be_told",
+    ),
+    "predictions for who has left": Sabotage(
+        "app/routing.py",
+        "if waited and await has_left(receive):",
+        "if False:",
+        "pytest tests/test_turns.py -k has_left",
+    ),
+    "who waits behind one that left": Sabotage(
+        "app/turns.py",
+        "            self._next()\n            raise",
+        "            raise",
+        "pytest tests/test_turns.py -k from_the_front",
+    ),
+    "a body that is taken for another request": Sabotage(
+        "app/protocol.py",
+        "        self.parser = Parser(self)\n",
+        "        Parser.wants_another = lambda _: False\n        self.parser = Parser(self)\n",
+        "pytest tests/test_process.py -k would_rather",
+    ),
+    "who does not wait for room and is not paused": Sabotage(
+        "app/routing.py",
+        "            scope[REFUSED] = True\n",
+        "",
+        "pytest tests/test_process.py -k for_room",
     ),
     "half a CPU": Sabotage(
         "deploy/base/deployment.yaml",

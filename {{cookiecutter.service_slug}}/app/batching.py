@@ -68,7 +68,13 @@ class Batcher:
         loop = asyncio.get_running_loop()
         self._shared = len(batch) > 1
         instances = [instance for part, _ in batch for instance in part]
-        if self._expected_seconds(instances) <= self._inline_budget:
+        try:
+            inline = self._expected_seconds(instances) <= self._inline_budget
+        except Exception as error:
+            _settle(batch, [error] * len(batch))
+            loop.call_soon(self._flush)
+            return
+        if inline:
             _settle(batch, self._outcomes(batch, instances))
             loop.call_soon(self._flush)
             return

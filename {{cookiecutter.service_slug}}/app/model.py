@@ -186,9 +186,13 @@ class Model:
         self._seconds_per_size = extra / max(instance.size, 1)
 
     def _time(self, instances: Sequence[Instance]) -> float:
-        start = time.perf_counter()
-        self.classify(instances)
-        return time.perf_counter() - start
+        """Seconds of the fastest of a few calls: others were kept waiting."""
+        times: list[float] = []
+        while len(times) < 5 and sum(times) < 0.05:
+            start = time.perf_counter()
+            self.classify(instances)
+            times.append(time.perf_counter() - start)
+        return min(times)
 
 
 def _read(path: Path) -> bytes:

@@ -12,6 +12,7 @@ import asyncio
 import math
 from typing import Any
 
+from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.limits import REFUSED
@@ -53,8 +54,60 @@ class HeadHolder:
         self._transport.close()
 
 
+class Parser(HttpRequestParser):
+    """Reads a request that would rather speak another protocol as if it would not.
+
+    HTTP leaves that to a server (RFC 9110, section 7.8), and Java's client asks for
+    HTTP/2 each time. uvicorn would take the body of such a request for the next one.
+    """
+
+    def __init__(self, protocol: "Protocol") -> None:
+        super().__init__(protocol)
+        self._protocol = protocol
+
+    def wants_another(self) -> bool:
+        """Whether the request that is being read asks for another protocol."""
+        return self.should_upgrade() and self.get_method() != b"CONNECT"
+
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]
+        """Read what came; what asks for another protocol once more, without that."""
+        try:
+            super().feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            if not self.wants_another():
+                raise
+            (rest,) = upgrade.args
+            self.feed_data(self._head() + data[rest:])
+
+    def _head(self) -> bytes:
+        version = self.get_http_version().encode()
+        lines = [self.get_method() + b" " + self._protocol.url + b" HTTP/" + version]
+        lines += [
+            name + b": " + value
+            for name, value in self._protocol.headers
+            if name != b"upgrade"
+        ]
+        return b"\r\n".join([*lines, b"", b""])
+
+
 class Protocol(HttpToolsProtocol):
     """One connection of a client."""
+
+    parser: Parser
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.parser = Parser(self)
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer, unless the request is read once more."""
+        if not self.parser.wants_another():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Take the body as complete, unless the request is read once more."""
+        if not self.parser.wants_another():
+            super().on_message_complete()
 
     def connection_made(  # type: ignore[override]
         self, transport: asyncio.Transport

@@ -6,6 +6,7 @@ route of this class keeps FastAPI's signature and OpenAPI document, and replaces
 rest.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from inspect import iscoroutinefunction
 from typing import Any, cast
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.limits import REFUSED
 from app.problems import (
     CRASH,
     ProblemError,
@@ -22,6 +24,7 @@ from app.problems import (
     from_http,
     invalid_request,
     problem_response,
+    unavailable,
 )
 from app.service import Service
 
@@ -80,11 +83,16 @@ class ContractRoute(APIRoute):
         headers = dict(reversed(scope["headers"]))  # of two of a name, the first counts
         check_media_type(headers)
         size = body_size(headers, service.settings.max_body_bytes)
-        service.take_room(size)
+        if not service.take_room(size):
+            scope[REFUSED] = True
+            most = service.settings.max_bytes_in_work
+            raise unavailable(f"The service is at its limit of {most} bytes at once.")
         try:
             body = await read_in_time(receive, service)
-            await service.turns.take(len(body))
+            waited = await service.turns.take(len(body))
             try:
+                if waited and await has_left(receive):
+                    raise ProblemError(400, "The client left before its turn came.")
                 return await self._work(body)
             finally:
                 service.turns.give_back(len(body))
@@ -203,6 +211,15 @@ def body_size(headers: dict[bytes, bytes], limit: int) -> int:
     if told > limit:
         raise too_large(limit)
     return told
+
+
+async def has_left(receive: Receive) -> bool:
+    """Whether the client, whose whole body has come, waits no longer."""
+    message = asyncio.ensure_future(receive())  # only that it left can come now
+    await asyncio.sleep(0)
+    left = message.done()
+    message.cancel()
+    return left
 
 
 async def read_in_time(receive: Receive, service: Service) -> bytes:

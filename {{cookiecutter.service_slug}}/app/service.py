@@ -53,17 +53,17 @@ class Service:
             raise unavailable(self.lifecycle.reason)
         return self._batcher
 
-    def take_room(self, size: int) -> None:
+    def take_room(self, size: int) -> bool:
         """Count a body as in work, until its size is taken off `bytes_in_work` again.
 
-        A problem (503) if there are too many already: memory is several times as much.
-        A body that is alone always has room.
+        False if there are too many bytes already. A body that is alone has room.
         """
         most = self.settings.max_bytes_in_work
         if self.bytes_in_work and self.bytes_in_work + size > most:
             self.metrics.shed()
-            raise unavailable(f"The service is at its limit of {most} bytes at once.")
+            return False
         self.bytes_in_work += size
+        return True
 
     def start(self) -> None:
         """Begin to load the model beside the event loop, so that probes are answered.

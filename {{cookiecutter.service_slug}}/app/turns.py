@@ -22,29 +22,41 @@ class Turns:
         self._bytes = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    async def take(self, size: int) -> None:
-        """Wait for the turn of a body of this size; `give_back` ends it."""
+    async def take(self, size: int) -> bool:
+        """Have the turn of a body of this size; `give_back` ends it.
+
+        True if it had to be waited for.
+        """
         if not self._waiting and self._has_room(size):
             self._begin(size)
-            return
+            return False
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # it came at the same moment
-                self.give_back(size)
+                self._end(size)
+            self._next()
             raise
+        return True
 
     def give_back(self, size: int) -> None:
         """The body is done with: those that wait may have their turn."""
-        self._count -= 1
-        self._bytes -= size
-        while self._waiting and self._has_room(self._waiting[0][0]):
-            size, turn = self._waiting.popleft()
-            if not turn.cancelled():
-                self._begin(size)
-                turn.set_result(None)
+        self._end(size)
+        self._next()
+
+    def _next(self) -> None:
+        while self._waiting:
+            size, turn = self._waiting[0]
+            if turn.cancelled():
+                self._waiting.popleft()
+                continue
+            if not self._has_room(size):
+                return
+            self._waiting.popleft()
+            self._begin(size)
+            turn.set_result(None)
 
     def _has_room(self, size: int) -> bool:
         return self._count < FEW or self._bytes + size <= SMALL
@@ -52,3 +64,7 @@ class Turns:
     def _begin(self, size: int) -> None:
         self._count += 1
         self._bytes += size
+
+    def _end(self, size: int) -> None:
+        self._count -= 1
+        self._bytes -= size

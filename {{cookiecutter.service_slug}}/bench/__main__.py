@@ -231,12 +231,15 @@ def main() -> int:
         return 1
     report.write(capacity, settings, seconds)
     print(deploy.REPORT.read_text(encoding="utf-8"))
+    if doubts := report.doubts(capacity):
+        print(f"Do not follow it yet.\n{doubts}")
+    if seconds < SECONDS:
+        print(
+            f"Measurements of less than {SECONDS:g} s are a trial, which deploy/ should "
+            "not follow.\n`git restore reports` brings the earlier report back."
+        )
     differ = deploy.differences()
     print("\n".join(differ) or "deploy/ has the values that follow.")
-    if doubts := report.doubts(capacity):
-        print(f"\nDo not follow it yet.\n{doubts}")
-    if seconds < SECONDS:
-        print("\nOnly a trial? `git restore reports` brings the earlier report back.")
     return 0
 
 

@@ -121,12 +121,13 @@ def deployed() -> dict[str, str]:
 def differences() -> list[str]:
     """For each value that stands otherwise in deploy/: what to change, and where."""
     there = deployed()
-    return [
+    differ = [
         f"{RULES[name].place.relative_to(ROOT)}: {name} is {there[name]}; "
         f"from {REPORT.relative_to(ROOT)} follows {value}"
         for name, value in reported()[1].items()
         if there[name] != value
     ]
+    return differ + ["compose.yaml has them, too (mem_limit, cpus)."] * bool(differ)
 
 
 def _documents(path: Path) -> dict[str, Any]:

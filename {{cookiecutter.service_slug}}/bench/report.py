@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator
 
 from app.model import SIDECAR_FILE, Sidecar
+from app.protocol import PAUSE
 from app.settings import Settings
 from bench import deploy
 from bench.capacity import (
@@ -62,13 +63,16 @@ Requests of one instance on {some} connections.
 Requests come at {times} times the peak, at random moments, on at most {most}
 connections; those that find no free connection are not sent, as a proxy would turn them
 away. Times count from the moment a request was due. Normal is: nothing refused, and
-half of the answers within twice the time that they take at half of the peak.
+half of the answers within twice the time that they take at half of the peak. The first
+refusal of a connection comes at once; who asks again within the second of Retry-After
+is not read from for {pause:.0f} ms.
 
 {overloads}
 ## Load
 
 Requests of one instance at random moments, at a share of the peak. Times count from the
-moment a request was due.
+moment a request was due. The highest share with a p99 within {latency:.0f} ms is what
+a pod should carry; above it, requests begin to wait for each other.
 
 {steps}
 ## Start, memory, file descriptors
@@ -123,6 +127,8 @@ def text(capacity: Capacity, settings: Settings, seconds: float) -> str:
         some=SOME_CONNECTIONS,
         times=OVERLOAD,
         most=2 * settings.max_concurrency,
+        pause=PAUSE * 1e3,
+        latency=LATENCY * 1e3,
         connections=_connections(capacity),
         batches=_batches(capacity.batches),
         lengths=_lengths(capacity.lengths),
@@ -223,8 +229,15 @@ def _steps(steps: dict[float, Level]) -> str:
 def _overloads(overloads: dict[str, Overload]) -> str:
     return table(
         [
-            *("Requests of", "Offered/s", "Answered/s", "Of the peak", "p99"),
-            *("Refused/s (503)", "p99", "Not sent/s", "Lost/s", "Normal again after"),
+            *(
+                "Requests of",
+                "Offered/s",
+                "Answered/s",
+                "Of the peak",
+                "p99 of answers",
+            ),
+            *("Refused/s (503)", "p99 of refusals", "Not sent/s", "Lost/s"),
+            "Normal again after",
         ],
         [
             [
@@ -255,7 +268,7 @@ def _process(capacity: Capacity) -> str:
             ["The largest requests", capacity.heaviest],
             ["File descriptors after the start", str(memory.descriptors_at_start)],
             ["File descriptors after all loads", str(memory.descriptors_at_end)],
-            ["CPU that the load took at the most", f"{capacity.busiest_load:.0%}"],
+            ["Its own CPU that making the load took", f"{capacity.busiest_load:.0%}"],
         ],
     )
 

@@ -160,7 +160,7 @@ def main() -> int:
     if faults:
         print("\n".join(faults), file=sys.stderr)
         return 1
-    print("Every request was answered, and nothing grew.")
+    print(f"In {minutes:g} minutes every request was answered, and nothing grew.")
     return 0
 
 

@@ -126,7 +126,7 @@ class Process:
         """False once it takes no new connections."""
         try:
             self.readiness()
-        except httpx2.TransportError:
+        except (httpx2.NetworkError, httpx2.RemoteProtocolError):
             return False
         return True
 

@@ -131,6 +131,19 @@ def test_a_request_that_makes_the_model_fail_fails_alone(seconds: float) -> None
     assert isinstance(bad, RuntimeError)
 
 
+def test_a_size_that_cannot_be_told_fails_and_the_next_are_served() -> None:
+    model = CountingModel()
+    batcher = Batcher(model.classify, lambda some: 1 / (some[0].size - 3), 1)
+
+    async def run() -> list[Classified]:
+        async with asyncio.timeout(10):
+            with pytest.raises(ZeroDivisionError):
+                await batcher.submit(instances("odd"))
+            return await batcher.submit(instances("good"))
+
+    assert [label for label, *_ in asyncio.run(run())] == ["good"]
+
+
 def test_a_client_that_has_gone_costs_nothing() -> None:
     model = CountingModel()
     batcher = Batcher(model.classify, lambda _: 0, inline_budget=1)

@@ -47,8 +47,10 @@ def test_compose_gives_as_much_as_a_pod_has() -> None:
     ].values()
 
     there = deployed()
-    assert f"{service['mem_limit']}".removesuffix("m") + "Mi" == there["limits.memory"]
-    assert str(service["cpus"]) == there["limits.cpu"]
+    memory = f"{service['mem_limit']}".removesuffix("m") + "Mi"
+    told = "compose.yaml and deploy/base/deployment.yaml differ"
+    assert memory == there["limits.memory"], f"{told}: mem_limit and limits.memory"
+    assert str(service["cpus"]) == there["limits.cpu"], f"{told}: cpus and limits.cpu"
 
 
 def test_the_memory_alert_is_silent_at_the_peak() -> None:
@@ -82,9 +84,10 @@ def test_a_value_that_differs_is_named_with_its_place(
 ) -> None:
     monkeypatch.setattr(deploy, "deployed", lambda: reported()[1] | {"limits.cpu": "9"})
 
-    (line,) = differences()
+    line, compose = differences()
 
     assert line.startswith("deploy/base/deployment.yaml: limits.cpu is 9;")
+    assert compose.startswith("compose.yaml")
 
 
 def test_every_answer_of_a_closed_loop_is_counted(start: Start) -> None:

@@ -106,7 +106,9 @@ def test_everybody_names_the_port_that_the_service_listens_on(
         for port in rule["ports"]
     ]
 
-    assert str(port["containerPort"]) == image.variables["PORT"] == image.get("EXPOSE")
+    assert (
+        str(port["containerPort"]) == image.variables["PORT"] == image.get("EXPOSE")
+    ), "containerPort of deploy/base/deployment.yaml, PORT and EXPOSE of the Dockerfile"
     assert service["targetPort"] == port["name"]
     assert backend["port"] == service["port"]
     assert {container(stage)[probe]["httpGet"]["port"] for probe in PROBES} == {
@@ -150,7 +152,8 @@ def test_a_pod_has_time_to_end(stage: list[Manifest]) -> None:
 
     assert pre_stop > 0, "proxies need a moment to hear that the pod is leaving"
     assert drain > 0, "kept-alive connections need a last answer"
-    assert takes + 5 <= pod_spec(stage)["terminationGracePeriodSeconds"]
+    given = pod_spec(stage)["terminationGracePeriodSeconds"]
+    assert takes + 5 <= given, "terminationGracePeriodSeconds: drain, work, 5 to spare"
 
 
 def test_onnx_runtime_has_as_many_threads_as_the_limit_has_cpus(

@@ -81,7 +81,7 @@ def test_answers_are_counted_and_timed_by_route(client: TestClient) -> None:
     route = "/v1/predict"
     assert value(client, "http_request_duration_seconds_count", route=route) == 3
     seconds = value(client, "http_request_duration_seconds_sum", route=route)
-    assert 0 < seconds < 3
+    assert 0 < seconds
 
 
 def test_a_crash_counts_as_500(
@@ -164,7 +164,7 @@ def test_the_model_is_measured_by_call_and_batch(client: TestClient) -> None:
     assert value(client, "model_batch_size_count") == 1
     assert value(client, "model_batch_size_sum") == 2
     assert value(client, "model_duration_seconds_count") == 1
-    assert 0 < value(client, "model_duration_seconds_sum") < 1
+    assert value(client, "model_duration_seconds_sum") > 0
 
 
 def test_labels_start_at_zero_beside_their_share_in_training(

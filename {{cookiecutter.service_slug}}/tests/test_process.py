@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,7 +72,7 @@ def test_a_whole_life(start: Start, model_dir: Path) -> None:
     # Reading a pipe waits for its writer: loading takes as long as the test likes.
     (model_dir / MODEL_FILE).unlink()
     os.mkfifo(model_dir / MODEL_FILE)
-    process = start(DRAIN_SECONDS="2", GRACEFUL_SECONDS="20")
+    process = start(DRAIN_SECONDS="6", GRACEFUL_SECONDS="20")
 
     assert process.readiness() == 503
     write = threading.Thread(
@@ -85,7 +86,7 @@ def test_a_whole_life(start: Start, model_dir: Path) -> None:
 
     requests = InFlight(process, 20)
     process.terminate()
-    wait_until(lambda: process.readiness() == 503, seconds=1)
+    wait_until(lambda: process.readiness() == 503, seconds=3)
     late = process.predict()
     assert late.status_code == 200
     assert late.headers["connection"] == "close"
@@ -188,6 +189,37 @@ def test_an_answer_comes_in_one_packet(start: Start) -> None:
         assert packets_with_data(connection) == 50
 
 
+@pytest.mark.parametrize("parts", [1, 2], ids=["together", "body_later"])
+def test_a_client_that_would_rather_speak_http_2_is_answered(
+    start: Start, parts: int
+) -> None:
+    """Java's HttpClient asks so; uvicorn would read the body as another request."""
+    process = start().ready()
+    address = ("127.0.0.1", int(process.url.rpartition(":")[2]))
+    body = json.dumps(BODY).encode()
+    head = (
+        b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n"
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        b"HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\nX-Request-ID: one\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    )
+    next_one = b"GET /v1/model HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: two\r\n"
+
+    with socket.create_connection(address, timeout=10) as connection:
+        for part in [head + body] if parts == 1 else [head, body]:
+            connection.sendall(part)
+            time.sleep(0.1)  # so that two are read apart
+        connection.sendall(next_one + b"Connection: close\r\n\r\n")
+        answers = b""
+        while some := connection.recv(65_536):
+            answers += some
+
+    assert answers.count(b"HTTP/1.1 ") == answers.count(b"HTTP/1.1 200 ") == 2
+    assert answers.index(b"x-request-id: one") < answers.index(b'"label":"')
+    assert answers.index(b'"label":"') < answers.index(b"x-request-id: two")
+    assert "pgrade" not in process.log()
+
+
 def packets_with_data(connection: socket.socket) -> int:
     """How many came in: `tcpi_data_segs_in` in the `struct tcp_info` of Linux."""
     known = connection.getsockopt(socket.IPPROTO_TCP, TCP_INFO, 156)
@@ -203,6 +235,24 @@ def test_a_port_in_use_is_said_and_ends_with_1() -> None:
     assert done.returncode == 1
     assert f"Cannot listen on 127.0.0.1:{port}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_who_does_not_wait_for_room_is_not_read_from_for_a_moment(
+    start: Start,
+) -> None:
+    """In a second of asking again at once, it is refused a few times, not thousands."""
+    process = start(MAX_BYTES_IN_WORK="1").ready()
+    requests = InFlight(process, 1)
+    refused = 0
+    with httpx2.Client(base_url=process.url) as client:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            answer = client.post("/v1/predict", json=BODY, timeout=20)
+            assert answer.status_code == 503
+            refused += 1
+
+    assert 1 < refused < 20
+    assert requests.statuses() == [200]
 
 
 def test_an_unreadable_setting_is_said_and_ends_with_78() -> None:

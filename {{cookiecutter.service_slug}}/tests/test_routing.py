@@ -14,7 +14,7 @@ from app.contract import Health, Instance, PredictRequest
 from app.routing import ContractRoute, contract_routes
 from app.service import Service
 from app.settings import Settings
-from tests.conftest import Serve
+from tests.conftest import Serve, wait_until
 
 BODY = {"instances": [{"text": "mute the tv"}]}
 
@@ -140,8 +140,7 @@ def test_middleware_that_is_added_sees_predictions(
     service: Service = client.app.state.service  # type: ignore[attr-defined]
     other = Service(Settings(model_dir=service.settings.model_dir))
     with TestClient(main.create_app(other)) as zipped:
-        while zipped.get("/readyz").status_code != 200:
-            pass
+        wait_until(lambda: zipped.get("/readyz").status_code == 200)
         answer = zipped.post("/v1/predict", json=BODY)
 
     assert answer.headers["content-encoding"] == "gzip"

@@ -1,8 +1,10 @@
 """Few large bodies are worked on at once, in the order in which they came."""
 
 import asyncio
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -117,6 +119,20 @@ def test_who_leaves_while_waiting_or_working_makes_room(few: list[str]) -> None:
     asyncio.run(run())
 
 
+def test_who_leaves_from_the_front_lets_those_behind_go_on(few: list[str]) -> None:
+    async def run() -> None:
+        work = Work(Turns())
+        for name in few:
+            await work.add(name, 1)
+        await work.add("large", SMALL)
+        await work.add("small", 1)
+
+        await work.cancel("large")
+        assert work.begun == [*few, "small"]
+
+    asyncio.run(run())
+
+
 def test_who_leaves_as_the_turn_comes_hands_it_on() -> None:
     async def run() -> None:
         turns = Turns()
@@ -147,6 +163,41 @@ def working(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr("app.batching.Batcher.submit", lambda _, some: wait(some))
     return working
+
+
+def test_who_has_left_before_the_turn_costs_no_prediction(
+    client: TestClient, working: list[int]
+) -> None:
+    app: Any = client.app
+    turns: Turns = app.state.service.turns
+    sent: list[Any] = []
+    body = json.dumps({"instances": [{"text": TEXT}] * 1_000}).encode()
+    messages: list[Any] = [
+        {"type": "http.request", "body": body},
+        {"type": "http.disconnect"},
+    ]
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/predict"}
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def run() -> None:
+        for _ in range(FEW):
+            await turns.take(SMALL)
+        request = asyncio.create_task(app(scope | {"headers": headers}, receive, send))
+        await settled()
+        for _ in range(FEW):
+            turns.give_back(SMALL)
+        await request
+
+    assert client.portal
+    client.portal.call(run)
+    assert not working
+    assert b"left before its turn" in sent[1]["body"]
 
 
 def test_the_service_parses_few_large_bodies_at_once(
