@@ -99,11 +99,11 @@ def test_a_model_that_cannot_be_fitted_is_said(
 
 def test_an_unknown_language_is_answered_with_a_suggestion(configure: Compose) -> None:
     with pytest.raises(PipelineError, match="Did you mean hi"):
-        pipeline.run(configure("data.language=hii"))
+        pipeline.run(configure("data=intents", "data.language=hii"))
 
 
 def test_a_mistake_ends_with_1_and_a_message_without_a_traceback() -> None:
-    done = command("training.ingest", "data.language=tlh")
+    done = command("training.ingest", "data=intents", "data.language=tlh")
 
     assert done.returncode == 1
     assert "data.language=tlh is not known" in done.stdout + done.stderr
