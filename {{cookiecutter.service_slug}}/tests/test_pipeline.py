@@ -263,8 +263,11 @@ def test_a_sweep_ranks_its_jobs_and_leaves_the_pipeline_alone(
     assert Path(trained.paths.pipeline).read_bytes() == before
 
 
-def test_all_stages_at_once_are_no_sweep() -> None:
-    done = command("training", "-m", "model=words,bayes", "experiment=debug")
+def test_all_stages_at_once_are_no_sweep(tmp_path: Path) -> None:
+    done = command(
+        *("training", "-m", "model=words,bayes", "experiment=debug"),
+        f"hydra.sweep.dir={tmp_path}",
+    )
 
     assert done.returncode == 1
     assert "python -m training.train -m" in done.stdout + done.stderr
