@@ -242,6 +242,14 @@ def test_the_leak_of_a_random_split_shows(trained: DictConfig) -> None:
     assert metrics["macro_f1_random_split"] > metrics["macro_f1"]
 
 
+def test_near_copies_are_the_reason_only_if_a_random_split_is_better() -> None:
+    assert evaluate.leak(0.952, 0.992).endswith(
+        "0.992: near-copies of its test rows are in training."
+    )
+    for better in (0.992, 0.9911):
+        assert evaluate.leak(better, 0.991).endswith("show 0.991, which is no better.")
+
+
 def test_a_sweep_ranks_its_jobs_and_leaves_the_pipeline_alone(
     trained: DictConfig, tmp_path: Path
 ) -> None:
