@@ -1,10 +1,12 @@
 """Your own data: what is accepted, and what is said about what is not."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+from app.contract import Contract, Instance
 from tests.conftest import Compose
 from training import __main__ as pipeline
 from training import ingest
@@ -43,6 +45,42 @@ def test_a_file_of_ones_own_goes_through_the_whole_pipeline(
     pipeline.run(config)
 
     assert (Path(config.paths.model) / "model.onnx").exists()
+
+
+class Roomy(Instance):
+    """An instance with a second field."""
+
+    room: str = ""
+
+
+class Numeric(Contract):
+    """An instance that is no text."""
+
+    text: float
+
+
+class Renamed(Contract):
+    """An instance whose text has another name."""
+
+    sentence: str
+
+
+@pytest.mark.parametrize(
+    ("contract", "fields"),
+    [(Roomy, "text, room"), (Numeric, "text"), (Renamed, "sentence")],
+)
+def test_fields_that_no_stage_would_read_are_said_before_anything_is_read(
+    configure: Compose, monkeypatch: pytest.MonkeyPatch, contract: Any, fields: str
+) -> None:
+    monkeypatch.setattr(ingest, "Instance", contract)
+    config = configure()
+
+    with pytest.raises(PipelineError, match="models.py.*export.py in") as caught:
+        pipeline.run(config)
+
+    assert f"has the field(s) {fields}; " in str(caught.value)
+    assert "exactly one, text: str" in str(caught.value)
+    assert not Path(config.paths.raw).exists()
 
 
 def test_words_that_look_like_missing_values_are_words(

@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pydantic import ValidationError
 
-from app.contract import LabelledInstance
+from app.contract import Instance, LabelledInstance
 from training.files import write_csv, write_text
 from training.stage import PipelineError, command
 
@@ -20,8 +20,10 @@ SHOWN = 20
 def run(config: DictConfig) -> None:
     """Write `paths.raw`: the validated rows, in the columns of the contract.
 
-    Raises PipelineError if any row breaks the contract; all are named at once.
+    Raises PipelineError if any row breaks the contract (all are named at once), or if
+    the contract has fields that the later stages would not read.
     """
+    text_field()
     logger.info("Reading %s", config.data.path)
     # Called here and not by Hydra, which would wrap a PipelineError in its own.
     frame: pd.DataFrame = instantiate(config.data, _partial_=True)()
@@ -33,6 +35,23 @@ def run(config: DictConfig) -> None:
         rows = shuffled.groupby("label").head(config.rows_per_label).sort_index()
     write_csv(Path(config.paths.raw), rows)
     logger.info("%d rows, %d labels", len(rows), rows["label"].nunique())
+
+
+def text_field() -> str:
+    """The one field that the models and their export read.
+
+    Raises PipelineError if the contract has another, or more: the first stage to know.
+    """
+    fields = Instance.model_fields
+    if list(fields) != ["text"] or fields["text"].annotation is not str:
+        raise PipelineError(
+            "Instance in app/contract.py has the field(s) "
+            f"{', '.join(fields) or 'none'}; the models and their export read exactly "
+            "one, text: str. Make it so, or change what reads it: prepare.py, "
+            "models.py, train.py, evaluate.py and export.py in training/, then "
+            "text_field in training/ingest.py."
+        )
+    return "text"
 
 
 def validate(frame: pd.DataFrame, source: str, report: Path) -> pd.DataFrame:
