@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from app.contract import Instance, LabelledInstance
 from training.files import write_csv, write_text
+from training.sources import LINE
 from training.stage import PipelineError, command
 
 logger = logging.getLogger(__name__)
@@ -57,8 +58,8 @@ def text_field() -> str:
 def validate(frame: pd.DataFrame, source: str, report: Path) -> pd.DataFrame:
     """The rows as the contract understands them.
 
-    Raises PipelineError with source, row (1 is the first after the header), column and
-    reason of every mistake; beyond a screenful the whole list is in `report`.
+    Raises PipelineError with source, line or row, column and reason of every mistake;
+    beyond a screenful the whole list is in `report`.
     """
     _check_columns(frame, source)
     if frame.empty:
@@ -66,12 +67,12 @@ def validate(frame: pd.DataFrame, source: str, report: Path) -> pd.DataFrame:
 
     rows: list[dict[str, object]] = []
     mistakes: list[str] = []
-    for number, record in enumerate(frame.to_dict("records"), start=1):
+    for place, record in zip(_places(frame), frame.to_dict("records"), strict=True):
         try:
             row = LabelledInstance.model_validate(record, strict=False)
         except ValidationError as error:
             mistakes += [
-                f"{source}, row {number}, column {mistake['loc'][0]}: {mistake['msg']}"
+                f"{source}, {place}, column {mistake['loc'][0]}: {mistake['msg']}"
                 for mistake in error.errors()
             ]
         else:
@@ -87,6 +88,13 @@ def validate(frame: pd.DataFrame, source: str, report: Path) -> pd.DataFrame:
         f"{len(mistakes)} value(s) break app/contract.py; nothing was written. "
         "Correct them and run again:\n" + "\n".join(shown)
     )
+
+
+def _places(frame: pd.DataFrame) -> list[str]:
+    """What each row is called: its line (the header is line 1), or else its number."""
+    if frame.index.name == LINE:
+        return [f"line {line}" for line in frame.index]
+    return [f"row {number}" for number in range(1, len(frame) + 1)]
 
 
 def _check_columns(frame: pd.DataFrame, source: str) -> None:
