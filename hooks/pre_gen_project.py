@@ -210,7 +210,9 @@ def check_weeks(question: str, answers: Answers) -> Finding | None:
 
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-PORT = r"(:\d{1,5})?"
+# From 1 to 65535.
+PORT = r"(:([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5]))?"
+NUMBERED = re.compile(r"(\w+://)?[^/?#]*?(?P<port>:\d+)(?=[/?#]|$)", re.ASCII)
 DOMAIN = re.compile(rf"({LABEL}\.)+[a-z]{LABEL}", re.ASCII)
 
 
@@ -228,6 +230,22 @@ def check_domain(question: str, answers: Answers) -> Finding | None:
     )
 
 
+def without_bad_port(address: str) -> str:
+    """The address itself, or without its port if no machine can have that one."""
+    found = NUMBERED.match(address)
+    if not found or re.fullmatch(PORT, found["port"], re.ASCII):
+        return address
+    return address[: found.start("port")] + address[found.end() :]
+
+
+def has_bad_port(address: str) -> bool:
+    """Whether the address has a port that no machine can have."""
+    return without_bad_port(address) != address
+
+
+PORT_REASON = "Its port is not from 1 to 65535."
+
+
 PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 REGISTRY = re.compile(rf"(({LABEL}\.)+{LABEL}|localhost){PORT}(/{PART})*", re.ASCII)
 # The registries whose credentials only one CI hands to its jobs.
@@ -240,10 +258,15 @@ def check_registry(question: str, answers: Answers) -> Finding | None:
     default = answers.default(question)
     if not REGISTRY.fullmatch(registry) or len(registry) > 200:
         near = re.sub(r"^\w+://|[?#@].*$", "", registry.strip().lower()).strip("/")
+        near = without_bad_port(near)
         fits = REGISTRY.fullmatch(near) and len(near) <= 200
         return Finding(
-            "It is a host and a path in lower case, such as ghcr.io/your-org: "
-            "no scheme, no tag.",
+            (
+                PORT_REASON
+                if has_bad_port(registry)
+                else "It is a host and a path in lower case, such as ghcr.io/your-org: "
+                "no scheme, no tag."
+            ),
             near if fits and allowed(near, answers) else default,
         )
     if not allowed(registry, answers):
@@ -277,6 +300,10 @@ def check_tracker_url(question: str, answers: Answers) -> Finding | None:
     default = answers.default(question)
     if has_password(address):
         return Finding("It carries a password, which everybody would read.", default)
+    if has_bad_port(address):
+        near = answers.values[question] = without_bad_port(address)
+        more = check_tracker_url(question, answers)
+        return Finding(PORT_REASON, default if more else near)
     found = WEB.fullmatch(address)
     if not found:
         return Finding("It is a web address: https://…, without quotes.", default)
@@ -325,6 +352,10 @@ def check_remote_url(question: str, answers: Answers) -> Finding | None:
         )
     if REMOTES[kind].fullmatch(url):
         return None
+    if kind == "ssh" and has_bad_port(url):
+        near = without_bad_port(url)
+        fits = REMOTES[kind].fullmatch(near)
+        return Finding(PORT_REASON, near if fits else answers.default(question))
     fitting = (other for other, form in REMOTES.items() if form.fullmatch(url))
     other = next(fitting, None)
     if other:

@@ -221,7 +221,7 @@ def test_bad_data_stops_the_pipeline_and_the_earlier_data_stays(mine: Service) -
     done = mine.make("train", check=False)
 
     assert done.returncode != 0
-    assert "data/source/data.csv, row 1, column label" in done.stdout
+    assert "data/source/data.csv, line 2, column label" in done.stdout
     assert mine.read("data/raw.csv") == before
 
 

@@ -67,6 +67,21 @@ REFUSED: list[tuple[dict[str, str], str, dict[str, str]]] = [
     ({"container_registry": "https://ghcr.io/Org/"}, "host", {}),
     ({"container_registry": "ghcr.io/o:v1"}, "no tag", {}),
     ({"container_registry": "me:pw@ghcr.io/o"}, "host", {}),
+    (
+        {"container_registry": "localhost:99999/x"},
+        "port is not from 1 to 65535",
+        {"container_registry": "localhost/x"},
+    ),
+    (
+        {"container_registry": "ghcr.io:65536"},
+        "65535",
+        {"container_registry": "ghcr.io"},
+    ),
+    (
+        {"container_registry": "ghcr.io:0/o"},
+        "65535",
+        {"container_registry": "ghcr.io/o"},
+    ),
     ({"container_registry": "registry.gitlab.com/o"}, "ci=github", {}),
     (
         {"container_registry": "ghcr.io/o", "ci": "gitlab"},
@@ -77,6 +92,12 @@ REFUSED: list[tuple[dict[str, str], str, dict[str, str]]] = [
     ({"issue_tracker_url": "https://u:p@github.com/o/r"}, "password", {}),
     ({"issue_tracker_url": 'https://a.example/"x'}, "web address", {}),
     ({"issue_tracker_url": "javascript:alert(1)"}, "web address", {}),
+    (
+        {"issue_tracker_url": "https://example.com:70000/o"},
+        "65535",
+        {"issue_tracker_url": "https://example.com/o"},
+    ),
+    ({"issue_tracker_url": "https://gitlab.com:70000/o"}, "65535", {}),
     (
         {"issue_tracker_url": "https://gitlab.com/o/r"},
         "address of gitlab",
@@ -123,6 +144,11 @@ REFUSED: list[tuple[dict[str, str], str, dict[str, str]]] = [
     ({"dvc_remote": "gs", "dvc_remote_url": "gs://my-google-data"}, "Google", {}),
     ({"dvc_remote": "azure", "dvc_remote_url": "azure://a--b"}, "single", {}),
     ({"dvc_remote": "ssh", "dvc_remote_url": "ssh://host"}, "ssh://user@", {}),
+    (
+        {"dvc_remote": "ssh", "dvc_remote_url": "ssh://me@host:99999/srv"},
+        "65535",
+        {"dvc_remote": "ssh", "dvc_remote_url": "ssh://me@host/srv"},
+    ),
     ({"dvc_remote_url": "a,b"}, "a directory", {}),
     ({"dvc_remote_url": 'x" # y'}, "a directory", {}),
     ({"dvc_remote_url": "~/data"}, "a directory", {}),
@@ -135,6 +161,7 @@ ACCEPTED: list[dict[str, str]] = [
     {"maintainers": "@a,@org/sub/team  ada@example.com"},
     {"domain": "ml.example.co.uk"},
     {"container_registry": "localhost:5000"},
+    {"container_registry": "localhost:65535/x"},
     {"container_registry": "123.dkr.ecr.eu-west-1.amazonaws.com/ml/x_y"},
     {
         "issue_tracker": "jira",

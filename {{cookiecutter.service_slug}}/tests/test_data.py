@@ -1,10 +1,12 @@
 """Your own data: what is accepted, and what is said about what is not."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+from app.contract import Contract, Instance
 from tests.conftest import Compose
 from training import __main__ as pipeline
 from training import ingest
@@ -43,6 +45,42 @@ def test_a_file_of_ones_own_goes_through_the_whole_pipeline(
     pipeline.run(config)
 
     assert (Path(config.paths.model) / "model.onnx").exists()
+
+
+class Roomy(Instance):
+    """An instance with a second field."""
+
+    room: str = ""
+
+
+class Numeric(Contract):
+    """An instance that is no text."""
+
+    text: float
+
+
+class Renamed(Contract):
+    """An instance whose text has another name."""
+
+    sentence: str
+
+
+@pytest.mark.parametrize(
+    ("contract", "fields"),
+    [(Roomy, "text, room"), (Numeric, "text"), (Renamed, "sentence")],
+)
+def test_fields_that_no_stage_would_read_are_said_before_anything_is_read(
+    configure: Compose, monkeypatch: pytest.MonkeyPatch, contract: Any, fields: str
+) -> None:
+    monkeypatch.setattr(ingest, "Instance", contract)
+    config = configure()
+
+    with pytest.raises(PipelineError, match="models.py.*export.py in") as caught:
+        pipeline.run(config)
+
+    assert f"has the field(s) {fields}; " in str(caught.value)
+    assert "exactly one, text: str" in str(caught.value)
+    assert not Path(config.paths.raw).exists()
 
 
 def test_words_that_look_like_missing_values_are_words(
@@ -100,10 +138,20 @@ def test_every_bad_row_is_in_one_report(configure: Compose, tmp_path: Path) -> N
         ingest_file(configure, file)
 
     message = str(caught.value)
-    assert f"{file}, row 2, column text: String should have at least 1" in message
-    assert f"{file}, row 3, column text: String should have at most 10000" in message
-    assert f"{file}, row 3, column label: String should have at least 1" in message
-    assert "row 1" not in message
+    assert f"{file}, line 3, column text: String should have at least 1" in message
+    assert f"{file}, line 4, column text: String should have at most 10000" in message
+    assert f"{file}, line 4, column label: String should have at least 1" in message
+    assert "line 2" not in message
+
+
+def test_a_line_is_counted_as_an_editor_counts_it(
+    configure: Compose, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text('text,label\n"two\nlines",a\n\n"two\nmore",\n', encoding="utf-8")
+
+    with pytest.raises(PipelineError, match="mine.csv, line 5, column label"):
+        ingest_file(configure, file)
 
 
 def test_a_missing_value_in_parquet_is_a_bad_row(
@@ -148,10 +196,20 @@ def test_bad_rows_leave_the_earlier_data_as_it_was(
         ("missing.csv", None, "does not exist"),
         ("mine.txt", b"text,label\na,b\n", "neither a .csv nor a .parquet"),
         ("mine.csv", b"", "missing: label, text"),
-        ("mine.csv", b"text,label\nhello, you,b\n", "columns, but not row 1"),
+        (
+            "mine.csv",
+            b"text,label\nhello, you,b\n",
+            "columns, but not line 2 of the file",
+        ),
         ("mine.csv", b"text,label\n", "has no rows"),
         ("mine.csv", b"text,label\na,b\nc,d,e,f\n", "cannot be read"),
-        ("mine.csv", b"text,label\n\xff\xfe,b\n", "cannot be read"),
+        (
+            "mine.csv",
+            b"text,label\n\xff\xfe,b\n",
+            "cannot be read: .* save it as UTF-8",
+        ),
+        ("mine.csv", b"Text;Label\na, b;c\n", "'Text;Label'.* commas between the col"),
+        ("mine.csv", b"text\tlabel\na\tb\n", "commas between the columns"),
         ("mine.csv", b"sentence,label\na,b\n", "missing: text; not in .*: sentence"),
         ("mine.parquet", b"text,label\na,b\n", "cannot be read"),
     ],

@@ -99,11 +99,11 @@ def test_a_model_that_cannot_be_fitted_is_said(
 
 def test_an_unknown_language_is_answered_with_a_suggestion(configure: Compose) -> None:
     with pytest.raises(PipelineError, match="Did you mean hi"):
-        pipeline.run(configure("data.language=hii"))
+        pipeline.run(configure("data=intents", "data.language=hii"))
 
 
 def test_a_mistake_ends_with_1_and_a_message_without_a_traceback() -> None:
-    done = command("training.ingest", "data.language=tlh")
+    done = command("training.ingest", "data=intents", "data.language=tlh")
 
     assert done.returncode == 1
     assert "data.language=tlh is not known" in done.stdout + done.stderr
@@ -242,6 +242,14 @@ def test_the_leak_of_a_random_split_shows(trained: DictConfig) -> None:
     assert metrics["macro_f1_random_split"] > metrics["macro_f1"]
 
 
+def test_near_copies_are_the_reason_only_if_a_random_split_is_better() -> None:
+    assert evaluate.leak(0.952, 0.992).endswith(
+        "0.992: near-copies of its test rows are in training."
+    )
+    for better in (0.992, 0.9911):
+        assert evaluate.leak(better, 0.991).endswith("show 0.991, which is no better.")
+
+
 def test_a_sweep_ranks_its_jobs_and_leaves_the_pipeline_alone(
     trained: DictConfig, tmp_path: Path
 ) -> None:
@@ -263,8 +271,11 @@ def test_a_sweep_ranks_its_jobs_and_leaves_the_pipeline_alone(
     assert Path(trained.paths.pipeline).read_bytes() == before
 
 
-def test_all_stages_at_once_are_no_sweep() -> None:
-    done = command("training", "-m", "model=words,bayes", "experiment=debug")
+def test_all_stages_at_once_are_no_sweep(tmp_path: Path) -> None:
+    done = command(
+        *("training", "-m", "model=words,bayes", "experiment=debug"),
+        f"hydra.sweep.dir={tmp_path}",
+    )
 
     assert done.returncode == 1
     assert "python -m training.train -m" in done.stdout + done.stderr

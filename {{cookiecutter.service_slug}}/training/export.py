@@ -18,6 +18,7 @@ from app.contract import Instance
 from app.model import MODEL_FILE, OUTPUT, SIDECAR_FILE, Model, ModelError, Sidecar
 from training.evaluate import load_pipeline
 from training.files import read_bytes, read_json, read_rows, write_bytes
+from training.ingest import text_field
 from training.stage import PipelineError, command
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def convert(pipeline: Pipeline) -> bytes:
     """
     tfidf = pipeline.named_steps["tfidf"]
     classifier = pipeline.named_steps["classifier"]
-    (field,) = Instance.model_fields
+    field = text_field()
     options = {
         # Without it skl2onnx assumes a pattern of its own.
         id(tfidf): {"tokenexp": tfidf.token_pattern},
@@ -110,7 +111,7 @@ def check_parity(
     """
     texts = [*texts, *EDGE_CASES]
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (field,) = Instance.model_fields
+    field = text_field()
     (exported,) = session.run(
         [OUTPUT], {field: np.array(texts, dtype=np.object_).reshape(-1, 1)}
     )

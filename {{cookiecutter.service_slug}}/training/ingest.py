@@ -8,8 +8,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pydantic import ValidationError
 
-from app.contract import LabelledInstance
+from app.contract import Instance, LabelledInstance
 from training.files import write_csv, write_text
+from training.sources import LINE
 from training.stage import PipelineError, command
 
 logger = logging.getLogger(__name__)
@@ -20,8 +21,10 @@ SHOWN = 20
 def run(config: DictConfig) -> None:
     """Write `paths.raw`: the validated rows, in the columns of the contract.
 
-    Raises PipelineError if any row breaks the contract; all are named at once.
+    Raises PipelineError if any row breaks the contract (all are named at once), or if
+    the contract has fields that the later stages would not read.
     """
+    text_field()
     logger.info("Reading %s", config.data.path)
     # Called here and not by Hydra, which would wrap a PipelineError in its own.
     frame: pd.DataFrame = instantiate(config.data, _partial_=True)()
@@ -35,11 +38,28 @@ def run(config: DictConfig) -> None:
     logger.info("%d rows, %d labels", len(rows), rows["label"].nunique())
 
 
+def text_field() -> str:
+    """The one field that the models and their export read.
+
+    Raises PipelineError if the contract has another, or more: the first stage to know.
+    """
+    fields = Instance.model_fields
+    if list(fields) != ["text"] or fields["text"].annotation is not str:
+        raise PipelineError(
+            "Instance in app/contract.py has the field(s) "
+            f"{', '.join(fields) or 'none'}; the models and their export read exactly "
+            "one, text: str. Make it so, or change what reads it: prepare.py, "
+            "models.py, train.py, evaluate.py and export.py in training/, then "
+            "text_field in training/ingest.py."
+        )
+    return "text"
+
+
 def validate(frame: pd.DataFrame, source: str, report: Path) -> pd.DataFrame:
     """The rows as the contract understands them.
 
-    Raises PipelineError with source, row (1 is the first after the header), column and
-    reason of every mistake; beyond a screenful the whole list is in `report`.
+    Raises PipelineError with source, line or row, column and reason of every mistake;
+    beyond a screenful the whole list is in `report`.
     """
     _check_columns(frame, source)
     if frame.empty:
@@ -47,12 +67,12 @@ def validate(frame: pd.DataFrame, source: str, report: Path) -> pd.DataFrame:
 
     rows: list[dict[str, object]] = []
     mistakes: list[str] = []
-    for number, record in enumerate(frame.to_dict("records"), start=1):
+    for place, record in zip(_places(frame), frame.to_dict("records"), strict=True):
         try:
             row = LabelledInstance.model_validate(record, strict=False)
         except ValidationError as error:
             mistakes += [
-                f"{source}, row {number}, column {mistake['loc'][0]}: {mistake['msg']}"
+                f"{source}, {place}, column {mistake['loc'][0]}: {mistake['msg']}"
                 for mistake in error.errors()
             ]
         else:
@@ -68,6 +88,13 @@ def validate(frame: pd.DataFrame, source: str, report: Path) -> pd.DataFrame:
         f"{len(mistakes)} value(s) break app/contract.py; nothing was written. "
         "Correct them and run again:\n" + "\n".join(shown)
     )
+
+
+def _places(frame: pd.DataFrame) -> list[str]:
+    """What each row is called: its line (the header is line 1), or else its number."""
+    if frame.index.name == LINE:
+        return [f"line {line}" for line in frame.index]
+    return [f"row {number}" for number in range(1, len(frame) + 1)]
 
 
 def _check_columns(frame: pd.DataFrame, source: str) -> None:

@@ -30,6 +30,9 @@ MAX_VARIANTS = 2_000
 # Draws for each sentence that is wanted, as many draws are the same sentence.
 MAX_DRAWS = 4
 
+# The name of an index that holds where in its file each row begins.
+LINE = "line"
+
 SLOT = re.compile(r"{([^{}]+)}")
 
 
@@ -46,7 +49,7 @@ def table(path: str) -> pd.DataFrame:
         )
     try:
         if file.suffix == ".parquet":
-            return pd.read_parquet(file)
+            return pd.read_parquet(file).reset_index(drop=True)
         if file.suffix == ".csv":
             return _read_csv(file)
     except (ValueError, OSError, csv.Error) as error:  # pyarrow derives from these
@@ -55,19 +58,37 @@ def table(path: str) -> pd.DataFrame:
 
 
 def _read_csv(file: Path) -> pd.DataFrame:
-    """Rows of text. Raises ValueError for a row that is not as long as the header.
+    """Rows of text, each indexed by its line. pandas would not say where a mistake is.
 
-    pandas would take the first column of rows that are all too long for an index.
+    Raises ValueError for a row that is not as long as the header, for separators that
+    are no commas, and for text that is not UTF-8.
     """
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        header, *rows = [row for row in csv.reader(lines, strict=True) if row] or [[]]
-    wrong = [n for n, row in enumerate(rows, start=1) if len(row) != len(header)]
+    rows: dict[int, list[str]] = {}
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        reader = csv.reader(text, strict=True)
+        line = 1
+        try:
+            for row in reader:
+                if row:
+                    rows[line] = row
+                line = reader.line_num + 1
+        except UnicodeDecodeError:
+            raise ValueError("it is not UTF-8: save it as UTF-8.") from None
+    header = rows.pop(min(rows, default=1), [])
+    if len(header) == 1 and (found := re.search(r"[;\t|]", header[0])):
+        raise ValueError(
+            f"its header is one column, {header[0]!r}, with {found[0]!r} in it: save "
+            "it with commas between the columns."
+        )
+    wrong = [line for line, row in rows.items() if len(row) != len(header)]
     if wrong:
         raise ValueError(
-            f"the header has {len(header)} columns, but not row {wrong[0]} "
-            f"({len(wrong)} such rows in all). Put values with a comma into quotes."
+            f"the header has {len(header)} columns, but not line {wrong[0]} of the "
+            f"file ({len(wrong)} such rows in all). Put values with a comma into "
+            "quotes."
         )
-    return pd.DataFrame(rows, columns=pd.Index(header), dtype=str)
+    lines = pd.Index(rows, name=LINE)
+    return pd.DataFrame(list(rows.values()), lines, pd.Index(header), dtype=str)
 
 
 def intents(
