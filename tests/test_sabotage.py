@@ -32,6 +32,12 @@ SABOTAGE = {
         "if False:",
         "pytest tests/test_readiness.py",
     ),
+    "a field that no stage reads": Sabotage(
+        "training/ingest.py",
+        '    text_field()\n    logger.info("Reading',
+        '    logger.info("Reading',
+        "pytest tests/test_data.py -k no_stage_would_read",
+    ),
     "golden example ignored": Sabotage(
         "app/model.py",
         "if not worst <= TOLERANCE:",
@@ -453,8 +459,8 @@ SABOTAGE = {
     ),
     "a body that is taken for another request": Sabotage(
         "app/protocol.py",
-        "        self.parser = Parser(self)\n",
-        "        Parser.wants_another = lambda _: False\n        self.parser = Parser(self)\n",
+        'return self.should_upgrade() and self.get_method() != b"CONNECT"',
+        "return False",
         "pytest tests/test_process.py -k would_rather",
     ),
     "who does not wait for room and is not paused": Sabotage(

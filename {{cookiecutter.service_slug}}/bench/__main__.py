@@ -235,8 +235,8 @@ def main() -> int:
         print(f"Do not follow it yet.\n{doubts}")
     if seconds < SECONDS:
         print(
-            f"Measurements of less than {SECONDS:g} s are a trial, which deploy/ should "
-            "not follow.\n`git restore reports` brings the earlier report back."
+            f"Measurements of less than {SECONDS:g} s are a trial: deploy/ should not "
+            "follow.\n`git restore reports` brings the earlier report back."
         )
     differ = deploy.differences()
     print("\n".join(differ) or "deploy/ has the values that follow.")
