@@ -65,16 +65,12 @@ class Parser(HttpRequestParser):
         super().__init__(protocol)
         self._protocol = protocol
 
-    def wants_another(self) -> bool:
-        """Whether the request that is being read asks for another protocol."""
-        return self.should_upgrade() and self.get_method() != b"CONNECT"
-
     def feed_data(self, data: bytes) -> None:  # type: ignore[override]
         """Read what came; what asks for another protocol once more, without that."""
         try:
             super().feed_data(data)
         except HttpParserUpgrade as upgrade:
-            if not self.wants_another():
+            if not self._protocol.reads_again:
                 raise
             (rest,) = upgrade.args
             self.feed_data(self._head() + data[rest:])
@@ -98,15 +94,18 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.parser = Parser(self)
+        self.reads_again = False
 
     def on_headers_complete(self) -> None:
-        """Begin to answer, unless the request is read once more."""
-        if not self.parser.wants_another():
+        """Begin to answer, unless the request will be read once more."""
+        parser = self.parser
+        self.reads_again = parser.should_upgrade() and parser.get_method() != b"CONNECT"
+        if not self.reads_again:
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Take the body as complete, unless the request is read once more."""
-        if not self.parser.wants_another():
+        """Take the body as complete, unless the request will be read once more."""
+        if not self.reads_again:
             super().on_message_complete()
 
     def connection_made(  # type: ignore[override]

@@ -93,21 +93,21 @@ class ContractRoute(APIRoute):
             try:
                 if waited and await has_left(receive):
                     raise ProblemError(400, "The client left before its turn came.")
-                return await self._work(body)
+                request = self._parsed(body)
+                answer = await self.endpoint(**{self._parameter: request})
+                return self._answers.dump_json(
+                    answer, exclude_none=self.response_model_exclude_none
+                )
             finally:
                 service.turns.give_back(len(body))
         finally:
             service.bytes_in_work -= size
 
-    async def _work(self, body: bytes) -> bytes:
+    def _parsed(self, body: bytes) -> Any:
         try:
-            request = self._contract.validate_json(body)
+            return self._contract.validate_json(body)
         except ValidationError as error:
             raise invalid_request(error) from None
-        answer = await self.endpoint(**{self._parameter: request})
-        return self._answers.dump_json(
-            answer, exclude_none=self.response_model_exclude_none
-        )
 
     def _obstacles(self) -> list[str]:
         """What of the endpoint would be passed by, in words."""

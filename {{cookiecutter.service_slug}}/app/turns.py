@@ -44,7 +44,8 @@ class Turns:
     def give_back(self, size: int) -> None:
         """The body is done with: those that wait may have their turn."""
         self._end(size)
-        self._next()
+        if self._waiting:
+            self._next()
 
     def _next(self) -> None:
         while self._waiting:
