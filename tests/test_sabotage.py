@@ -460,7 +460,8 @@ SABOTAGE = {
     "a body that is taken for another request": Sabotage(
         "app/protocol.py",
         "        if not self.reads_again:\n            super().on_headers",
-        "        self.reads_again = False\n        if True:\n            super().on_headers",
+        "        self.reads_again = False\n"
+        "        if True:\n            super().on_headers",
         "pytest tests/test_process.py -k would_rather",
     ),
     "who does not wait for room and is not paused": Sabotage(
