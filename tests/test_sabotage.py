@@ -464,6 +464,12 @@ SABOTAGE = {
         "        if True:\n            super().on_headers",
         "pytest tests/test_process.py -k would_rather",
     ),
+    "the second of many that would change the protocol": Sabotage(
+        "app/protocol.py",
+        "            data = memoryview(data)[rest:]\n",
+        "            return\n",
+        "pytest tests/test_protocol.py -k thousands",
+    ),
     "who does not wait for room and is not paused": Sabotage(
         "app/routing.py",
         "            scope[REFUSED] = True\n",

@@ -186,7 +186,10 @@ class Model:
         self._seconds_per_size = extra / max(instance.size, 1)
 
     def _time(self, instances: Sequence[Instance]) -> float:
-        """Seconds of the fastest of a few calls: others were kept waiting."""
+        """Seconds of the fastest of a few calls, as others may have been kept waiting.
+
+        A slow model is called but once: its start is not to take five times as long.
+        """
         times: list[float] = []
         while len(times) < 5 and sum(times) < 0.05:
             start = time.perf_counter()

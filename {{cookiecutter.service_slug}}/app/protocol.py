@@ -65,15 +65,18 @@ class Parser(HttpRequestParser):
         super().__init__(protocol)
         self._protocol = protocol
 
-    def feed_data(self, data: bytes) -> None:  # type: ignore[override]
-        """Read what came; what asks for another protocol once more, without that."""
-        try:
-            super().feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            if not self._protocol.reads_again:
-                raise
-            (rest,) = upgrade.args
-            self.feed_data(self._head() + data[rest:])
+    def feed_data(self, data: bytes | memoryview) -> None:  # type: ignore[override]
+        """Read what came; a head that asks for another protocol again, without that."""
+        while data:
+            try:
+                super().feed_data(data)
+                return
+            except HttpParserUpgrade as upgrade:
+                if not self._protocol.reads_again:
+                    raise
+                (rest,) = upgrade.args
+            super().feed_data(self._head())
+            data = memoryview(data)[rest:]
 
     def _head(self) -> bytes:
         version = self.get_http_version().encode()

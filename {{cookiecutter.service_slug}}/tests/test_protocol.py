@@ -129,11 +129,11 @@ class Connection:
         self.clock = clock
         config = Config(refuse, log_config=None, lifespan="off")
         config.load()
-        self._protocol = Protocol(config, ServerState(), {}, self.clock)
-        self._protocol.connection_made(wire)
+        self.protocol = Protocol(config, ServerState(), {}, self.clock)
+        self.protocol.connection_made(wire)
 
     def ask(self) -> None:
-        self._protocol.data_received(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.protocol.data_received(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         self.clock.run_until_complete(asyncio.sleep(0))
         self.clock.run_until_complete(asyncio.sleep(0))
 
@@ -165,6 +165,18 @@ def test_who_does_not_wait_after_a_refusal_is_not_read_from_for_a_moment(
     assert not wire.reading
     connection.clock.pass_by(PAUSE * 0.2)
     assert wire.reading
+
+
+def test_thousands_that_ask_for_another_protocol_at_once_are_read(
+    wire: Wire, connection: Connection
+) -> None:
+    one = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    connection.protocol.data_received(one * 3_000)
+    for _ in range(3_000):
+        connection.clock.run_until_complete(asyncio.sleep(0))
+
+    assert sum(data.startswith(b"HTTP/1.1 503 ") for data in wire.writes) == 3_000
+    assert not wire.is_closing()
 
 
 def test_all_else_is_the_transports(holder: HeadHolder) -> None:

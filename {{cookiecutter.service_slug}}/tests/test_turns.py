@@ -74,14 +74,20 @@ def test_more_than_a_few_large_ones_wait_in_order(few: list[str]) -> None:
     asyncio.run(run())
 
 
+async def behind_a_large_one(few: list[str]) -> Work:
+    """A few small ones that work, and a large and a small one that wait."""
+    work = Work(Turns())
+    for name in few:
+        await work.add(name, 1)
+    await work.add("large", SMALL)
+    await work.add("small", 1)
+    assert work.begun == few
+    return work
+
+
 def test_a_small_one_does_not_overtake_a_large_one(few: list[str]) -> None:
     async def run() -> None:
-        work = Work(Turns())
-        for name in few:
-            await work.add(name, 1)
-        await work.add("large", SMALL)
-        await work.add("small", 1)
-        assert work.begun == few
+        work = await behind_a_large_one(few)
 
         await work.end(few[0])
         assert work.begun == [*few, "large"]
@@ -121,11 +127,7 @@ def test_who_leaves_while_waiting_or_working_makes_room(few: list[str]) -> None:
 
 def test_who_leaves_from_the_front_lets_those_behind_go_on(few: list[str]) -> None:
     async def run() -> None:
-        work = Work(Turns())
-        for name in few:
-            await work.add(name, 1)
-        await work.add("large", SMALL)
-        await work.add("small", 1)
+        work = await behind_a_large_one(few)
 
         await work.cancel("large")
         assert work.begun == [*few, "small"]
