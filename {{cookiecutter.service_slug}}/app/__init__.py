@@ -1,10 +1,4 @@
-"""The online half: a FastAPI service around one ONNX model.
+"""What this service is: its contract, endpoints, settings and examples.
 
-It imports none of the other packages, so that its image holds the serving
-dependencies only.
+Edit these files; `serving/`, the engine that runs them, is kept up by the template.
 """
-
-import os
-
-# ONNX Runtime reports its use over the network unless this is set before its import.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -2,7 +2,9 @@
 
 import sys
 
-from app.server import run
+from app.main import create_app
+from app.settings import Settings
+from serving.server import run
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(run(create_app, Settings))

@@ -5,63 +5,35 @@ the inputs of the ONNX model are named after the fields of `Instance`, and OpenA
 printed from them. A new task starts by changing this file.
 """
 
-import unicodedata
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
-    BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
     field_validator,
 )
 
+from app.examples import EXAMPLES
+from serving.contract import Contract
+from serving.fields import normalise
+
 MAX_TEXT_LENGTH = 10_000
 MAX_INSTANCES = 1_000
-
-
-def normalise(text: str) -> str:
-    """Fold case, Unicode width and white space: the one text form the model sees.
-
-    It runs here and not in the model, because lower-casing in C++ depends on the
-    locales of the machine while Python's does not.
-    """
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-class Contract(BaseModel):
-    """Strict and frozen; unknown fields, NaN and infinity are refused."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        hide_input_in_errors=True,  # what a user wrote must not reach a log
-        protected_namespaces=(),
-    )
 
 
 class Instance(Contract):
     """One thing to classify."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [*EXAMPLES]})
+
     text: Annotated[
         str,
-        Field(
-            min_length=1,
-            max_length=MAX_TEXT_LENGTH,
-            examples=["turn on the lights in the kitchen"],
-        ),
+        Field(min_length=1, max_length=MAX_TEXT_LENGTH),
         AfterValidator(normalise),
     ]
-
-    @property
-    def size(self) -> int:
-        """What the time of a prediction grows with, in a unit of its own."""
-        return len(self.text)
 
 
 class LabelledInstance(Instance):
@@ -108,37 +80,3 @@ class PredictResponse:
 
     predictions: list[Prediction]
     model_version: str
-
-
-class ModelInfo(Contract):
-    """What is served, and where it comes from."""
-
-    version: str
-    labels: list[str]
-    metrics: dict[str, float]
-    data_hash: str
-    git_revision: str
-    trained_at: AwareDatetime
-
-
-class Health(Contract):
-    """The answer of a probe that succeeds."""
-
-    status: str
-
-
-class InvalidField(Contract):
-    """One mistake in a request: where (a JSON Pointer, RFC 6901) and what."""
-
-    pointer: str
-    detail: str
-
-
-class Problem(Contract):
-    """A problem document (RFC 9457): the form of every error answer."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    errors: list[InvalidField] | None = None

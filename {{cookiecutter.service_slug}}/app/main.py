@@ -1,54 +1,17 @@
-"""Assembles the application; `app.server` runs it."""
+"""Assembles the service: the model, the endpoints and what stands around them."""
 
-import tomllib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-
-from fastapi import FastAPI
-from fastapi.routing import iter_route_contexts
-
-from app import api, problems, traces
-from app.limits import LoadShedding
-from app.routing import Shortcut, contract_routes
-from app.service import Service
-from app.watch import Watch
-
-PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
+from app import api
+from app.contract import Instance
+from app.settings import Settings
+from serving.build import Application, build_app
+from serving.model import Model
+from serving.service import Service
 
 
-def create_app(service: Service) -> FastAPI:
-    """The ASGI application around a service."""
+def create_app(settings: Settings) -> Application:
+    """Build the application from its settings.
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service.start()
-        yield
-        service.stop()
-
-    about = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
-    app = FastAPI(
-        title=about["name"],
-        version=about["version"],
-        description=about["description"],
-        lifespan=lifespan,
-        telemetry=traces.telemetry(about["name"], about["version"]),
-        redirect_slashes=False,
-        max_body_size=service.settings.max_body_bytes,
-    )
-    app.state.service = service
-    problems.install(app)
-    app.include_router(api.router(service))
-    routes = list(iter_route_contexts(app.routes))
-    paths = frozenset(str(route.path) for route in routes)
-    fast = contract_routes(routes)
-
-    # Not with add_middleware: that would leave the answer to a crash outside.
-    stack = app.build_middleware_stack()
-    # FastAPI names a span while it looks for the route, and middleware that was added
-    # wants every request.
-    if not traces.wanted() and not app.user_middleware:
-        stack = Shortcut(stack, fast)
-    stack = LoadShedding(stack, service.settings.max_concurrency, service.metrics)
-    app.middleware_stack = Watch(stack, service, paths)
-    return app
+    Routers and middleware of your own go into the lists of `build_app`.
+    """
+    service = Service(settings, lambda: Model.load(settings.model_dir, Instance))
+    return build_app(service, routers=[api.router(service, settings)])

@@ -1,58 +1,52 @@
-"""Ask the running service for predictions and show them: `make ask TEXT="…"`."""
+"""Ask the running service for predictions and show them: `make ask`.
+
+TEXT="…" asks for one text of your own, INSTANCE='{…}' for one instance as JSON. Without
+them it asks for the examples of the service.
+"""
 
 import json
 import os
 import sys
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
-EXAMPLES = (
-    "turn on the lights in the kitchen",
-    "set a timer for 20 minutes",
-    "what is the weather like",
-    "set the temperature in the bedroom to 21 degrees",
-    "skip this song",
-)
+from demo.client import ServiceError, examples, get, show_predictions
 
 
-def predict(url: str, texts: list[str]) -> dict[str, Any]:
-    """The service's answer. Raises HTTPError or URLError."""
-    body = json.dumps({"instances": [{"text": text} for text in texts]}).encode()
-    request = Request(f"{url}/v1/predict", body, {"Content-Type": "application/json"})
-    with urlopen(request, timeout=10) as response:
-        answer: dict[str, Any] = json.load(response)
-    return answer
+def instances(url: str) -> list[dict[str, Any]]:
+    """Return what to ask for. Raises ServiceError if it cannot be understood."""
+    # make hands these on in the environment, where no shell acts on what they hold.
+    text, instance = os.environ.get("TEXT"), os.environ.get("INSTANCE")
+    if instance:
+        try:
+            return [json.loads(instance)]
+        except ValueError as error:
+            raise ServiceError(f"INSTANCE is not JSON: {error}.") from None
+    if not text:
+        return examples(url)
+    return [{text_field(url): text}]
 
 
-def show(url: str, texts: list[str]) -> int:
-    """Print a line for each text; returns the exit code."""
-    try:
-        answer = predict(url, texts)
-    except HTTPError as error:
-        problem = json.load(error)
-        print(f"{url} answers {error.code}: {problem['detail']}", file=sys.stderr)
-        for mistake in problem.get("errors", []):
-            print(f"  {mistake['pointer']}: {mistake['detail']}", file=sys.stderr)
-        return 1
-    except ValueError:
-        print(f"{url} is another server: choose the PORT.", file=sys.stderr)
-        return 1
-    except URLError as error:
-        print(
-            f"No service at {url} ({error.reason}). Start it: make run", file=sys.stderr
+def text_field(url: str) -> str:
+    """Return the only field of an instance. Raises ServiceError if there are more."""
+    schemas = get(f"{url}/openapi.json")["components"]["schemas"]
+    fields = list(schemas["Instance"]["properties"])
+    if len(fields) > 1:
+        raise ServiceError(
+            f"An instance has the fields {', '.join(fields)}: give INSTANCE='{{…}}' "
+            "as JSON in place of TEXT."
         )
-        return 1
+    return str(fields[0])
 
-    print(f"Model {answer['model_version']} at {url}")
-    for text, prediction in zip(texts, answer["predictions"], strict=True):
-        print(f"  {prediction['score']:6.1%}  {prediction['label']:<26} {text}")
-    return 0
+
+def main() -> int:
+    """Returns the exit code."""
+    url = os.environ.get("URL") or f"http://127.0.0.1:{os.environ.get('PORT', 8000)}"
+    try:
+        return show_predictions(url, instances(url))
+    except ServiceError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":
-    port = os.environ.get("PORT", "8000")
-    # make hands TEXT on in the environment, where no shell acts on what it holds.
-    text = os.environ.get("TEXT")
-    texts = sys.argv[1:] or ([text] if text else list(EXAMPLES))
-    sys.exit(show(f"http://127.0.0.1:{port}", texts))
+    sys.exit(main())

@@ -9,8 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from demo.ask import EXAMPLES, show
-from demo.tour import wait_until_ready
+from demo.client import ServiceError, examples, show_predictions, wait_until_ready
 
 
 @contextmanager
@@ -39,8 +38,8 @@ def main(command: list[str]) -> int:
     try:
         with tunnel(command) as url:
             wait_until_ready(url)
-            return show(url, list(EXAMPLES))
-    except (OSError, RuntimeError) as error:
+            return show_predictions(url, examples(url))
+    except (OSError, RuntimeError, ServiceError) as error:
         print(error, file=sys.stderr)
         return 1
 

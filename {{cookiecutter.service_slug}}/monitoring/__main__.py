@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from app.metrics import Metrics
+from serving.metrics import Metrics
 
 ROOT = Path(__file__).parent.parent
 ALERTS = ROOT / "monitoring" / "alerts.yaml"
@@ -81,7 +81,7 @@ def described(rules: list[Rule]) -> str:
 
 def metrics() -> list[list[str]]:
     """Name, type and meaning of each metric, as the service registers it."""
-    registry = Metrics(lambda: True).registry
+    registry = Metrics(lambda: True, lambda: 0).registry
     return [
         [
             f"`{family.name}{SUFFIXES.get(family.type, '')}`",

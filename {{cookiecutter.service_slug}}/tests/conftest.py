@@ -4,13 +4,8 @@ Nothing is mocked: the model is trained by the pipeline (the `debug` experiment)
 every client lives between the service's real start-up and shutdown.
 """
 
-import os
-import re
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,14 +16,14 @@ from fastapi.testclient import TestClient
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from app.examples import EXAMPLES
 from app.main import create_app
-from app.service import Service
 from app.settings import Settings
+from serving.testing import SERVICE, ServiceProcess, wait_until
 from training import __main__ as pipeline
 from training.stage import CONFIG_DIR, CONFIG_NAME
 
-ROOT = Path(__file__).parent.parent
-BODY = {"instances": [{"text": "set a timer for 20 minutes"}]}
+BODY = {"instances": EXAMPLES[:1]}
 
 Compose = Callable[..., DictConfig]
 Serve = Callable[..., TestClient]
@@ -74,8 +69,8 @@ def serve(model_dir: Path) -> Iterator[Serve]:
     clients: list[TestClient] = []
 
     def start(**settings: Any) -> TestClient:
-        service = Service(Settings(**{"model_dir": model_dir, **settings}))
-        client = TestClient(create_app(service), raise_server_exceptions=False)
+        app = create_app(Settings(**{"model_dir": model_dir, **settings}))
+        client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
         clients.append(client)
         return client
@@ -93,37 +88,19 @@ def client(serve: Serve) -> TestClient:
     return client
 
 
-class Process:
-    """`python -m app` with settings of its own, on a free port, its log in a file.
-
-    With `code`, it is those lines of Python instead.
-    """
+class Process(ServiceProcess):
+    """`python -m app` with settings of its own; with `code`, those lines of Python."""
 
     def __init__(self, log: Path, code: str = "", **settings: str) -> None:
-        self._log = log
-        program = ["-c", code] if code else ["-m", "app"]
-        with log.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, *program],
-                cwd=ROOT,
-                env={**os.environ, "HOST": "127.0.0.1", "PORT": "0", **settings},
-                stderr=stderr,
-            )
-        wait_until(lambda: "\n" in self.log() or self.process.poll() is not None)
-        match = re.search(r"Listening on (\S+) ", self.log().partition("\n")[0])
-        assert match, self.log()
-        self.url = match[1]
-
-    def log(self) -> str:
-        """What it has written to stderr so far."""
-        return self._log.read_text(encoding="utf-8")
+        command = (sys.executable, "-c", code) if code else SERVICE
+        super().__init__(log, command, **settings)
 
     def readiness(self) -> int:
-        """The status of /readyz."""
+        """Return the status of /readyz."""
         return httpx2.get(f"{self.url}/readyz").status_code
 
     def listens(self) -> bool:
-        """False once it takes no new connections."""
+        """Return False once it takes no new connections."""
         try:
             self.readiness()
         except (httpx2.NetworkError, httpx2.RemoteProtocolError):
@@ -131,22 +108,13 @@ class Process:
         return True
 
     def predict(self) -> httpx2.Response:
-        """One prediction, on a connection of its own."""
+        """Ask for one prediction on a connection of its own."""
         return httpx2.post(f"{self.url}/v1/predict", json=BODY, timeout=20)
 
     def ready(self) -> "Process":
         """Wait until it is ready."""
-        wait_until(lambda: self.readiness() == 200)
+        self.wait_until_ready()
         return self
-
-    def terminate(self) -> None:
-        """What Kubernetes does first."""
-        self.process.send_signal(signal.SIGTERM)
-
-    def end(self) -> None:
-        """Leave nothing behind."""
-        self.process.kill()
-        self.process.communicate()
 
 
 Start = Callable[..., Process]
@@ -166,11 +134,3 @@ def start(model_dir: Path, tmp_path: Path) -> Iterator[Start]:
     yield run
     for process in processes:
         process.end()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for something that must come true; the test fails if it does not."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from app.batching import MAX_BATCH, Batcher
 from app.contract import Instance
-from app.model import Classified
+from serving.batching import MAX_BATCH, Batcher
+from serving.model import Classified
 
 
 class CountingModel:

@@ -14,7 +14,7 @@ from bench import deploy
 from bench.bodies import Bodies
 from bench.capacity import Overload
 from bench.deploy import RULES, deployed, differences, follows, reported
-from bench.load import OK, REFUSED, UNSENT, Answer, closed_loop, open_loop, request
+from bench.load import OK, REJECTED, UNSENT, Answer, closed_loop, open_loop, request
 from bench.serving import ROOT, BenchError
 from bench.soak import MIB, Sample, Trend
 from tests.conftest import Start
@@ -101,7 +101,7 @@ def test_every_answer_of_a_closed_loop_is_counted(start: Start) -> None:
     counted = few.statuses()
     assert set(counted) == {OK, 422}
     assert abs(counted[OK] - counted[422]) <= 2
-    assert set(many.statuses()) <= {OK, REFUSED}
+    assert set(many.statuses()) <= {OK, REJECTED}
     assert few.rate() == pytest.approx(counted[OK] / few.seconds)
 
 
@@ -127,7 +127,7 @@ def test_an_open_loop_holds_its_rate_and_counts_from_when_it_was_due(
 
 
 def test_an_overload_tells_answered_refused_and_recovered() -> None:
-    during = [Answer(n / 100, OK if n % 4 == 0 else REFUSED, 0.01) for n in range(100)]
+    during = [Answer(n / 100, OK if n % 4 == 0 else REJECTED, 0.01) for n in range(100)]
     after = [Answer(1 + n / 100, OK, 0.9 if n < 30 else 0.01) for n in range(100)]
 
     seen = Overload.of(during + after, seconds=1.0, peak=25.0, usual=0.01)

@@ -29,8 +29,8 @@ from starlette.middleware.base import BaseHTTPMiddleware
 
 from app.contract import MAX_INSTANCES, MAX_TEXT_LENGTH, PredictRequest
 from app.main import create_app
-from app.service import Service
 from app.settings import Settings
+from serving.service import Service
 from tests.conftest import wait_until
 
 JSON = "application/json"
@@ -364,7 +364,7 @@ ACCEPTED = {
     "the most instances": texts(*["mute"] * MAX_INSTANCES),
 }
 
-REFUSED = {
+REJECTED = {
     "no object": b"[]",
     "null": b"null",
     "a string": b'"mute"',
@@ -427,7 +427,7 @@ def test_both_accept(sides: Sides, body: bytes) -> None:
     assert sides.compare(Sent(body)).status == 200
 
 
-@pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("body", REJECTED.values(), ids=REJECTED)
 def test_both_refuse_and_name_the_same_mistakes(sides: Sides, body: bytes) -> None:
     assert sides.compare(Sent(body)).status == 422
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.deadline import Deadline
+from serving.admission import Deadline
 
 SHORT = 0.05
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.container import usable_cpus
 from app.settings import Settings
+from serving.container import usable_cpus
 from tests.manifests import (
     ROOT,
     STAGES,

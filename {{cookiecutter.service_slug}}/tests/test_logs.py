@@ -20,10 +20,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from pydantic import ValidationError
 
-from app import traces
 from app.contract import PredictRequest
-from app.logs import json_line
 from app.settings import SettingsError
+from serving import traces
+from serving.logs import json_line
 from tests.conftest import BODY, ROOT, Process, Serve, Start, wait_until
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -43,7 +43,7 @@ uvicorn.Server.startup = serve
 """ + RUN
 TORN = """
 from threading import Thread
-from app.lifecycle import Lifecycle
+from serving.health import Lifecycle
 def tear() -> None: raise RuntimeError("torn")
 def become_ready(self: Lifecycle) -> None:
     thread = Thread(target=tear); thread.start(); thread.join(); self.phase = "ready"
@@ -58,7 +58,7 @@ def lines(process: Process) -> list[dict[str, Any]]:
 
 def requests(process: Process) -> list[dict[str, Any]]:
     """The lines of the requests that it has answered."""
-    return [line for line in lines(process) if line["logger"] == "app.access"]
+    return [line for line in lines(process) if line["logger"] == "serving.access"]
 
 
 def ended(process: Process) -> Process:
@@ -76,7 +76,7 @@ def test_a_request_is_a_line_of_json(start: Start) -> None:
     duration, time = line.pop("duration"), datetime.fromisoformat(line.pop("time"))
     assert line == {
         "level": "info",
-        "logger": "app.access",
+        "logger": "serving.access",
         "message": "POST /v1/predict 200",
         "request_id": answer.headers["x-request-id"],
         "trace_id": TRACE_ID,

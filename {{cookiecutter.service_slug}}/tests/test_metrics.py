@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from app.container import cpu_limit, memory_limit
+from serving.container import cpu_limit, memory_limit
 from tests.conftest import Serve, wait_until
 
 BODY = {"instances": [{"text": "set a timer for 20 minutes"}, {"text": "mute the tv"}]}

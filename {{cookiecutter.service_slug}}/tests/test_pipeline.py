@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from sklearn.pipeline import Pipeline
 
-from app.model import MODEL_FILE, SIDECAR_FILE, Model
+from serving.model import MODEL_FILE, SIDECAR_FILE, Model
 from tests.conftest import Compose
 from training import __main__ as pipeline
 from training import evaluate, export, prepare, report, train

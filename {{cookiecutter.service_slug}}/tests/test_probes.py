@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.contract import MAX_TEXT_LENGTH
-from app.model import MODEL_FILE
+from serving.model import MODEL_FILE
 from tests.conftest import wait_until
 from tests.kubelet import Load, Pod
 from tests.manifests import only, render

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app.model import MODEL_FILE
+from serving.model import MODEL_FILE
 from tests.conftest import BODY, ROOT, Process, Start, wait_until
 
 TCP_INFO = 11  # Python names it only where the system has it

@@ -9,9 +9,9 @@ import pytest
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from app.limits import REFUSED
-from app.problems import RETRY_AFTER
-from app.protocol import PAUSE, HeadHolder, Protocol
+from serving.problems import RETRY_AFTER
+from serving.protocol import PAUSE, HeadHolder, Protocol
+from serving.requests import REJECTED
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
 
@@ -121,7 +121,7 @@ class Connection:
 
     def __init__(self, wire: Wire, clock: Clock) -> None:
         async def refuse(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
-            scope[REFUSED] = True
+            scope[REJECTED] = True
             start = {"type": "http.response.start", "status": 503, "headers": []}
             await send(start)
             await send({"type": "http.response.body"})

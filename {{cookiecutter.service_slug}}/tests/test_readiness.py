@@ -15,7 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.contract import Instance
-from app.model import MODEL_FILE, SIDECAR_FILE, Model, ModelError
+from serving.model import MODEL_FILE, SIDECAR_FILE, Model, ModelError
 from tests.conftest import Serve, wait_until
 
 

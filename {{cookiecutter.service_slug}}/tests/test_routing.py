@@ -12,8 +12,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from app import main, problems
 from app.contract import Health, Instance, PredictRequest
 from app.routing import ContractRoute, contract_routes
-from app.service import Service
 from app.settings import Settings
+from serving.service import Service
 from tests.conftest import Serve, wait_until
 
 BODY = {"instances": [{"text": "mute the tv"}]}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.container import cpu_limit, memory_limit, usable_cpus
 from app.settings import Settings, SettingsError, load_settings
+from serving.container import cpu_limit, memory_limit, usable_cpus
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.turns import FEW, SMALL, Turns
+from serving.admission import FEW_BODIES, SMALL_BYTES, Slots
 from tests.conftest import wait_until
 
 TEXT = "set a timer for 20 minutes"

@@ -15,7 +15,7 @@ from skl2onnx.common.data_types import StringTensorType
 from sklearn.pipeline import Pipeline
 
 from app.contract import Instance
-from app.model import MODEL_FILE, OUTPUT, SIDECAR_FILE, Model, ModelError, Sidecar
+from serving.model import MODEL_FILE, OUTPUT, SIDECAR_FILE, Model, ModelError, Sidecar
 from training.evaluate import load_pipeline
 from training.files import read_bytes, read_json, read_rows, write_bytes
 from training.ingest import text_field
@@ -136,7 +136,7 @@ def check_parity(
 
 def describe(
     pipeline: Pipeline, content: bytes, golden_text: str, config: DictConfig
-) -> Sidecar:
+) -> Sidecar[Instance]:
     """The facts about the model, with a golden example for the service to repeat."""
     digest = hashlib.sha256(content).hexdigest()
     golden = Instance(text=golden_text)
@@ -144,7 +144,7 @@ def describe(
     training = read_json(Path(config.paths.training))
     shares = read_rows(Path(config.paths.train))["label"].value_counts(normalize=True)
     labels = [str(label) for label in pipeline.classes_]
-    return Sidecar(
+    return Sidecar[Instance](
         version=digest[:12],
         sha256=digest,
         labels=labels,
@@ -159,13 +159,13 @@ def describe(
     )
 
 
-def prove(content: bytes, sidecar: Sidecar) -> None:
+def prove(content: bytes, sidecar: Sidecar[Instance]) -> None:
     """Load the model as the service will. Raises PipelineError if that fails."""
     with TemporaryDirectory() as directory:
         write_bytes(Path(directory) / MODEL_FILE, content)
         write_bytes(Path(directory) / SIDECAR_FILE, _encode(sidecar))
         try:
-            Model.load(Path(directory))
+            Model.load(Path(directory), Instance)
         except ModelError as error:
             raise PipelineError(f"The service would refuse it: {error}") from None
 
@@ -186,7 +186,7 @@ def _git(*arguments: str) -> str:
     )
 
 
-def _encode(sidecar: Sidecar) -> bytes:
+def _encode(sidecar: Sidecar[Instance]) -> bytes:
     return sidecar.model_dump_json(indent=2).encode("utf-8") + b"\n"
 
 

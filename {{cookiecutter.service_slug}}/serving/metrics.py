@@ -1,16 +1,18 @@
 """The metrics of the service, as Prometheus scrapes them from `/metrics`.
 
-`app.watch` counts the answers, `app.limits` what it turns away, `app.service` the calls
-of the model and `app.api` the predictions. No label takes a value that a client can
-make up: routes and the model's labels bound the number of series.
+`serving.access` counts the answers, `serving.admission` what it rejects,
+`serving.service` the calls of the model and the endpoints their predictions. No label
+takes a value that a client can make up: routes, tenants and the model's labels bound
+the number of series.
 """
 
 import shutil
 import tempfile
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from time import perf_counter
+from typing import TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,12 +25,11 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from app.batching import Classify
-from app.container import cpu_limit, memory_limit
-from app.contract import Instance
-from app.model import Classified, Model
+from serving.container import cpu_limit, memory_limit
+from serving.requests import Outcome
 
-Outcome = tuple[str, str, int]  # route, method and status of a request
+Given = TypeVar("Given")
+Answer = TypeVar("Answer")
 
 # What OpenTelemetry advises for http.server.request.duration.
 REQUEST_SECONDS = (
@@ -84,10 +85,10 @@ class Metrics(Collector):
     scrape; all else is prometheus_client's.
     """
 
-    def __init__(self, ready: Callable[[], bool]) -> None:
-        """`ready` is asked at each scrape whether the service takes traffic."""
+    def __init__(self, ready: Callable[[], bool], in_flight: Callable[[], int]) -> None:
+        """Both are asked at each scrape: `ready` whether the service takes traffic."""
         self.registry = CollectorRegistry()
-        self.in_flight = 0
+        self._tenants: dict[str, int] = {}
         self._answers: dict[Outcome, Tally] = {}
         self._predictions: dict[str, Tally] = {}
         self._batch_size = Tally(BATCH_SIZES)
@@ -96,7 +97,7 @@ class Metrics(Collector):
         self.registry.register(self)
         self._shed = Counter(
             "http_requests_shed_total",
-            "Requests turned away: too many, or too many bytes of them, were in work.",
+            "Requests rejected: too many, or too many bytes of them, were in work.",
             registry=self.registry,
         )
         self._training_share = Gauge(
@@ -114,7 +115,7 @@ class Metrics(Collector):
         self._at_scrape(
             "http_requests_in_flight",
             "Requests in work; probes and scrapes do not count.",
-            lambda: self.in_flight,
+            in_flight,
         )
         self._at_scrape(
             "service_ready", "1 while the service takes traffic, else 0.", ready
@@ -141,42 +142,53 @@ class Metrics(Collector):
             lambda: shutil.disk_usage(directory).total,
         )
 
-    def answered(self, outcome: Outcome, seconds: float) -> None:
-        """Count an answer. Route and method must come from a bounded set."""
+    def record_response(
+        self, outcome: Outcome, seconds: float, tenant: str | None = None
+    ) -> None:
+        """Count an answer, and for whom: a name that the configuration knows."""
         tally = self._answers.get(outcome)
         if tally is None:
             tally = self._answers[outcome] = Tally(REQUEST_SECONDS)
         tally.add(seconds)
+        if tenant is not None:
+            self._tenants[tenant] = self._tenants.get(tenant, 0) + 1
 
-    def shed(self) -> None:
-        """Count a request that was turned away."""
+    def record_rejection(self) -> None:
+        """Count a request that was rejected for want of room."""
         self._shed.inc()
 
-    def timed(self, classify: Classify) -> Classify:
-        """The same function, with its calls counted and timed."""
+    def timed(
+        self, call: Callable[[Sequence[Given]], Answer]
+    ) -> Callable[[Sequence[Given]], Answer]:
+        """Return the same function, with its calls and what they are given counted."""
 
-        def measured(instances: Sequence[Instance]) -> list[Classified]:
+        def measured(instances: Sequence[Given]) -> Answer:
             self._batch_size.add(len(instances))
             start = perf_counter()
             try:
-                return classify(instances)
+                return call(instances)
             finally:
                 self._model_seconds.add(perf_counter() - start)
 
         return measured
 
-    def serves(self, model: Model) -> None:
+    def describe_model(
+        self,
+        version: str,
+        data_hash: str,
+        trained_at: str,
+        labels: Iterable[str],
+        training_shares: Mapping[str, float],
+    ) -> None:
         """Tell which model is served, and start to count its labels from zero."""
-        info = model.info
-        trained_at = info.trained_at.isoformat()
-        self._model_info.labels(info.version, info.data_hash, trained_at).set(1)
-        for label, share in model.training_label_shares.items():
+        self._model_info.labels(version, data_hash, trained_at).set(1)
+        for label, share in training_shares.items():
             self._training_share.labels(label).set(share)
-        for label in model.labels:
+        for label in labels:
             self._predictions[label] = Tally(SCORES)
 
-    def predicted(self, label: str, score: float) -> None:
-        """Count a prediction; `serves` must have told its label."""
+    def record_prediction(self, label: str, score: float) -> None:
+        """Count a prediction; `describe_model` must have told its label."""
         self._predictions[label].add(score)
 
     def collect(self) -> Iterator[Metric]:
@@ -200,6 +212,15 @@ class Metrics(Collector):
         for route, tally in by_route.items():
             durations.add_metric((route,), tally.buckets(), tally.sum)
         yield durations
+
+        tenants = CounterMetricFamily(
+            "http_requests_by_tenant_total",
+            "Answers to requests with a known API key, by its name.",
+            labels=("tenant",),
+        )
+        for tenant, count in self._tenants.items():
+            tenants.add_metric((tenant,), count)
+        yield tenants
 
         predictions = CounterMetricFamily(
             "predictions_total", "Predictions, by label.", labels=("label",)

@@ -10,15 +10,17 @@ import gc
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
-from app import logs, traces
-from app.main import create_app
-from app.protocol import Protocol
-from app.service import Service
-from app.settings import Settings, SettingsError, load_settings
+from serving import logs, traces
+from serving.protocol import Protocol
+from serving.service import Service
+from serving.settings import ServingSettings, SettingsError, SettingsT, load_settings
 
 EXIT_UNUSABLE_PORT = 1
 EXIT_BAD_SETTINGS = 78  # EX_CONFIG of sysexits.h
@@ -29,7 +31,7 @@ CLOSE = (b"connection", b"close")
 class DrainingServer(uvicorn.Server):
     """uvicorn, with `drain_seconds` of service between SIGTERM and its own shutdown."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service[Any]) -> None:
         super().__init__(config)
         self._service = service
 
@@ -60,7 +62,7 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-def listen(settings: Settings) -> socket.socket:
+def listen(settings: ServingSettings) -> socket.socket:
     """Take the port before anything else starts. Raises OSError if it is not free."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -85,10 +87,16 @@ def spare_the_garbage_collector() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
-def run() -> int:
-    """Serve until SIGTERM or Ctrl-C; returns the exit code of the process."""
+def run(
+    create_app: Callable[[SettingsT], FastAPI], settings_class: type[SettingsT]
+) -> int:
+    """Serve until SIGTERM or Ctrl-C; returns the exit code of the process.
+
+    `create_app` builds the application around a `Service` from the settings, which are
+    read from the environment.
+    """
     try:
-        settings = load_settings()
+        settings = load_settings(settings_class)
         traces.check()
     except SettingsError as error:
         print(error, file=sys.stderr)
@@ -104,10 +112,12 @@ def run() -> int:
         )
         return EXIT_UNUSABLE_PORT
 
-    service = Service(settings, on_ready=spare_the_garbage_collector)
+    app = create_app(settings)
+    service: Service[Any] = app.state.service
+    service.on_ready = spare_the_garbage_collector
     logs.take_over(service.log)
     config = uvicorn.Config(
-        create_app(service),
+        app,
         http=Protocol,
         ws="none",
         access_log=False,

@@ -8,15 +8,16 @@ import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Generic, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 from pydantic import Field, ValidationError
 
-from app.container import usable_cpus
-from app.contract import Instance, ModelInfo
+from serving.container import usable_cpus
+from serving.contract import ModelInfo
+from serving.fields import Fields, InstanceT
 
 MODEL_FILE = "model.onnx"
 SIDECAR_FILE = "model.json"
@@ -27,19 +28,12 @@ MEASURED_BATCH = 100
 
 Probabilities = npt.NDArray[np.float32]
 
-_DTYPES: dict[str, Any] = {
-    "tensor(string)": np.object_,
-    "tensor(float)": np.float32,
-    "tensor(int64)": np.int64,
-    "tensor(bool)": np.bool_,
-}
-
 
 class ModelError(Exception):
     """The model cannot be served; the message says why and what to do."""
 
 
-class Sidecar(ModelInfo):
+class Sidecar(ModelInfo, Generic[InstanceT]):
     """What `model.json` holds: the facts about `model.onnx` and a proof that it works.
 
     `training_label_shares` is the share of each label in the training rows: what
@@ -50,7 +44,7 @@ class Sidecar(ModelInfo):
 
     sha256: str
     training_label_shares: dict[str, Annotated[float, Field(ge=0, le=1)]]
-    golden_instance: Instance
+    golden_instance: InstanceT
     golden_probabilities: list[Annotated[float, Field(ge=0, le=1)]]
 
 
@@ -62,10 +56,15 @@ class Classified(NamedTuple):
     probabilities: Probabilities
 
 
-class Model:
+class Model(Generic[InstanceT]):
     """A model that was loaded, checked and proven. Make it with `Model.load`."""
 
-    def __init__(self, sidecar: Sidecar, session: ort.InferenceSession) -> None:
+    def __init__(
+        self,
+        sidecar: Sidecar[InstanceT],
+        session: ort.InferenceSession,
+        fields: Fields[InstanceT],
+    ) -> None:
         self.info = ModelInfo(**sidecar.model_dump(include=set(ModelInfo.model_fields)))
         self.labels = sidecar.labels
         self.version = sidecar.version
@@ -73,11 +72,11 @@ class Model:
         self._seconds_per_call = 0.0
         self._seconds_per_size = 0.0
         self._session = session
-        self._dtypes = {i.name: _DTYPES.get(i.type) for i in session.get_inputs()}
+        self._fields = fields
 
     @classmethod
-    def load(cls, directory: Path) -> "Model":
-        """Load the model from a directory and prove it.
+    def load(cls, directory: Path, contract: type[InstanceT]) -> "Model[InstanceT]":
+        """Load the model for a contract from a directory and prove it.
 
         Raises ModelError if a file is missing or damaged, if the two do not belong
         together, if the inputs are not those of the contract, or if the golden example
@@ -85,7 +84,9 @@ class Model:
         """
         content = _read(directory / MODEL_FILE)
         try:
-            sidecar = Sidecar.model_validate_json(_read(directory / SIDECAR_FILE))
+            sidecar = Sidecar[contract].model_validate_json(  # type: ignore[valid-type]
+                _read(directory / SIDECAR_FILE)
+            )
         except ValidationError as error:
             mistake = error.errors()[0]
             where = ".".join(map(str, mistake["loc"])) or "the file"
@@ -102,30 +103,20 @@ class Model:
                 "or was swapped. Fetch both again (dvc pull --force)."
             )
 
-        model = cls(sidecar, _session(content))
-        model._check_schema()
+        session = _session(content)
+        model = cls(sidecar, session, _fields(session, contract))
         model._check_golden(sidecar)
         model._measure(sidecar.golden_instance)
         return model
 
-    def predict(self, instances: Sequence[Instance]) -> Probabilities:
-        """The probability of every label: shape (len(instances), len(labels)).
-
-        A field that is one value makes an input of one column; a list makes as many
-        columns as it has values, which must be the same number for all instances.
-        """
-        rows = len(instances)
-        feed = {
-            name: np.array(
-                [getattr(instance, name) for instance in instances], dtype=dtype
-            ).reshape(rows, -1)
-            for name, dtype in self._dtypes.items()
-        }
+    def predict(self, instances: Sequence[InstanceT]) -> Probabilities:
+        """Return the probability of each label: (len(instances), len(labels))."""
+        feed = self._fields.arrays(instances)
         outputs: list[Probabilities] = self._session.run([OUTPUT], feed)
         return outputs[0]
 
-    def classify(self, instances: Sequence[Instance]) -> list[Classified]:
-        """The most probable label of each instance.
+    def classify(self, instances: Sequence[InstanceT]) -> list[Classified]:
+        """Return the most probable label of each instance.
 
         Raises ArithmeticError if the model gives NaN.
         """
@@ -139,28 +130,12 @@ class Model:
         labels = [self.labels[label] for label in best.tolist()]
         return list(map(Classified, labels, scores.tolist(), rows))
 
-    def expected_seconds(self, instances: Sequence[Instance]) -> float:
-        """How long `classify` will take, from what it took when it was loaded."""
-        size = sum(instance.size for instance in instances)
+    def expected_seconds(self, instances: Sequence[InstanceT]) -> float:
+        """Return how long `classify` will take, from what it took when loaded."""
+        size = self._fields.size(instances)
         return self._seconds_per_call + self._seconds_per_size * size
 
-    def _check_schema(self) -> None:
-        wanted = set(Instance.model_fields)
-        if set(self._dtypes) != wanted:
-            raise ModelError(
-                f"The model takes the inputs {sorted(self._dtypes)} but the contract "
-                f"has {sorted(wanted)}. Train it again with this app/contract.py."
-            )
-        unknown = [i.type for i in self._session.get_inputs() if i.type not in _DTYPES]
-        if unknown:
-            raise ModelError(
-                f"The model takes inputs of {unknown}; known are {sorted(_DTYPES)}."
-            )
-        outputs = [output.name for output in self._session.get_outputs()]
-        if OUTPUT not in outputs:
-            raise ModelError(f"The model gives {outputs} and no '{OUTPUT}'.")
-
-    def _check_golden(self, sidecar: Sidecar) -> None:
+    def _check_golden(self, sidecar: Sidecar[InstanceT]) -> None:
         expected = np.array(sidecar.golden_probabilities, dtype=np.float32)
         try:
             given = self.predict([sidecar.golden_instance])[0]
@@ -178,15 +153,15 @@ class Model:
                 f"exported: off by {worst:.2g}, allowed is {TOLERANCE}."
             )
 
-    def _measure(self, instance: Instance) -> None:
+    def _measure(self, instance: InstanceT) -> None:
         one = self._time([instance])
         many = self._time([instance] * MEASURED_BATCH)
         extra = max(many - one, 0.0) / (MEASURED_BATCH - 1)
         self._seconds_per_call = one
-        self._seconds_per_size = extra / max(instance.size, 1)
+        self._seconds_per_size = extra / self._fields.size([instance])
 
-    def _time(self, instances: Sequence[Instance]) -> float:
-        """Seconds of the fastest of a few calls, as others may have been kept waiting.
+    def _time(self, instances: Sequence[InstanceT]) -> float:
+        """Return the seconds of the fastest of a few calls: others may have waited.
 
         A slow model is called but once: its start is not to take five times as long.
         """
@@ -196,6 +171,21 @@ class Model:
             self.classify(instances)
             times.append(time.perf_counter() - start)
         return min(times)
+
+
+def _fields(
+    session: ort.InferenceSession, contract: type[InstanceT]
+) -> Fields[InstanceT]:
+    """Return the inputs of the model. Raises ModelError if they do not fit."""
+    outputs = [output.name for output in session.get_outputs()]
+    if OUTPUT not in outputs:
+        raise ModelError(f"The model gives {outputs} and no '{OUTPUT}'.")
+    try:
+        return Fields(
+            contract, {given.name: given.type for given in session.get_inputs()}
+        )
+    except ValueError as error:
+        raise ModelError(str(error)) from None
 
 
 def _read(path: Path) -> bytes:

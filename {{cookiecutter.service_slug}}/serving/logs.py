@@ -1,6 +1,6 @@
 """Logs: one JSON object a line on stderr, or lines for people (LOG_FORMAT=console).
 
-`app.watch` writes a line for each request; Python's own logging, uvicorn's included,
+`serving.access` records each request; Python's own logging, uvicorn's included,
 comes out in the same form once `take_over` is called.
 """
 
@@ -12,7 +12,6 @@ import threading
 import traceback
 from collections import deque
 from contextlib import suppress
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
 from time import time
@@ -20,23 +19,16 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from app.limits import EXEMPT
-from app.metrics import Outcome
-from app.settings import Settings
+from serving.requests import UNLIMITED, Ids, Outcome, current_ids
 
 STDERR = 2
 FLUSH_SECONDS = 0.1
 MAX_LINES = 10_000  # beyond it, whoever logs waits until stderr takes them
 
 Fields = dict[str, Any]
-# The id of a request, and of its trace if there is one. Both need no escape in JSON.
-Ids = tuple[str, str | None]
 # When a request was answered (seconds since the epoch), how it ended, how long it took
-# (seconds), its ids, and the version of the model.
-Answer = tuple[float, Outcome, float, Ids, str | None]
-
-# What every line that is written during a request says of it.
-ids_of_request: ContextVar[Ids | None] = ContextVar("ids_of_request", default=None)
+# (seconds), its ids, the version of the model, and who asked.
+Response = tuple[float, Outcome, float, Ids, str | None, str | None]
 
 # What logging itself puts into a record; the rest came by `extra`.
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
@@ -54,11 +46,11 @@ class Log(logging.Handler):
     wait, and takes along what does. Before and after, every line is written at once.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.log_level.upper())
-        self._for_people = settings.log_format == "console"
-        self._endings: dict[tuple[Outcome, str | None], bytes] = {}
-        self._waiting: deque[bytes | Answer] = deque()
+    def __init__(self, level: str, *, for_people: bool = False) -> None:
+        super().__init__(level.upper())
+        self._for_people = for_people
+        self._endings: dict[tuple[Outcome, str | None, str | None], bytes] = {}
+        self._waiting: deque[bytes | Response] = deque()
         self._gathers = False
         self._stopped = threading.Event()
 
@@ -74,20 +66,25 @@ class Log(logging.Handler):
         self._stopped.set()
         self.flush()
 
-    def answered(
-        self, outcome: Outcome, seconds: float, ids: Ids, model_version: str | None
+    def record_response(
+        self,
+        outcome: Outcome,
+        seconds: float,
+        ids: Ids,
+        model_version: str | None,
+        tenant: str | None = None,
     ) -> None:
         """Write the line of a request.
 
         The line is made when it is written: many in a row take half the time.
         """
-        self._waiting.append((time(), outcome, seconds, ids, model_version))
+        self._waiting.append((time(), outcome, seconds, ids, model_version, tenant))
         if not self._gathers or len(self._waiting) >= MAX_LINES:
             self.flush()
 
     def say(self, message: str) -> None:
         """Write a line whatever LOG_LEVEL is."""
-        fields = {"level": "info", "logger": "app", "message": message}
+        fields = {"level": "info", "logger": "serving", "message": message}
         self._waiting.append(self._line({"time": datetime.now(UTC), **fields}))
         self.flush()
 
@@ -107,7 +104,7 @@ class Log(logging.Handler):
             # Other threads may append meanwhile: a deque loses nothing.
             batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
             lines = [
-                line if isinstance(line, bytes) else self._answer_line(*line)
+                line if isinstance(line, bytes) else self._response_line(*line)
                 for line in batch
             ]
             rest = memoryview(b"".join(lines))
@@ -124,13 +121,14 @@ class Log(logging.Handler):
     def _line(self, fields: Fields) -> bytes:
         return console_line(fields) if self._for_people else json_line(fields)
 
-    def _answer_line(
+    def _response_line(
         self,
         at: float,
         outcome: Outcome,
         seconds: float,
         ids: Ids,
         model_version: str | None,
+        tenant: str | None,
     ) -> bytes:
         if level_of(outcome) < self.level:
             return b""
@@ -139,7 +137,8 @@ class Log(logging.Handler):
                 "time": datetime.fromtimestamp(at, UTC),
                 "duration": round(seconds, 6),
             }
-            return console_line(own | shared(outcome))
+            who = {"tenant": tenant} if tenant else {}
+            return console_line(own | shared(outcome) | who)
         # Half the time of to_json: a service logs all day.
         request_id, trace_id = ids
         trace = f',"trace_id":"{trace_id}"' if trace_id else ""
@@ -147,11 +146,11 @@ class Log(logging.Handler):
         time = f"{whole_second(int(second))}.{int(part * 1e6):06}Z"
         line = f'"time":"{time}","duration":{seconds:.6f},"request_id":"{request_id}"'
         # The end of the line is the same for all requests of an outcome.
-        ending = self._endings.get((outcome, model_version))
+        ending = self._endings.get((outcome, model_version, tenant))
         if ending is None:
             fields = {"model_version": model_version} | shared(outcome)
-            ending = json_line(fields)[1:]
-            self._endings[outcome, model_version] = ending
+            ending = json_line(fields | ({"tenant": tenant} if tenant else {}))[1:]
+            self._endings[outcome, model_version, tenant] = ending
         return b"{" + f"{line}{trace},".encode("ascii") + ending
 
 
@@ -161,11 +160,11 @@ def take_over(log: Log) -> None:
     logging.captureWarnings(True)
 
     def on_crash(*error: Any) -> None:
-        logging.getLogger("app").critical("The process crashed.", exc_info=error)
+        logging.getLogger("serving").critical("The process crashed.", exc_info=error)
 
     def on_thread_crash(crash: threading.ExceptHookArgs) -> None:
         if crash.exc_type is not SystemExit:
-            logging.getLogger("app").critical(
+            logging.getLogger("serving").critical(
                 "A thread crashed.", exc_info=crash.exc_value
             )
 
@@ -176,7 +175,7 @@ def take_over(log: Log) -> None:
 def level_of(outcome: Outcome) -> int:
     """How severe a line about it is; what looks at the service is of no interest."""
     route, _, status = outcome
-    if route in EXEMPT:
+    if route in UNLIMITED:
         return logging.DEBUG
     return logging.INFO if status < 500 else logging.WARNING
 
@@ -192,7 +191,7 @@ def shared(outcome: Outcome) -> Fields:
     route, method, status = outcome
     return {
         "level": logging.getLevelName(level_of(outcome)).lower(),
-        "logger": "app.access",
+        "logger": "serving.access",
         "message": f"{method} {route} {status}",
         "method": method,
         "route": route,
@@ -200,7 +199,7 @@ def shared(outcome: Outcome) -> Fields:
     }
 
 
-def told(ids: Ids | None) -> Fields:
+def id_fields(ids: Ids | None) -> Fields:
     """The ids as fields of a line."""
     if ids is None:
         return {}
@@ -215,7 +214,7 @@ def from_record(record: logging.LogRecord) -> Fields:
         "level": record.levelname.lower(),
         "logger": record.name,
         "message": record.getMessage(),
-        **told(ids_of_request.get()),
+        **id_fields(current_ids.get()),
     }
     fields |= {key: vars(record)[key] for key in vars(record).keys() - _STANDARD}
     if record.exc_info:

@@ -1,69 +1,59 @@
-"""What the endpoints stand on: settings, life, log, metrics and model."""
+"""What the endpoints stand on: settings, life, log, metrics and the model."""
 
 import asyncio
 import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Generic
 
-from app.batching import Batcher
-from app.deadline import Deadline
-from app.lifecycle import Lifecycle
-from app.logs import Log
-from app.metrics import Metrics
-from app.model import Model, ModelError
-from app.problems import unavailable
-from app.settings import Settings
-from app.turns import Turns
+from serving.admission import Admission
+from serving.batching import Batcher
+from serving.fields import InstanceT
+from serving.health import Lifecycle
+from serving.logs import Log
+from serving.metrics import Metrics
+from serving.model import Classified, Model, ModelError
+from serving.problems import NOT_READY, unavailable
+from serving.settings import ServingSettings
 
 logger = logging.getLogger(__name__)
 
 
-class Service:
+class Service(Generic[InstanceT]):
     """One model, from its loading to the end of the process."""
 
     def __init__(
-        self, settings: Settings, on_ready: Callable[[], None] = lambda: None
+        self, settings: ServingSettings, load: Callable[[], Model[InstanceT]]
     ) -> None:
-        """`on_ready` is called in the event loop just before it takes traffic."""
+        """`load` returns the model or raises ModelError; it runs in a thread."""
         self.settings = settings
         self.lifecycle = Lifecycle()
-        self.log = Log(settings)
-        self.metrics = Metrics(lambda: self.lifecycle.ready)
+        self.log = Log(settings.log_level, for_people=settings.log_format == "console")
+        self.metrics = Metrics(
+            lambda: self.lifecycle.ready, lambda: self.admission.requests
+        )
+        self.admission = Admission(settings, self.metrics.record_rejection)
         self.model_version: str | None = None
-        self.bytes_in_work = 0
-        self.body_deadline = Deadline(settings.body_seconds)
-        self.turns = Turns()
-        self._on_ready = on_ready
-        self._model: Model | None = None
-        self._batcher: Batcher | None = None
+        # Called in the event loop just before the service takes traffic.
+        self.on_ready: Callable[[], None] = lambda: None
+        self._load_model = load
+        self._model: Model[InstanceT] | None = None
+        self._batcher: Batcher[InstanceT, Classified] | None = None
 
     @property
-    def model(self) -> Model:
-        """The model; a problem (503) while there is none."""
+    def model(self) -> Model[InstanceT]:
+        """The model. Raises ProblemError (503) while there is none."""
         if self._model is None:
-            raise unavailable(self.lifecycle.reason)
+            raise unavailable(NOT_READY, self.lifecycle.reason)
         return self._model
 
     @property
-    def batcher(self) -> Batcher:
-        """The way to the model's predictions; a problem (503) while there is none."""
+    def batcher(self) -> Batcher[InstanceT, Classified]:
+        """The way to the model's predictions. Raises ProblemError (503) before that."""
         if self._batcher is None:
-            raise unavailable(self.lifecycle.reason)
+            raise unavailable(NOT_READY, self.lifecycle.reason)
         return self._batcher
-
-    def take_room(self, size: int) -> bool:
-        """Count a body as in work, until its size is taken off `bytes_in_work` again.
-
-        False if there are too many bytes already. A body that is alone has room.
-        """
-        most = self.settings.max_bytes_in_work
-        if self.bytes_in_work and self.bytes_in_work + size > most:
-            self.metrics.shed()
-            return False
-        self.bytes_in_work += size
-        return True
 
     def start(self) -> None:
         """Begin to load the model beside the event loop, so that probes are answered.
@@ -83,7 +73,7 @@ class Service:
 
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            model = Model.load(self.settings.model_dir)
+            model = self._load_model()
         except ModelError as error:
             reason = str(error)
         except Exception as error:
@@ -95,14 +85,21 @@ class Service:
         logger.error("Not ready, and will not be: %s", reason)
         _call(loop, self.lifecycle.fail, reason)
 
-    def _serve(self, model: Model) -> None:
+    def _serve(self, model: Model[InstanceT]) -> None:
         budget = self.settings.inline_budget_ms / 1000
-        self.metrics.serves(model)
+        info = model.info
+        self.metrics.describe_model(
+            info.version,
+            info.data_hash,
+            info.trained_at.isoformat(),
+            model.labels,
+            model.training_label_shares,
+        )
         self.model_version = model.version
         self._model = model
         classify = self.metrics.timed(model.classify)
         self._batcher = Batcher(classify, model.expected_seconds, budget)
-        self._on_ready()
+        self.on_ready()
         self.lifecycle.become_ready()
         logger.info("Ready: model %s, %d labels", model.version, len(model.labels))
 

@@ -11,8 +11,8 @@ from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from app.limits import EXEMPT
-from app.settings import SettingsError
+from serving.requests import UNLIMITED
+from serving.settings import SettingsError
 
 _W3C = TraceContextTextMapPropagator()
 
@@ -77,7 +77,7 @@ def telemetry(name: str, version: str) -> TelemetryConfig:
         "logs": False,
         "operation_spans": False,
         "auto_configure": True,
-        "exclude": lambda scope: scope.get("path") in EXEMPT,
+        "exclude": lambda scope: scope.get("path") in UNLIMITED,
     }
 
 

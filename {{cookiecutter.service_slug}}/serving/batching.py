@@ -1,4 +1,4 @@
-"""One model call for all requests that wait at the same moment.
+"""One call of the model for all requests that wait at the same moment.
 
 A call to the model costs about the same for one instance as for a few dozen, so the
 requests of one turn of the event loop share one call. Where there was just one, the
@@ -10,20 +10,20 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from typing import Generic, TypeAlias, TypeVar
 
-from app.contract import Instance
-from app.model import Classified
-
-Classify = Callable[[Sequence[Instance]], list[Classified]]
-Expect = Callable[[Sequence[Instance]], float]
-Outcome = list[Classified] | Exception
-Waiting = tuple[Sequence[Instance], asyncio.Future[list[Classified]]]
+In = TypeVar("In")
+Out = TypeVar("Out")
+Outcome: TypeAlias = list[Out] | Exception
+Waiting: TypeAlias = tuple[Sequence[In], asyncio.Future[list[Out]]]
 
 MAX_BATCH = 1_000
 
 
-class Batcher:
-    """Answers `classify` for many callers with few calls of the model.
+class Batcher(Generic[In, Out]):
+    """Answers many callers with few calls of a function that takes many inputs at once.
+
+    `call` returns one output for each input, in their order.
 
     A call expected to stay within `inline_budget` seconds runs in the event loop, as
     handing it to a thread would cost more than the call; a longer one runs in a worker
@@ -31,21 +31,24 @@ class Batcher:
     """
 
     def __init__(
-        self, classify: Classify, expected_seconds: Expect, inline_budget: float
+        self,
+        call: Callable[[Sequence[In]], list[Out]],
+        expected_seconds: Callable[[Sequence[In]], float],
+        inline_budget: float,
     ) -> None:
-        self._classify = classify
+        self._call = call
         self._expected_seconds = expected_seconds
         self._inline_budget = inline_budget
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[Waiting[In, Out]] = deque()
         self._flush_is_due = False
         self._shared = True  # by several requests: the last call
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
-    def submit(self, instances: Sequence[Instance]) -> asyncio.Future[list[Classified]]:
-        """A future of what the model says of each instance."""
+    def submit(self, inputs: Sequence[In]) -> asyncio.Future[list[Out]]:
+        """Return a future of one output for each input."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Classified]] = loop.create_future()
-        self._waiting.append((instances, future))
+        future: asyncio.Future[list[Out]] = loop.create_future()
+        self._waiting.append((inputs, future))
         if self._flush_is_due:
             return future
         self._flush_is_due = True
@@ -67,49 +70,49 @@ class Batcher:
 
         loop = asyncio.get_running_loop()
         self._shared = len(batch) > 1
-        instances = [instance for part, _ in batch for instance in part]
+        inputs = [one for part, _ in batch for one in part]
         try:
-            inline = self._expected_seconds(instances) <= self._inline_budget
+            inline = self._expected_seconds(inputs) <= self._inline_budget
         except Exception as error:
             _settle(batch, [error] * len(batch))
             loop.call_soon(self._flush)
             return
         if inline:
-            _settle(batch, self._outcomes(batch, instances))
+            _settle(batch, self._outcomes(batch, inputs))
             loop.call_soon(self._flush)
             return
 
-        call = loop.run_in_executor(self._thread, self._outcomes, batch, instances)
+        call = loop.run_in_executor(self._thread, self._outcomes, batch, inputs)
         call.add_done_callback(lambda done: self._on_done(batch, done))
 
     def _outcomes(
-        self, batch: list[Waiting], instances: Sequence[Instance]
-    ) -> list[Outcome]:
+        self, batch: list[Waiting[In, Out]], inputs: Sequence[In]
+    ) -> list[Outcome[Out]]:
         """What comes of each request: one that makes the model fail fails alone."""
         try:
-            answers = iter(self._classify(instances))
+            answers = iter(self._call(inputs))
         except Exception as error:
             if len(batch) == 1:
                 return [error]
             return [self._outcomes([one], one[0])[0] for one in batch]
         return [list(islice(answers, len(part))) for part, _ in batch]
 
-    def _next_batch(self) -> list[Waiting]:
-        batch: list[Waiting] = []
+    def _next_batch(self) -> list[Waiting[In, Out]]:
+        batch: list[Waiting[In, Out]] = []
         size = 0
         while self._waiting:
-            instances, future = self._waiting[0]
-            if batch and size + len(instances) > MAX_BATCH:
+            inputs, future = self._waiting[0]
+            if batch and size + len(inputs) > MAX_BATCH:
                 break
             self._waiting.popleft()
             if future.done():  # its request was cancelled
                 continue
-            batch.append((instances, future))
-            size += len(instances)
+            batch.append((inputs, future))
+            size += len(inputs)
         return batch
 
     def _on_done(
-        self, batch: list[Waiting], done: asyncio.Future[list[Outcome]]
+        self, batch: list[Waiting[In, Out]], done: asyncio.Future[list[Outcome[Out]]]
     ) -> None:
         if done.cancelled():  # the process ends
             return
@@ -117,7 +120,7 @@ class Batcher:
         self._flush()
 
 
-def _settle(batch: list[Waiting], outcomes: list[Outcome]) -> None:
+def _settle(batch: list[Waiting[In, Out]], outcomes: list[Outcome[Out]]) -> None:
     for (_, future), outcome in zip(batch, outcomes, strict=True):
         if future.done():  # its request was cancelled
             continue

@@ -15,10 +15,9 @@ from typing import Any
 from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.limits import REFUSED
-from app.problems import RETRY_AFTER
+from serving.admission import pause_after_rejection
+from serving.requests import REJECTED
 
-PAUSE = 0.25  # seconds without reading
 HEAD = b"HTTP/1.1 "
 CONTINUE = b"HTTP/1.1 100 "  # asks the client for the body: nothing follows it
 
@@ -118,19 +117,20 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._holder = HeadHolder(transport)
         self.transport = self._holder  # type: ignore[assignment]
-        self._refused_at = -math.inf
+        self._rejected_at = -math.inf
 
     def on_response_complete(self) -> None:
-        """Send what an answer without a body has left; pause who does not wait."""
+        """Send what an answer without a body has left; pause a client that hurries."""
         self._holder.release()
         super().on_response_complete()
-        if REFUSED not in self.scope:
+        if REJECTED not in self.scope:
             return
         now = self.loop.time()
-        if now - self._refused_at < RETRY_AFTER and not self.transport.is_closing():
+        pause = pause_after_rejection(self._rejected_at, now)
+        if pause and not self.transport.is_closing():
             self.flow.pause_reading()
-            self.loop.call_later(PAUSE, self._listen_again)
-        self._refused_at = now
+            self.loop.call_later(pause, self._listen_again)
+        self._rejected_at = now
 
     def _listen_again(self) -> None:
         if not self.transport.is_closing():

@@ -1,0 +1,95 @@
+"""A client of the service with Python's standard library: it needs nothing installed.
+
+It knows no field of the contract: the sample instances come from /openapi.json.
+"""
+
+import json
+import os
+import sys
+import time
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+START_SECONDS = 30.0
+
+
+class ServiceError(Exception):
+    """The service gives no predictions; the message says why and what to do."""
+
+
+def get(url: str, body: Any = None) -> Any:
+    """Return the JSON answer to a GET, or to a POST of the body.
+
+    The key in the variable API_KEY goes with it. Raises ServiceError.
+    """
+    headers = {"Content-Type": "application/json"}
+    if key := os.environ.get("API_KEY"):
+        headers["Authorization"] = f"Bearer {key}"
+    content = None if body is None else json.dumps(body).encode()
+    try:
+        with urlopen(Request(url, content, headers), timeout=10) as response:
+            return json.load(response)
+    except HTTPError as error:
+        raise ServiceError(explain(url, error)) from None
+    except ValueError:
+        raise ServiceError(
+            f"{url} is answered by another server: choose the PORT."
+        ) from None
+    except (URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        raise ServiceError(
+            f"No service at {url} ({reason}). Start it: make run"
+        ) from None
+
+
+def explain(url: str, error: HTTPError) -> str:
+    """Say what a problem document says."""
+    try:
+        problem = json.load(error)
+        lines = [f"{url} answers {error.code}: {problem['detail']}"]
+        for mistake in problem.get("errors", []):
+            lines.append(f"  {mistake['pointer']}: {mistake['detail']}")
+    except (ValueError, KeyError, TypeError):
+        return f"{url} answers {error.code}, and not as this service does."
+    if error.code == 401:
+        lines.append("Give the key in the variable API_KEY.")
+    return "\n".join(lines)
+
+
+def examples(url: str) -> list[dict[str, Any]]:
+    """Return the sample instances of the OpenAPI document. Raises ServiceError."""
+    try:
+        schemas = get(f"{url}/openapi.json")["components"]["schemas"]
+        found: list[dict[str, Any]] = schemas["Instance"]["examples"]
+    except (KeyError, TypeError):
+        raise ServiceError(f"{url}/openapi.json has no examples of Instance.") from None
+    return found
+
+
+def show_predictions(url: str, instances: list[dict[str, Any]]) -> int:
+    """Print a line for each instance; returns the exit code."""
+    try:
+        answer = get(f"{url}/v1/predict", {"instances": instances})
+    except ServiceError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+    print(f"Model {answer['model_version']} at {url}")
+    for instance, prediction in zip(instances, answer["predictions"], strict=True):
+        shown = ", ".join(map(str, instance.values()))
+        print(f"  {prediction['score']:6.1%}  {prediction['label']:<26} {shown}")
+    return 0
+
+
+def wait_until_ready(url: str) -> None:
+    """Poll /readyz. Raises ServiceError with the last answer after `START_SECONDS`."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            get(f"{url}/readyz")
+            return
+        except ServiceError as error:
+            if time.monotonic() > deadline:
+                raise ServiceError(f"{url} does not become ready: {error}") from None
+        time.sleep(0.1)

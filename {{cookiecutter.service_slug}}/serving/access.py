@@ -1,0 +1,118 @@
+"""The outermost layer: an id, a count and a log line for every request."""
+
+import re
+from collections.abc import Awaitable, Iterable
+from os import urandom
+from time import perf_counter
+from typing import Any
+
+from fastapi.routing import RouteContext
+from starlette.exceptions import HTTPException
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving import traces
+from serving.problems import CRASH, problem_response
+from serving.requests import TENANT, Ids, Outcome, current_ids
+from serving.service import Service
+
+METHODS = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
+)
+REQUEST_ID = b"x-request-id"
+
+# Printable, and nothing that JSON would escape.
+_is_sane = re.compile(rb"[!#-\[\]-~]{1,128}").fullmatch
+
+
+class AccessLayer:
+    """ASGI middleware: gives each request an id, counts it, times it and logs it.
+
+    A request that was rejected before routing belongs to its route all the same. What
+    no other layer has answered becomes a problem document here.
+    """
+
+    def __init__(
+        self, app: ASGIApp, service: Service[Any], paths: "RoutePaths"
+    ) -> None:
+        self._app = app
+        self._service = service
+        self._log = service.log
+        self._metrics = service.metrics
+        self._paths = paths
+        self._traced = traces.wanted()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        start = perf_counter()
+        status = 0
+        headers = dict(reversed(scope["headers"]))  # of two of a name, the first counts
+        request_id = headers.get(REQUEST_ID)
+        if request_id is None or not _is_sane(request_id):
+            request_id = urandom(16).hex().encode("ascii")
+        trace_id = None
+        if self._traced or b"traceparent" in headers:
+            trace_id = traces.trace_id(headers.get(b"traceparent"))
+        ids = Ids(request_id.decode("ascii"), trace_id)
+        current_ids.set(ids)
+
+        # It hands the awaitable on: a coroutine of its own would cost as much again.
+        def send_with_id(message: Message) -> Awaitable[None]:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (REQUEST_ID, request_id),
+                ]
+            return send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except HTTPException as error:
+            if status:
+                raise
+            await problem_response(error)(scope, receive, send_with_id)
+        except Exception:
+            if not status:
+                await problem_response(CRASH)(scope, receive, send_with_id)
+            raise  # the server logs the traceback
+        finally:
+            seconds = perf_counter() - start
+            method = scope["method"]
+            outcome = Outcome(
+                self._paths.of(scope["path"]),
+                method if method in METHODS else "other",
+                status or 500,
+            )
+            tenant = scope.get(TENANT)
+            self._metrics.record_response(outcome, seconds, tenant)
+            version = self._service.model_version
+            self._log.record_response(outcome, seconds, ids, version, tenant)
+
+
+class RoutePaths:
+    """The paths of all routes, as metrics and logs name them: a bounded set."""
+
+    def __init__(self, routes: Iterable[RouteContext]) -> None:
+        self._fixed: set[str] = set()
+        self._patterns: list[tuple[re.Pattern[str], str]] = []
+        for route in routes:
+            path = str(route.path)
+            if isinstance(route.original_route, Mount) or "{" in path:
+                self._patterns.append((route.path_regex, path))
+            else:
+                self._fixed.add(path)
+
+    def of(self, path: str) -> str:
+        """Return the route that a request's path belongs to, parameters by their names.
+
+        It is `unmatched` if there is none.
+        """
+        if path in self._fixed:
+            return path
+        matching = (name for pattern, name in self._patterns if pattern.match(path))
+        return next(matching, "unmatched")

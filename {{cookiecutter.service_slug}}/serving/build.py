@@ -1,0 +1,116 @@
+"""Builds the application: the whole stack of a request, and where your code goes in."""
+
+import logging
+import tomllib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import iter_route_contexts
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp
+
+from serving import health, traces
+from serving.access import AccessLayer, RoutePaths
+from serving.admission import AdmissionLayer
+from serving.problems import answer_problems, document_problems
+from serving.routing import FastPath, adopt, error_handling, find_ways
+from serving.service import Service
+
+PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
+
+logger = logging.getLogger(__name__)
+
+
+def build_app(
+    service: Service[Any],
+    routers: Sequence[APIRouter] = (),
+    middleware: Sequence[Middleware] = (),
+) -> "Application":
+    """Build the application around a service, with your routers and middleware.
+
+    It is an ordinary FastAPI application: routers, routes, middleware, exception
+    handlers and mounted applications may also be added to what is returned, until it
+    starts.
+
+        app = build_app(service, [router], [Middleware(GZipMiddleware)])
+    """
+    about = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        service.stop()
+
+    app = Application(
+        title=about["name"],
+        version=about["version"],
+        description=about["description"],
+        lifespan=lifespan,
+        telemetry=traces.telemetry(about["name"], about["version"]),
+        redirect_slashes=False,
+        middleware=middleware,
+    )
+    app.state.service = service
+    app.include_router(health.router(service.lifecycle, service.metrics))
+    for router in routers:
+        app.include_router(router)
+    return app
+
+
+class Application(FastAPI):
+    """FastAPI inside the layers of the engine."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # Each edits the OpenAPI document before it is shown.
+        self.document_edits: list[Callable[[dict[str, Any]], None]] = [
+            document_problems
+        ]
+        answer_problems(self)
+
+    def include_router(self, router: APIRouter, **options: Any) -> None:
+        """Include a router, whose routes get the same guarantees as all others."""
+        adopt(router.routes)
+        super().include_router(router, **options)
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for edit in self.document_edits:
+                edit(document)
+        return self.openapi_schema or {}
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Build the stack once, when the application starts. A request passes:
+
+        1. `AccessLayer`: an id, a count and a log line;
+        2. `AdmissionLayer`: limits of requests, bytes and time, for all routes alike;
+        3. your middleware, the first one first;
+        4. `FastPath`: straight to the handler, if the route allows it;
+        5. FastAPI, for all other routes.
+        """
+        service: Service[Any] = self.state.service
+        adopt(self.router.routes)
+        routes = list(iter_route_contexts(self.routes))
+        # FastAPI names a span while it looks for the route.
+        ways = find_ways(routes, "traces are on" if traces.wanted() else "")
+        logger.info("%s", ways)
+
+        stack: ASGIApp = FastPath(self._fastapi(), ways.fast, error_handling(self))
+        for layer, args, options in reversed(self.user_middleware):
+            stack = layer(stack, *args, **options)
+        stack = AdmissionLayer(stack, service.admission)
+        return AccessLayer(stack, service, RoutePaths(routes))
+
+    def _fastapi(self) -> ASGIApp:
+        """Return FastAPI's own stack without your middleware, which wraps both ways."""
+        yours, self.user_middleware = self.user_middleware, []
+        try:
+            return super().build_middleware_stack()
+        finally:
+            self.user_middleware = yours

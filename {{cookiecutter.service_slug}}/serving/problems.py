@@ -1,0 +1,255 @@
+"""Errors as problem documents (RFC 9457), for every 4xx and 5xx of the service.
+
+docs/problems.md lists the types; a test compares it with `TYPES`.
+"""
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, Literal, NamedTuple
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import (
+    http_exception_handler,
+    request_validation_exception_handler,
+)
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+
+from serving.contract import Contract
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = 1  # seconds
+
+Location = Literal["body", "path", "query", "header", "cookie"]
+
+
+class InvalidField(Contract):
+    """One mistake in a request: where (a JSON Pointer, RFC 6901) and what.
+
+    `location` says what the pointer leads into: the body or the parameters.
+    """
+
+    location: Location = "body"
+    pointer: str
+    detail: str
+
+
+class Problem(Contract):
+    """A problem document (RFC 9457): the form of every error answer."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[InvalidField] | None = None
+
+
+class ProblemType(NamedTuple):
+    """A cause of errors that a client can tell from others by its URI.
+
+    A type of your own is one line: `QUOTA = ProblemType("quota-exceeded", 429, …)`.
+    """
+
+    name: str
+    status: int
+    title: str
+
+    @property
+    def uri(self) -> str:
+        """The `type` of the problem document."""
+        return f"urn:problem-type:{self.name}"
+
+
+INVALID_JSON = ProblemType("invalid-json", 400, "The body is not JSON")
+CLIENT_LEFT = ProblemType("client-left", 400, "The client left")
+UNAUTHORIZED = ProblemType("unauthorized", 401, "The API key is missing or unknown")
+NOT_FOUND = ProblemType("not-found", 404, "No route has this path")
+METHOD_NOT_ALLOWED = ProblemType(
+    "method-not-allowed", 405, "The route does not have this method"
+)
+BODY_TIMEOUT = ProblemType("body-timeout", 408, "The body took too long to arrive")
+BODY_TOO_LARGE = ProblemType("body-too-large", 413, "The body is too large")
+UNSUPPORTED_MEDIA_TYPE = ProblemType(
+    "unsupported-media-type", 415, "The body is not declared as JSON"
+)
+CONTRACT_VIOLATION = ProblemType(
+    "contract-violation", 422, "The request breaks the contract"
+)
+INTERNAL_ERROR = ProblemType("internal-error", 500, "The service failed to answer")
+NOT_READY = ProblemType("not-ready", 503, "The service takes no traffic now")
+TOO_MANY_REQUESTS = ProblemType(
+    "too-many-requests-in-flight", 503, "Too many requests are in flight"
+)
+TOO_MANY_BYTES = ProblemType(
+    "too-many-bytes-in-work", 503, "Too many bytes of bodies are in work"
+)
+
+TYPES = (
+    *(INVALID_JSON, CLIENT_LEFT, UNAUTHORIZED, NOT_FOUND, METHOD_NOT_ALLOWED),
+    *(BODY_TIMEOUT, BODY_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, CONTRACT_VIOLATION),
+    *(INTERNAL_ERROR, NOT_READY, TOO_MANY_REQUESTS, TOO_MANY_BYTES),
+)
+# What is raised as a plain HTTPException, by its status.
+_PLAIN = {type_.status: type_ for type_ in (NOT_FOUND, METHOD_NOT_ALLOWED)}
+
+
+class ProblemError(HTTPException):
+    """Raise it anywhere in a request to end the request with this problem.
+
+    It is an HTTPException, so that FastAPI and middleware let it pass:
+
+        raise ProblemError(NOT_FOUND, f"There is no order {number}.")
+    """
+
+    def __init__(
+        self,
+        type_: ProblemType,
+        detail: str,
+        *,
+        errors: list[InvalidField] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(type_.status, detail, headers)
+        self.type = type_
+        self.errors = errors
+
+
+# The server logs the traceback: the client must not see it.
+CRASH = ProblemError(INTERNAL_ERROR, "The service failed to answer; its log says why.")
+
+
+def problem_response(error: HTTPException) -> Response:
+    """Write an error as a problem document."""
+    type_, errors = _PLAIN.get(error.status_code), None
+    if isinstance(error, ProblemError):
+        type_, errors = error.type, error.errors
+    problem = Problem(
+        type=type_.uri if type_ else "about:blank",
+        title=type_.title if type_ else _phrase(error.status_code),
+        status=error.status_code,
+        detail=str(error.detail),
+        errors=errors,
+    )
+    return Response(
+        problem.model_dump_json(exclude_none=True),
+        error.status_code,
+        error.headers,
+        MEDIA_TYPE,
+    )
+
+
+def unavailable(type_: ProblemType, detail: str) -> ProblemError:
+    """Answer 503 and tell the client when to come back."""
+    return ProblemError(type_, detail, headers={"Retry-After": str(RETRY_AFTER)})
+
+
+def invalid_body(error: ValidationError) -> ProblemError:
+    """Tell bytes that are no JSON (400) from JSON that breaks the contract (422)."""
+    mistakes = error.errors(include_url=False, include_input=False)
+    if mistakes[0]["type"] == "json_invalid":
+        return ProblemError(
+            INVALID_JSON, f"The body is not valid JSON: {mistakes[0]['msg']}."
+        )
+    return contract_violation(
+        [
+            InvalidField(pointer=_pointer(mistake["loc"]), detail=mistake["msg"])
+            for mistake in mistakes
+        ]
+    )
+
+
+def contract_violation(errors: list[InvalidField]) -> ProblemError:
+    """Refuse (422) a request with these mistakes."""
+    return ProblemError(
+        CONTRACT_VIOLATION,
+        f"The request breaks the contract in {len(errors)} place(s).",
+        errors=errors,
+    )
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of an endpoint that raises problems with these statuses."""
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    return {
+        status: {
+            "description": " / ".join(
+                [type_.title for type_ in TYPES if type_.status == status]
+                or [_phrase(status)]
+            ),
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+        for status in statuses
+    }
+
+
+def document_problems(document: dict[str, Any]) -> None:
+    """Add to an OpenAPI document which problems each operation can answer.
+
+    FastAPI documents its own form of a 422, which this service never sends.
+    """
+    _, models = models_json_schema(
+        [(Problem, "serialization")], ref_template="#/components/schemas/{model}"
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    schemas.update(models["$defs"])
+    for path in document["paths"].values():
+        for operation in path.values():
+            statuses: tuple[int, ...] = (400, 408, 413, 415, 422, 503)
+            if "requestBody" not in operation:
+                statuses = (422,) if "parameters" in operation else ()
+            answers = operation["responses"]
+            if "422" in answers and MEDIA_TYPE not in answers["422"].get("content", {}):
+                del answers["422"]
+            for status, answer in documented(*statuses).items():
+                answers.setdefault(str(status), answer)
+
+
+def answer_problems(app: FastAPI) -> None:
+    """Turn the exceptions of an application into problem documents.
+
+    Handlers that the application has set itself are left in place.
+    """
+
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        return problem_response(error)
+
+    async def on_invalid(request: Request, error: RequestValidationError) -> Response:
+        return problem_response(contract_violation(_request_mistakes(error)))
+
+    async def on_crash(request: Request, error: Exception) -> Response:
+        return problem_response(CRASH)
+
+    handlers = app.exception_handlers
+    if handlers.get(HTTPException) is http_exception_handler:
+        handlers[HTTPException] = on_http
+    if handlers.get(RequestValidationError) is request_validation_exception_handler:
+        handlers[RequestValidationError] = on_invalid
+    handlers.setdefault(Exception, on_crash)
+
+
+def _request_mistakes(error: RequestValidationError) -> list[InvalidField]:
+    """All mistakes of a request. What was sent is not repeated: it may be anything."""
+    return [
+        InvalidField(
+            location=mistake["loc"][0],
+            pointer=_pointer(mistake["loc"][1:]),
+            detail=mistake["msg"],
+        )
+        for mistake in error.errors()
+    ]
+
+
+def _pointer(path: Iterable[int | str]) -> str:
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    return "".join(f"/{part}" for part in parts)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # an endpoint may raise a status that nobody registered
+        return "Error"

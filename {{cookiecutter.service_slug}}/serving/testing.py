@@ -1,0 +1,142 @@
+"""Starts the service as a process and waits until it is ready: for tests and tools.
+
+`python -m serving.testing COMMAND …` runs a command against a service of its own, whose
+address it finds in the variable `URL`.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+ROOT = Path(__file__).parent.parent
+SERVICE = (sys.executable, "-m", "app")
+START_SECONDS = 30.0
+
+
+class ServiceProcess:
+    """A service on a free port of this machine, its log in a file.
+
+    `settings` are environment variables. Raises RuntimeError, with the service's own
+    words, if it ends before it listens.
+    """
+
+    def __init__(
+        self, log: Path, command: tuple[str, ...] = SERVICE, **settings: str
+    ) -> None:
+        self._log = log
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, "HOST": "127.0.0.1", "PORT": "0", **settings},
+                stderr=stderr,
+            )
+        found = re.compile(r"Listening on (\S+) ")
+        wait_until(lambda: bool(found.search(self.log())) or self.has_ended())
+        match = found.search(self.log())
+        if match is None:
+            raise RuntimeError(f"The service did not start:\n{self.log()}")
+        self.url = match[1]
+
+    def log(self) -> str:
+        """Return what it has written to stderr so far."""
+        return self._log.read_text(encoding="utf-8")
+
+    def has_ended(self) -> bool:
+        """Return whether the process is gone."""
+        return self.process.poll() is not None
+
+    def wait_until_ready(self, seconds: float = START_SECONDS) -> "ServiceProcess":
+        """Wait for readiness. Raises RuntimeError with the reason if it does not come."""
+        wait_until_ready(self.url, seconds)
+        return self
+
+    def terminate(self) -> None:
+        """Send SIGTERM, as Kubernetes does first."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        """End it at once and leave nothing behind."""
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextmanager
+def started(**settings: str) -> Iterator[ServiceProcess]:
+    """Start a service, wait until it is ready, and end it afterwards.
+
+    with started(LOG_LEVEL="error") as service:
+        urlopen(f"{service.url}/v1/model")
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        service = ServiceProcess(Path(directory, "log"), **settings)
+        try:
+            yield service.wait_until_ready()
+        finally:
+            service.end()
+
+
+def wait_until_ready(url: str, seconds: float = START_SECONDS) -> None:
+    """Poll /readyz. Raises RuntimeError with the last answer if it does not get ready."""
+    answer = ""
+
+    def is_ready() -> bool:
+        nonlocal answer
+        try:
+            with urlopen(f"{url}/readyz", timeout=5):
+                return True
+        except HTTPError as error:
+            answer = error.read().decode()
+        except (URLError, OSError) as error:
+            answer = str(error)
+        return False
+
+    try:
+        wait_until(is_ready, seconds)
+    except TimeoutError:
+        raise RuntimeError(f"{url} does not become ready: {answer}") from None
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+    """Wait for something to come true. Raises TimeoutError if it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it did not come true within {seconds:.0f} s")
+        time.sleep(0.02)
+
+
+def examples(url: str) -> list[dict[str, Any]]:
+    """Return the sample instances that the OpenAPI document of a service shows."""
+    with urlopen(f"{url}/openapi.json", timeout=10) as response:
+        schemas = json.load(response)["components"]["schemas"]
+    found: list[dict[str, Any]] = schemas["Instance"]["examples"]
+    return found
+
+
+def main(command: list[str]) -> int:
+    """Run a command against a service of its own; returns its exit code."""
+    try:
+        with started(LOG_LEVEL="error") as service:
+            print(f"The service is ready at {service.url}.", flush=True)
+            return subprocess.run(
+                command, env={**os.environ, "URL": service.url}
+            ).returncode
+    except (RuntimeError, TimeoutError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
