@@ -223,6 +223,9 @@ def find_ways(contexts: Iterable[RouteContext], obstacle: str = "") -> Ways:
     ways = Ways({}, {})
     earlier: list[RouteContext] = []
     for context in contexts:
+        if not isinstance(context.original_route, APIRoute):
+            earlier.append(context)
+            continue  # Starlette's: the pages of the documentation, what is mounted
         path = str(context.path)
         for method in sorted(getattr(context, "methods", None) or ()):
             key = (method, path)

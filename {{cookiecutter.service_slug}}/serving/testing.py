@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class ServiceProcess:
     """
 
     def __init__(
-        self, log: Path, command: tuple[str, ...] = SERVICE, **settings: str
+        self, log: Path, command: Sequence[str] = SERVICE, **settings: str
     ) -> None:
         self._log = log
         with log.open("wb") as stderr:
@@ -58,7 +58,7 @@ class ServiceProcess:
         return self.process.poll() is not None
 
     def wait_until_ready(self, seconds: float = START_SECONDS) -> "ServiceProcess":
-        """Wait for readiness. Raises RuntimeError with the reason if it does not come."""
+        """Wait for readiness. Raises RuntimeError with the reason if there is none."""
         wait_until_ready(self.url, seconds)
         return self
 
@@ -80,7 +80,7 @@ def started(**settings: str) -> Iterator[ServiceProcess]:
         urlopen(f"{service.url}/v1/model")
     """
     with tempfile.TemporaryDirectory() as directory:
-        service = ServiceProcess(Path(directory, "log"), **settings)
+        service = ServiceProcess(Path(directory, "log"), SERVICE, **settings)
         try:
             yield service.wait_until_ready()
         finally:
@@ -88,7 +88,7 @@ def started(**settings: str) -> Iterator[ServiceProcess]:
 
 
 def wait_until_ready(url: str, seconds: float = START_SECONDS) -> None:
-    """Poll /readyz. Raises RuntimeError with the last answer if it does not get ready."""
+    """Poll /readyz. Raises RuntimeError with the last answer if it stays unready."""
     answer = ""
 
     def is_ready() -> bool:

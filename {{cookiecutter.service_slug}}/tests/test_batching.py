@@ -32,7 +32,9 @@ def instances(*texts: str) -> list[Instance]:
     return [Instance(text=text) for text in texts]
 
 
-def gather(batcher: Batcher, *requests: list[Instance]) -> list[list[float]]:
+def gather(
+    batcher: Batcher[Instance, Classified], *requests: list[Instance]
+) -> list[list[float]]:
     """Submit all requests in one turn of the event loop."""
 
     async def run() -> list[list[float]]:
@@ -77,7 +79,7 @@ def test_a_fast_model_runs_in_the_event_loop_and_a_slow_one_beside_it() -> None:
     fast, slow = CountingModel(), CountingModel()
 
     def expect(batch: Sequence[Instance]) -> float:
-        return 0.001 * sum(instance.size for instance in batch)
+        return 0.001 * sum(len(instance.text) for instance in batch)
 
     gather(Batcher(fast.classify, expect, inline_budget=0.005), instances("a"))
     gather(Batcher(slow.classify, expect, inline_budget=0.005), instances("a" * 6))
@@ -133,7 +135,7 @@ def test_a_request_that_makes_the_model_fail_fails_alone(seconds: float) -> None
 
 def test_a_size_that_cannot_be_told_fails_and_the_next_are_served() -> None:
     model = CountingModel()
-    batcher = Batcher(model.classify, lambda some: 1 / (some[0].size - 3), 1)
+    batcher = Batcher(model.classify, lambda some: 1 / (len(some[0].text) - 3), 1)
 
     async def run() -> list[Classified]:
         async with asyncio.timeout(10):

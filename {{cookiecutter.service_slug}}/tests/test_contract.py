@@ -30,8 +30,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from app.contract import MAX_INSTANCES, MAX_TEXT_LENGTH, PredictRequest
 from app.main import create_app
 from app.settings import Settings
-from serving.service import Service
-from tests.conftest import wait_until
+from serving.testing import wait_until
 
 JSON = "application/json"
 PATH = "/v1/predict"
@@ -320,12 +319,10 @@ def fastapis_own() -> FastAPI:
 def sides(trained: DictConfig) -> Iterator[Sides]:
     """Both, for all tests of this file: they change neither."""
     model_dir = Path(trained.paths.model)
-    service = Service(
-        Settings(model_dir=model_dir, log_texts=True, log_level="critical")
-    )
+    settings = Settings(model_dir=model_dir, log_texts=True, log_level="critical")
     logger = logging.getLogger("app")
     with (
-        TestClient(create_app(service), raise_server_exceptions=False) as ours,
+        TestClient(create_app(settings), raise_server_exceptions=False) as ours,
         TestClient(fastapis_own(), raise_server_exceptions=False) as theirs,
     ):
         wait_until(lambda: ours.get("/readyz").status_code == 200)

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from app.contract import Contract, Instance
+from app.contract import Instance
+from serving.contract import Contract
 from tests.conftest import Compose
 from training import __main__ as pipeline
 from training import ingest

@@ -7,8 +7,10 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from app.contract import MAX_INSTANCES, MAX_TEXT_LENGTH, Problem
-from tests.conftest import Serve, wait_until
+from app.contract import MAX_INSTANCES, MAX_TEXT_LENGTH
+from serving.problems import Problem
+from serving.testing import wait_until
+from tests.conftest import Serve
 
 JSON = {"Content-Type": "application/json"}
 
@@ -116,14 +118,14 @@ def test_more_bytes_than_memory_is_meant_for_are_turned_away(serve: Serve) -> No
     service = client.app.state.service  # type: ignore[attr-defined]
     body = b'{"instances": [{"text": "mute the tv"}]}'
 
-    service.bytes_in_work = 1_001 - len(body)
+    service.admission.bytes = 1_001 - len(body)
     refused = post(client, body)
     assert "limit of 1000 bytes" in problem(refused, 503).detail
     assert refused.headers["retry-after"] == "1"
 
-    service.bytes_in_work = 1_000 - len(body)
+    service.admission.bytes = 1_000 - len(body)
     assert post(client, body).status_code == 200
-    service.bytes_in_work = 0
+    service.admission.bytes = 0
     assert post(client, b" " * 2_000 + body).status_code == 200  # it is alone
 
 
@@ -137,7 +139,7 @@ def test_room_is_given_back_whatever_comes_of_a_request(client: TestClient) -> N
         post(client, body)
     client.post("/v1/predict", content=parts(), headers=JSON)
 
-    assert service.bytes_in_work == 0
+    assert service.admission.bytes == 0
 
 
 def test_a_size_of_five_thousand_digits_is_no_crash(client: TestClient) -> None:

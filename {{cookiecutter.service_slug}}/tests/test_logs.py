@@ -21,10 +21,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from pydantic import ValidationError
 
 from app.contract import PredictRequest
-from app.settings import SettingsError
 from serving import traces
 from serving.logs import json_line
-from tests.conftest import BODY, ROOT, Process, Serve, Start, wait_until
+from serving.settings import SettingsError
+from serving.testing import ROOT, wait_until
+from tests.conftest import BODY, Process, Serve, Start
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = {"traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01"}
@@ -34,7 +35,7 @@ SECRET = {"instances": [{"text": "my secret"}]}
 
 # A service whose every prediction is a defect, one that goes down by itself, and one
 # that loses a thread.
-RUN = "\nimport sys; from app.server import run; sys.exit(run())"
+RUN = "\nimport runpy; runpy.run_module('app', run_name='__main__')"
 BROKEN = "from app import api; api.Prediction = None" + RUN
 DOOMED = """
 import uvicorn
@@ -127,7 +128,9 @@ def test_a_crash_is_one_line_with_the_id_of_its_request(start: Start) -> None:
 
 
 def test_an_error_does_not_wait(start: Start) -> None:
-    process = start("from app import logs; logs.FLUSH_SECONDS = 60\n" + BROKEN).ready()
+    process = start(
+        "from serving import logs; logs.FLUSH_SECONDS = 60\n" + BROKEN
+    ).ready()
     process.predict()
 
     wait_until(lambda: "NoneType" in process.log(), seconds=5)

@@ -11,7 +11,8 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from serving.container import cpu_limit, memory_limit
-from tests.conftest import Serve, wait_until
+from serving.testing import wait_until
+from tests.conftest import Serve
 
 BODY = {"instances": [{"text": "set a timer for 20 minutes"}, {"text": "mute the tv"}]}
 

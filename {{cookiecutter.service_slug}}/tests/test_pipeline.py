@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from sklearn.pipeline import Pipeline
 
+from app.contract import Instance
 from serving.model import MODEL_FILE, SIDECAR_FILE, Model
 from tests.conftest import Compose
 from training import __main__ as pipeline
@@ -222,7 +223,7 @@ def test_the_sidecar_describes_the_model(trained: DictConfig) -> None:
     metrics = json.loads(Path(trained.paths.metrics).read_text())
 
     assert sidecar["metrics"] == metrics
-    assert sidecar["labels"] == Model.load(Path(trained.paths.model)).labels
+    assert sidecar["labels"] == Model.load(Path(trained.paths.model), Instance).labels
     rows = read_rows(Path(trained.paths.train))["label"]
     assert sidecar["training_label_shares"] == {
         label: pytest.approx((rows == label).mean()) for label in sidecar["labels"]

@@ -13,7 +13,7 @@ import pytest
 
 from app.contract import MAX_TEXT_LENGTH
 from serving.model import MODEL_FILE
-from tests.conftest import wait_until
+from serving.testing import wait_until
 from tests.kubelet import Load, Pod
 from tests.manifests import only, render
 

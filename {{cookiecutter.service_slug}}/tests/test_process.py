@@ -16,7 +16,8 @@ import httpx2
 import pytest
 
 from serving.model import MODEL_FILE
-from tests.conftest import BODY, ROOT, Process, Start, wait_until
+from serving.testing import ROOT, wait_until
+from tests.conftest import BODY, Process, Start
 
 TCP_INFO = 11  # Python names it only where the system has it
 

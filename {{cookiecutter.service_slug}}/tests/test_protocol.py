@@ -9,8 +9,9 @@ import pytest
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from serving.admission import PAUSE_SECONDS
 from serving.problems import RETRY_AFTER
-from serving.protocol import PAUSE, HeadHolder, Protocol
+from serving.protocol import HeadHolder, Protocol
 from serving.requests import REJECTED
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
@@ -161,9 +162,9 @@ def test_who_does_not_wait_after_a_refusal_is_not_read_from_for_a_moment(
     connection.ask()
     assert not wire.reading
 
-    connection.clock.pass_by(PAUSE * 0.9)
+    connection.clock.pass_by(PAUSE_SECONDS * 0.9)
     assert not wire.reading
-    connection.clock.pass_by(PAUSE * 0.2)
+    connection.clock.pass_by(PAUSE_SECONDS * 0.2)
     assert wire.reading
 
 

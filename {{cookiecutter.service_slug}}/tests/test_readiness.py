@@ -16,7 +16,8 @@ from fastapi.testclient import TestClient
 
 from app.contract import Instance
 from serving.model import MODEL_FILE, SIDECAR_FILE, Model, ModelError
-from tests.conftest import Serve, wait_until
+from serving.testing import wait_until
+from tests.conftest import Serve
 
 
 def edit(model_dir: Path, **facts: Any) -> None:
@@ -126,7 +127,7 @@ def test_not_ready_until_the_model_answers_its_golden_example(
 
 
 def test_a_good_model_is_loaded(model_dir: Path) -> None:
-    model = Model.load(model_dir)
+    model = Model.load(model_dir, Instance)
 
     assert len(model.labels) > 20
 
@@ -134,7 +135,7 @@ def test_a_good_model_is_loaded(model_dir: Path) -> None:
 def test_no_number_is_no_answer(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = Model.load(model_dir)
+    model = Model.load(model_dir, Instance)
     nothing = np.full((1, len(model.labels)), np.nan, dtype=np.float32)
     monkeypatch.setattr(model, "predict", lambda _: nothing)
 
@@ -143,7 +144,7 @@ def test_no_number_is_no_answer(
 
 
 def test_the_expected_time_grows_with_the_batch_and_the_text(model_dir: Path) -> None:
-    model = Model.load(model_dir)
+    model = Model.load(model_dir, Instance)
     short, long = Instance(text="mute"), Instance(text="mute " * 1_000)
 
     assert model.expected_seconds([short]) < model.expected_seconds([short] * 1_000)
@@ -154,7 +155,7 @@ def test_no_directory_is_a_model_error(model_dir: Path) -> None:
     shutil.rmtree(model_dir)
 
     with pytest.raises(ModelError, match="make train"):
-        Model.load(model_dir)
+        Model.load(model_dir, Instance)
 
 
 def test_probes_need_no_body_and_no_model(client: TestClient) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings, SettingsError, load_settings
+from app.settings import Settings
 from serving.container import cpu_limit, memory_limit, usable_cpus
+from serving.settings import SettingsError, load_settings
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -28,7 +29,7 @@ def test_a_setting_comes_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PORT", "9000")
     monkeypatch.setenv("MODEL_DIR", "elsewhere")
 
-    settings = load_settings()
+    settings = load_settings(Settings)
 
     assert settings.port == 9000
     assert settings.model_dir == Path("elsewhere")
@@ -42,7 +43,7 @@ def test_all_bad_settings_are_named_with_what_is_allowed(
     monkeypatch.setenv("MAX_CONCURRENCY", "0")
 
     with pytest.raises(SettingsError) as caught:
-        load_settings()
+        load_settings(Settings)
 
     message = str(caught.value)
     assert re.search(r"PORT='http': .*integer", message)

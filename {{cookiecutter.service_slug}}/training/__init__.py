@@ -3,4 +3,4 @@
 It may import `app` (the contract and the model file); `app` never imports it.
 """
 
-import serving  # noqa: F401  # before ONNX Runtime is imported: it keeps it from reporting
+import serving  # noqa: F401  # before ONNX Runtime: it keeps it from reporting its use

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from serving.admission import FEW_BODIES, SMALL_BYTES, Slots
-from tests.conftest import wait_until
+from serving.admission import FEW_BODIES, SLOT_SECONDS, SMALL_BYTES, Slots
+from serving.testing import wait_until
 
 TEXT = "set a timer for 20 minutes"
 
@@ -24,9 +24,9 @@ async def settled() -> None:
 class Work:
     """Bodies of given sizes: they begin as they get their turn, and end when told."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, slots: Slots) -> None:
         self.begun: list[str] = []
-        self._turns = turns
+        self._slots = slots
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ends: dict[str, asyncio.Event] = {}
 
@@ -45,25 +45,26 @@ class Work:
         await settled()
 
     async def _do(self, name: str, size: int) -> None:
-        await self._turns.take(size)
-        self.begun.append(name)
         try:
+            if turn := self._slots.take(name, size):
+                await turn
+            self.begun.append(name)
             await self._ends[name].wait()
         finally:
-            self._turns.give_back(size)
+            self._slots.release(name)
 
 
 @pytest.fixture
 def few() -> list[str]:
     """Names of as many as may always be in work."""
-    return [f"{number} of a few" for number in range(FEW)]
+    return [f"{number} of a few" for number in range(FEW_BODIES)]
 
 
 def test_more_than_a_few_large_ones_wait_in_order(few: list[str]) -> None:
     async def run() -> None:
-        work = Work(Turns())
+        work = Work(Slots())
         for name in [*few, "first", "second"]:
-            await work.add(name, SMALL)
+            await work.add(name, SMALL_BYTES)
         assert work.begun == few
 
         await work.end(few[0])
@@ -76,10 +77,10 @@ def test_more_than_a_few_large_ones_wait_in_order(few: list[str]) -> None:
 
 async def behind_a_large_one(few: list[str]) -> Work:
     """A few small ones that work, and a large and a small one that wait."""
-    work = Work(Turns())
+    work = Work(Slots())
     for name in few:
         await work.add(name, 1)
-    await work.add("large", SMALL)
+    await work.add("large", SMALL_BYTES)
     await work.add("small", 1)
     assert work.begun == few
     return work
@@ -97,12 +98,12 @@ def test_a_small_one_does_not_overtake_a_large_one(few: list[str]) -> None:
 
 def test_small_ones_are_many_at_once() -> None:
     async def run() -> None:
-        work = Work(Turns())
+        work = Work(Slots())
         for number in range(100):
-            await work.add(f"{number}", SMALL // 100)
+            await work.add(f"{number}", SMALL_BYTES // 100)
         assert len(work.begun) == 100
 
-        await work.add("too much", SMALL)
+        await work.add("too much", SMALL_BYTES)
         assert len(work.begun) == 100
         await work.end(*map(str, range(100)))
         assert work.begun[-1] == "too much"
@@ -112,9 +113,9 @@ def test_small_ones_are_many_at_once() -> None:
 
 def test_who_leaves_while_waiting_or_working_makes_room(few: list[str]) -> None:
     async def run() -> None:
-        work = Work(Turns())
+        work = Work(Slots())
         for name in [*few, "leaves", "stays", "last"]:
-            await work.add(name, SMALL)
+            await work.add(name, SMALL_BYTES)
 
         await work.cancel("leaves")
         await work.cancel(few[0])
@@ -137,16 +138,29 @@ def test_who_leaves_from_the_front_lets_those_behind_go_on(few: list[str]) -> No
 
 def test_who_leaves_as_the_turn_comes_hands_it_on() -> None:
     async def run() -> None:
-        turns = Turns()
-        for _ in range(FEW):
-            await turns.take(SMALL)
-        leaves, stays = (asyncio.create_task(turns.take(SMALL)) for _ in range(2))
-        await settled()
+        slots = Slots()
+        for number in range(FEW_BODIES):
+            slots.take(number, SMALL_BYTES)
+        leaves, stays = (slots.take(name, SMALL_BYTES) for name in ("leaves", "stays"))
+        assert leaves and stays
 
-        turns.give_back(SMALL)  # to the first, which does not know it yet
-        leaves.cancel()
-        await settled()
-        assert leaves.cancelled() and stays.done()
+        slots.release(0)  # the first has it, and does not know it yet
+        slots.release("leaves")
+        assert leaves.done() and stays.done()
+
+    asyncio.run(run())
+
+
+def test_who_waits_for_something_else_than_the_processor_loses_the_slot() -> None:
+    async def run() -> None:
+        work = Work(Slots())
+        for number in range(FEW_BODIES):
+            await work.add(f"waits for a database {number}", SMALL_BYTES)
+        await work.add("predicts", SMALL_BYTES)
+        assert "predicts" not in work.begun
+
+        await asyncio.sleep(2.1 * SLOT_SECONDS)
+        assert work.begun[-1] == "predicts"
 
     asyncio.run(run())
 
@@ -163,7 +177,7 @@ def working(monkeypatch: pytest.MonkeyPatch) -> list[int]:
                 await asyncio.sleep(0.01)
         return []
 
-    monkeypatch.setattr("app.batching.Batcher.submit", lambda _, some: wait(some))
+    monkeypatch.setattr("serving.batching.Batcher.submit", lambda _, some: wait(some))
     return working
 
 
@@ -171,14 +185,17 @@ def test_who_has_left_before_the_turn_costs_no_prediction(
     client: TestClient, working: list[int]
 ) -> None:
     app: Any = client.app
-    turns: Turns = app.state.service.turns
+    slots: Slots = app.state.service.admission.slots
     sent: list[Any] = []
     body = json.dumps({"instances": [{"text": TEXT}] * 1_000}).encode()
     messages: list[Any] = [
         {"type": "http.request", "body": body},
         {"type": "http.disconnect"},
     ]
-    headers = [(b"content-type", b"application/json")]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+    ]
     scope = {"type": "http", "method": "POST", "path": "/v1/predict"}
 
     async def receive() -> Any:
@@ -188,12 +205,12 @@ def test_who_has_left_before_the_turn_costs_no_prediction(
         sent.append(message)
 
     async def run() -> None:
-        for _ in range(FEW):
-            await turns.take(SMALL)
+        for number in range(FEW_BODIES):
+            slots.take(number, SMALL_BYTES)
         request = asyncio.create_task(app(scope | {"headers": headers}, receive, send))
         await settled()
-        for _ in range(FEW):
-            turns.give_back(SMALL)
+        for number in range(FEW_BODIES):
+            slots.release(number)
         await request
 
     assert client.portal
@@ -206,17 +223,17 @@ def test_the_service_parses_few_large_bodies_at_once(
     client: TestClient, working: list[int]
 ) -> None:
     body = {"instances": [{"text": TEXT}] * 1_000}
-    with ThreadPoolExecutor(2 * FEW) as clients:
+    with ThreadPoolExecutor(2 * FEW_BODIES) as clients:
         answers = [
             clients.submit(client.post, "/v1/predict", json=body)
-            for _ in range(2 * FEW)
+            for _ in range(2 * FEW_BODIES)
         ]
-        wait_until(lambda: len(working) >= FEW)
+        wait_until(lambda: len(working) >= FEW_BODIES)
         time.sleep(0.2)  # for one more
         most = len(working)
         while not all(answer.done() for answer in answers):
             working.clear()
             time.sleep(0.01)
 
-    assert most == FEW
-    assert [answer.result().status_code for answer in answers] == [200] * 2 * FEW
+    assert most == FEW_BODIES
+    assert [answer.result().status_code for answer in answers] == [200] * 2 * FEW_BODIES
