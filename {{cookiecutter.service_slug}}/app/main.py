@@ -1,6 +1,6 @@
 """Assembles the service: the model, the endpoints and what stands around them."""
 
-from app import api
+from app import api, auth
 from app.contract import Instance
 from app.settings import Settings
 from serving.build import Application, build_app
@@ -9,9 +9,11 @@ from serving.service import Service
 
 
 def create_app(settings: Settings) -> Application:
-    """Build the application from its settings.
+    """Build the application from its settings. Raises SettingsError.
 
     Routers and middleware of your own go into the lists of `build_app`.
     """
     service = Service(settings, lambda: Model.load(settings.model_dir, Instance))
-    return build_app(service, routers=[api.router(service, settings)])
+    app = build_app(service, routers=[api.router(service, settings)])
+    auth.guard(app, auth.read_keys(settings.api_keys.get_secret_value()))
+    return app

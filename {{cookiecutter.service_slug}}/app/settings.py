@@ -3,7 +3,7 @@
 Each is an environment variable in capitals; `make run LOG_TEXTS=true` sets one.
 """
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from serving.settings import ServingSettings
 
@@ -11,6 +11,10 @@ from serving.settings import ServingSettings
 class Settings(ServingSettings):
     """What an operator may change without a new image. Add your own here."""
 
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Who may ask: `name:hash` of each API key; without one, everybody.",
+    )
     log_texts: bool = Field(
         False, description="Log the texts of requests; they may be personal data."
     )

@@ -84,7 +84,7 @@ class AccessLayer:
             seconds = perf_counter() - start
             method = scope["method"]
             outcome = Outcome(
-                self._paths.of(scope["path"]),
+                self._paths.of(scope),
                 method if method in METHODS else "other",
                 status or 500,
             )
@@ -107,12 +107,16 @@ class RoutePaths:
             else:
                 self._fixed.add(path)
 
-    def of(self, path: str) -> str:
-        """Return the route that a request's path belongs to, parameters by their names.
+    def of(self, scope: Scope) -> str:
+        """Return the route that a request belongs to, its parameters by their names.
 
         It is `unmatched` if there is none.
         """
+        path = scope["path"]
         if path in self._fixed:
-            return path
-        matching = (name for pattern, name in self._patterns if pattern.match(path))
-        return next(matching, "unmatched")
+            return str(path)
+        for pattern, name in self._patterns:
+            if pattern.match(path):
+                return name
+        route = scope.get("route")  # it was added after the start
+        return getattr(route, "path", "unmatched")

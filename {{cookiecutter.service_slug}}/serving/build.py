@@ -70,6 +70,7 @@ class Application(FastAPI):
         self.document_edits: list[Callable[[dict[str, Any]], None]] = [
             document_problems
         ]
+        self.start_notes: list[str] = []  # lines of the log when it starts
         answer_problems(self)
 
     def include_router(self, router: APIRouter, **options: Any) -> None:
@@ -99,7 +100,8 @@ class Application(FastAPI):
         routes = list(iter_route_contexts(self.routes))
         # FastAPI names a span while it looks for the route.
         ways = find_ways(routes, "traces are on" if traces.wanted() else "")
-        logger.info("%s", ways)
+        for note in (*self.start_notes, str(ways)):
+            logger.info("%s", note)
 
         stack: ASGIApp = FastPath(self._fastapi(), ways.fast, error_handling(self))
         for layer, args, options in reversed(self.user_middleware):

@@ -27,7 +27,6 @@ from serving.problems import (
     ProblemError,
     answer_problems,
     invalid_body,
-    problem_response,
 )
 
 JSON = "application/json"
@@ -185,8 +184,6 @@ class FastPath:
             return
         try:
             await route(scope, receive, send)
-        except ProblemError as error:
-            await problem_response(error)(scope, receive, send)
         except Exception as error:
             scope[ERROR] = error
             await self._errors(scope, receive, send)

@@ -98,6 +98,7 @@ def run(
     try:
         settings = load_settings(settings_class)
         traces.check()
+        app = create_app(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_SETTINGS
@@ -112,7 +113,6 @@ def run(
         )
         return EXIT_UNUSABLE_PORT
 
-    app = create_app(settings)
     service: Service[Any] = app.state.service
     service.on_ready = spare_the_garbage_collector
     logs.take_over(service.log)

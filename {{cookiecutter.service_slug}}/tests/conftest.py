@@ -107,9 +107,10 @@ class Process(ServiceProcess):
             return False
         return True
 
-    def predict(self) -> httpx2.Response:
+    def predict(self, headers: dict[str, str] | None = None) -> httpx2.Response:
         """Ask for one prediction on a connection of its own."""
-        return httpx2.post(f"{self.url}/v1/predict", json=BODY, timeout=20)
+        url = f"{self.url}/v1/predict"
+        return httpx2.post(url, json=BODY, headers=headers, timeout=20)
 
     def ready(self) -> "Process":
         """Wait until it is ready."""

@@ -234,7 +234,7 @@ def test_every_answer_has_a_request_id_also_an_error(
 ) -> None:
     client = serve(max_concurrency=1)
     wait_until(lambda: client.get("/readyz").status_code == 200)
-    metrics = client.app.state.service.metrics  # type: ignore[attr-defined]
+    admission = client.app.state.service.admission  # type: ignore[attr-defined]
 
     def statuses() -> Iterator[int]:
         for answer in (
@@ -250,7 +250,7 @@ def test_every_answer_has_a_request_id_also_an_error(
     with monkeypatch.context() as broken:
         broken.setattr("app.api.Prediction", None)
         assert list(statuses()) == [500, 422, 404, 200]
-    monkeypatch.setattr(metrics, "in_flight", 1)
+    monkeypatch.setattr(admission, "requests", 1)
     assert list(statuses()) == [503, 503, 503, 200]
 
 

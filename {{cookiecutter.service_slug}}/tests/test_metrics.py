@@ -99,7 +99,7 @@ def test_what_is_turned_away_counts_for_its_route(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = serve(max_concurrency=1)
-    monkeypatch.setattr(service(client).metrics, "in_flight", 1)
+    monkeypatch.setattr(service(client).admission, "requests", 1)
 
     assert client.post("/v1/predict", json=BODY).status_code == 503
 

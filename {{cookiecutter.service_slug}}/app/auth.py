@@ -1,0 +1,159 @@
+"""Who may ask: API keys by name. They are off until there is one.
+
+`make key NAME=acme` makes a key and shows it once. The service stores only its hash, in
+the setting API_KEYS or the file /run/secrets/api_keys: one `name:hash` for each key,
+separated by commas or white space. A name may have two keys at a time, so that a client
+can change over before the old one is removed.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import sys
+from typing import Any, NamedTuple
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving.build import Application
+from serving.problems import UNAUTHORIZED, ProblemError, documented, problem_response
+from serving.requests import TENANT
+from serving.settings import SettingsError
+
+# What needs no key: probes, metrics and the documentation of the API.
+PUBLIC = frozenset(
+    {"/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/redoc"}
+    | {"/docs/oauth2-redirect"}
+)
+SCHEME = "ApiKey"
+
+_is_name = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?").fullmatch
+_is_hash = re.compile(r"[0-9a-f]{64}").fullmatch
+
+
+class ApiKey(NamedTuple):
+    """The name of who has a key, and the SHA-256 of the key."""
+
+    name: str
+    hash: bytes
+
+
+def hash_key(key: bytes) -> bytes:
+    """Return what is stored of a key.
+
+    A key is 256 random bits: nobody can guess it from a fast hash without salt.
+    """
+    return hashlib.sha256(key).digest()
+
+
+def read_keys(text: str) -> list[ApiKey]:
+    """Read `name:hash` entries. Raises SettingsError, which repeats no entry."""
+    keys = []
+    for number, entry in enumerate(re.split(r"[,\s]+", text.strip()), 1):
+        if not entry:
+            continue
+        name, _, digest = entry.partition(":")
+        if not _is_name(name) or not _is_hash(digest):
+            raise SettingsError(
+                f"API_KEYS cannot be used: entry {number} is not name:hash, with a name "
+                "of a-z, 0-9 and hyphens and the 64 hexadecimal digits that "
+                "`make key NAME=…` prints."
+            )
+        keys.append(ApiKey(name, bytes.fromhex(digest)))
+    return keys
+
+
+def guard(app: Application, keys: list[ApiKey]) -> None:
+    """Ask for a key on every path that is not in `PUBLIC`; without keys, on none."""
+    if not keys:
+        app.start_notes.append("API keys are off: everybody may ask (make key NAME=…).")
+        return
+    names = sorted({key.name for key in keys})
+    app.start_notes.append(f"API keys are on, for: {', '.join(names)}.")
+    app.add_middleware(ApiKeyLayer, keys=keys)
+    app.document_edits.append(document_keys)
+
+
+class ApiKeyLayer:
+    """ASGI middleware: rejects (401) requests without a known key.
+
+    It looks at the headers only, before the body is read, and stores the name of the
+    key in the scope: logs and metrics show it as the tenant.
+    """
+
+    def __init__(self, app: ASGIApp, keys: list[ApiKey]) -> None:
+        self.app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in PUBLIC:
+            await self.app(scope, receive, send)
+            return
+        given = bearer_token(scope)
+        tenant = self._name_of(given) if given is not None else None
+        if tenant is None:
+            await problem_response(unauthorized(given))(scope, receive, send)
+            return
+        scope[TENANT] = tenant
+        await self.app(scope, receive, send)
+
+    def _name_of(self, key: bytes) -> str | None:
+        """Return who has the key. The time that it takes tells nothing of the keys."""
+        digest = hash_key(key)
+        found = None
+        for name, known in self._keys:
+            if hmac.compare_digest(digest, known):
+                found = name
+        return found
+
+
+def bearer_token(scope: Scope) -> bytes | None:
+    """Return the key of an `Authorization: Bearer …` header, if there is one."""
+    for header, value in scope["headers"]:
+        if header == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            return token.strip() if scheme.lower() == b"bearer" else None
+    return None
+
+
+def unauthorized(given: bytes | None) -> ProblemError:
+    """Refuse (401) a request, and say how to authenticate (RFC 6750)."""
+    if given is None:
+        detail, challenge = "Send a key: `Authorization: Bearer …`.", "Bearer"
+    else:
+        detail, challenge = "The key is not known.", 'Bearer error="invalid_token"'
+    return ProblemError(UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})
+
+
+def document_keys(document: dict[str, Any]) -> None:
+    """Add the keys to an OpenAPI document."""
+    schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+    schemes[SCHEME] = {"type": "http", "scheme": "bearer"}
+    for path, operations in document["paths"].items():
+        if path in PUBLIC:
+            continue
+        for operation in operations.values():
+            operation["security"] = [{SCHEME: []}]
+            operation["responses"]["401"] = documented(401)[401]
+
+
+def main(arguments: list[str]) -> int:
+    """Make a key and print it with its entry; returns the exit code."""
+    name = arguments[0] if arguments else ""
+    if not _is_name(name):
+        print(
+            f"NAME={name!r} is no name of a key: use up to 63 of a-z, 0-9 and hyphens, "
+            "as in `make key NAME=acme`.",
+            file=sys.stderr,
+        )
+        return 2
+    key = secrets.token_urlsafe(32)
+    print(f"The key of {name}, shown this once (clients send it as API_KEY):\n")
+    print(f"  {key}\n")
+    print("Its entry in API_KEYS, or in the file /run/secrets/api_keys:\n")
+    print(f"  {name}:{hash_key(key.encode()).hex()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
