@@ -1,8 +1,10 @@
 """The comparison with other ways to serve a model, in its quick form: no timing."""
 
+import ast
 import dataclasses
 import os
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 from textwrap import indent
 
@@ -10,7 +12,7 @@ import pytest
 
 from benchmarks import compare, wrk
 from benchmarks.peers import PEERS, SERVICE
-from benchmarks.report import compare_section
+from benchmarks.sections import compare_section
 from benchmarks.serving import (
     ServingError,
     cpu_seconds,
@@ -21,6 +23,7 @@ from benchmarks.serving import (
     runs,
     serving,
 )
+from tests.conftest import ROOT
 
 needs_wrk = pytest.mark.skipif(
     not wrk.installed(), reason="wrk is not installed: apt-get install wrk"
@@ -38,6 +41,31 @@ if os.fork():
 server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), SimpleHTTPRequestHandler)
 server.serve_forever()
 """
+
+
+def read_imports(path: Path, modules: set[str]) -> set[str]:
+    """Return which of the modules a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            found.add(node.module)
+    return found & modules
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for directory in ("benchmarks", "tests")
+        for path in (ROOT / directory).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    graph = {name: read_imports(path, set(paths)) for name, path in paths.items()}
+
+    assert "benchmarks.results" in graph["benchmarks.compare"]
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_a_server_and_its_workers_are_measured_and_ended(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def find_doubts(capacity: Capacity) -> list[str]:
         doubts.append("Generating the load took a whole CPU: there may be more to it.")
     if not carried_well(capacity):
         doubts.append(
-            f"No step had a p99 within {MAX_P99 * 1e3:.0f} ms: the lowest counts. "
+            f"No step had a p99 within {MAX_P99 * 1e3:.0f} ms; the lowest counts. "
             "Measure lower steps (STEPS in bench/capacity.py) or allow more (MAX_P99 in "
             "bench/rules.py)."
         )
