@@ -22,7 +22,7 @@ _predict = Model.predict
 
 
 def _leak(self: Model, instances: Sequence[Instance]) -> Probabilities:
-    _kept.append(bytes(range(250)) * 20)
+    _kept.append(bytes(range(250)) * 80)
     return _predict(self, instances)
 
 
