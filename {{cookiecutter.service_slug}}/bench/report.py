@@ -47,7 +47,7 @@ def find_doubts(capacity: Capacity) -> list[str]:
     if not carried_well(capacity):
         doubts.append(
             f"No step had a p99 within {MAX_P99 * 1e3:.0f} ms; the lowest counts. "
-            "Measure lower steps (STEPS in bench/capacity.py) or allow more (MAX_P99 in "
+            "Measure lower steps (STEPS, bench/capacity.py) or allow more (MAX_P99, "
             "bench/rules.py)."
         )
     return doubts
