@@ -25,7 +25,7 @@ def main() -> int:
     seconds = parser.parse_args().seconds
     try:
         capacity = measure(seconds)
-    except BenchError as error:
+    except (BenchError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     RESULT.parent.mkdir(exist_ok=True)

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from functools import partial
 
@@ -44,8 +44,8 @@ class Capacity(BaseModel):
     """The result, as in `reports/capacity.json`; memory in bytes, times in seconds.
 
     `connections` maps the number of connections of a closed loop to what it gave,
-    `steps` the share of the peak rate that an open loop offered. `load_cores` is the
-    most CPU that generating a load took.
+    `steps` the share of the peak rate that an open loop offered. `cpus` are those that
+    the measurement could use: the service had one of them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,7 +60,6 @@ class Capacity(BaseModel):
     seconds_to_ready: float
     memory_at_start: int
     memory_at_most: int
-    load_cores: float
 
     @property
     def peak(self) -> Level:
@@ -109,58 +108,48 @@ def measure(seconds: float) -> Capacity:
         memory, port = service.memory("VmRSS"), service.port
         bodies = Bodies(service.get("/openapi.json"))
         small = encode(*bodies.of(1))
-        load_cores: list[float] = []
-        measure_level = partial(_measure_level, service, load_cores)
+        measure_level = partial(_measure_level, service)
 
         say("connections")
         closed_loop(port, small, STEP_CONNECTIONS, seconds)  # warms the service up
-        connections = {
-            count: _median(
-                measure_level(partial(closed_loop, port, small, count, seconds))
-                for _ in range(ROUNDS)
-            )
-            for count in CONNECTIONS
-        }
+        connections = {}
+        for count in CONNECTIONS:
+            load = partial(closed_loop, port, small, count, seconds)
+            rounds = [measure_level(load) for _ in range(ROUNDS)]
+            connections[count] = sorted(rounds, key=lambda one: one.rate)[ROUNDS // 2]
         say("steps of load")
         peak = max(level.rate for level in connections.values())
         steps = {}
         for share in STEPS:
             due = list(arrivals(share * peak, 2 * seconds))
-            load = partial(open_loop, port, small, STEP_CONNECTIONS, due)
-            steps[share] = measure_level(load)
+            step = partial(open_loop, port, small, STEP_CONNECTIONS, due)
+            steps[share] = measure_level(step)
         say("large bodies")
         slots, limit = int(settings["MAX_CONCURRENCY"]), int(settings["MAX_BODY_BYTES"])
         fit = min(slots, int(settings["MAX_BYTES_IN_WORK"]) // limit)
         # More than may be in work; then as many of the largest bodies as may be.
         for large, count in (bodies.of(100), 2 * slots), ([bodies.largest(limit)], fit):
-            load = partial(closed_loop, port, encode(*large), max(1, count), seconds)
-            measure_level(load)
+            requests = encode(*large)
+            measure_level(partial(closed_loop, port, requests, max(1, count), seconds))
         return Capacity(
             date=datetime.now(UTC).date(),
             model_version=model[0],
             model_sha256=model[1],
-            cpus=os.cpu_count() or 1,
+            cpus=service.cpus,
             seconds=seconds,
             connections=connections,
             steps=steps,
             seconds_to_ready=round(service.seconds_to_ready, 2),
             memory_at_start=memory,
             memory_at_most=service.memory("VmHWM"),
-            load_cores=round(max(load_cores), 2),
         )
 
 
-def _measure_level(
-    service: Process, load_cores: list[float], load: Callable[[], Result]
-) -> Level:
-    """Run a load, and note in `load_cores` what CPU that took.
-
-    Raises BenchError if requests went wrong, or none was answered.
-    """
+def _measure_level(service: Process, load: Callable[[], Result]) -> Level:
+    """Run a load. Raises BenchError if requests went wrong, or none was answered."""
     before = service.cpu_seconds()
     result = load()
     cores = (service.cpu_seconds() - before) / result.seconds
-    load_cores.append(result.cores)
     statuses = result.statuses()
     if not statuses[OK] or set(statuses) - {OK, REJECTED}:
         counts = ", ".join(f"{one}: {count}" for one, count in sorted(statuses.items()))
@@ -175,12 +164,6 @@ def _measure_level(
         rejected=round(statuses[REJECTED] / len(result.answers), 4),
         cores=round(cores, 3),
     )
-
-
-def _median(levels: Iterable[Level]) -> Level:
-    """Return the level with the median rate."""
-    ordered = sorted(levels, key=lambda level: level.rate)
-    return ordered[len(ordered) // 2]
 
 
 def read_settings() -> dict[str, str]:

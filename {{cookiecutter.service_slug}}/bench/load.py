@@ -44,11 +44,10 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """All answers to a load of `seconds`; generating it took so many `cores`."""
+    """All answers to a load that took so many seconds."""
 
     answers: list[Answer]
     seconds: float
-    cores: float
 
     @property
     def rate(self) -> float:
@@ -136,7 +135,6 @@ class _Load:
         """Open the connections, load the service, wait for the last answers."""
         for _ in range(connections):
             await self._connect()
-        used = time.process_time()
         gc.disable()  # a collection here would show as latency there
         self._began = time.perf_counter()
         self._repeat_until = repeat_until
@@ -152,14 +150,14 @@ class _Load:
         last = self.now() + PATIENCE
         while (self.in_flight or self._waiting) and self.now() < last:
             await asyncio.sleep(TICK)
-        seconds, used = self.now(), time.process_time() - used
+        seconds = self.now()
         gc.enable()
         self._closing = True
         for connection in list(self.connections):
             connection.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.answers += [Answer(moment, LOST, 0.0) for moment in self._waiting]
-        return Result(self.answers, seconds, used / seconds)
+        return Result(self.answers, seconds)
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()

@@ -28,6 +28,7 @@ class Process:
     port: int
     pid: int
     seconds_to_ready: float
+    cpus: int  # of which the service has one
 
     def get(self, path: str) -> Any:
         """Return the JSON document at a path. Raises OSError."""
@@ -73,14 +74,14 @@ def started(settings: Mapping[str, str]) -> Iterator[Process]:
     )
     os.sched_setaffinity(0, {max(cpus)})
     try:
-        yield _wait_until_ready(process)
+        yield _wait_until_ready(process, len(cpus))
     finally:
         process.terminate()
         process.wait()
         os.sched_setaffinity(0, cpus)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes]) -> Process:
+def _wait_until_ready(process: subprocess.Popen[bytes], cpus: int) -> Process:
     start = time.perf_counter()
     assert process.stderr is not None
     log = deque([process.stderr.readline()], maxlen=20)
@@ -89,7 +90,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes]) -> Process:
     threading.Thread(target=log.extend, args=(process.stderr,), daemon=True).start()
     while listens and process.poll() is None:
         seconds = time.perf_counter() - start
-        service = Process(int(listens[1]), process.pid, seconds)
+        service = Process(int(listens[1]), process.pid, seconds, cpus)
         try:
             service.get("/readyz")
             return service

@@ -13,9 +13,9 @@ DOCUMENT = ROOT / "docs" / "capacity.md"
 PAGE = """\
 # What one pod carries
 
-`make bench` wrote this on {date}, with model `{model_version}` on {cpus} CPUs, one for
-the service and one for the load; each measurement took {seconds:g} s. The figures are
-in `reports/capacity.json`, the rules in `bench/rules.py`.
+`make bench` wrote this on {date}, with model `{model_version}` on {cpus} CPUs, one of
+them for the service alone; each measurement took {seconds:g} s. The figures are in
+`reports/capacity.json`, the rules in `bench/rules.py`.
 {doubts}
 **{rate:,.0f} requests a second**, of one instance each. Each connection sends its next
 request when the last one is answered:
@@ -37,13 +37,13 @@ def find_doubts(capacity: Capacity) -> list[str]:
     """Return the reasons why `deploy/` should not follow these figures."""
     peak = capacity.peak
     doubts = []
+    if capacity.cpus < 2:
+        doubts.append("The service and the load shared one CPU: measure with two.")
     if peak.cores < 0.9:
         doubts.append(
             f"The machine was busy: the service got {peak.cores:.2f} of its CPU at the "
             "peak. Measure again on a quiet one with two CPUs."
         )
-    if capacity.load_cores > 0.95:
-        doubts.append("Generating the load took a whole CPU: there may be more to it.")
     if not carried_well(capacity):
         doubts.append(
             f"No step had a p99 within {MAX_P99 * 1e3:.0f} ms; the lowest counts. "

@@ -33,7 +33,6 @@ def make(cores: float = 0.98, step: float = 0.63, mib: float = 150.0) -> Capacit
         seconds_to_ready=1,
         memory_at_start=100 * rules.MIB,
         memory_at_most=int(mib * rules.MIB),
-        load_cores=0.4,
     )
 
 
@@ -139,6 +138,18 @@ def test_a_step_with_a_long_p99_or_rejections_does_not_count() -> None:
 
     assert rules.values(measured)["averageValue"] == "400m"
     assert "No step had a p99 within 20 ms" in report.render(none)
+
+
+@pytest.mark.parametrize(
+    ("change", "doubt"),
+    [
+        ({"connections": make(cores=0.5).connections}, "The machine was busy"),
+        ({"cpus": 1}, "shared one CPU"),
+    ],
+)
+def test_a_doubtful_result_says_so(change: dict[str, object], doubt: str) -> None:
+    assert "**Doubtful**" not in report.render(make())
+    assert doubt in report.render(make().model_copy(update=change))
 
 
 def test_a_value_that_differs_is_named_with_its_place(
