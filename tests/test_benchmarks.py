@@ -10,7 +10,7 @@ from textwrap import indent
 
 import pytest
 
-from benchmarks import compare, wrk
+from benchmarks import compare, rate, wrk
 from benchmarks.peers import PEERS, SERVICE
 from benchmarks.sections import compare_section
 from benchmarks.serving import (
@@ -23,7 +23,7 @@ from benchmarks.serving import (
     runs,
     serving,
 )
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run
 
 needs_wrk = pytest.mark.skipif(
     not wrk.installed(), reason="wrk is not installed: apt-get install wrk"
@@ -98,6 +98,71 @@ def test_a_load_with_errors_gives_no_figures(tmp_path: Path) -> None:
         # It knows no POST.
         with pytest.raises(wrk.LoadError, match="status that is not 2xx"):
             wrk.load(server.url, ["{}"], connections=2, seconds=1)
+
+
+# Takes what has a key, and nothing else.
+KEYED = """
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.answer(200)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        keyed = self.headers["Authorization"] == "Bearer key: 1"
+        self.answer(200 if keyed else 401)
+
+    def answer(self, status):
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@needs_wrk
+def test_headers_go_with_every_request(tmp_path: Path) -> None:
+    port = free_port()
+    command = (sys.executable, "-c", KEYED, str(port))
+    key = ["Authorization: Bearer key: 1"]
+    with serving(command, port, "/", tmp_path / "log", tmp_path) as server:
+        assert wrk.load(server.url, ["{}"], 2, 1, key).rate > 0
+        with pytest.raises(wrk.LoadError, match="status that is not 2xx"):
+            wrk.load(server.url, ["{}"], 2, 1)
+
+
+def test_a_variant_is_named_without_its_secrets() -> None:
+    variant = rate.Variant("abc", {"API_KEYS": "s3cret"}, ("Authorization: s3cret",))
+
+    assert variant.title == "the service of abc with API_KEYS, Authorization"
+    assert rate.Variant().title == "the service of this template"
+
+
+def test_a_ratio_is_made_within_a_round() -> None:
+    # The machine slows down by half; A has nine tenths of the rate throughout.
+    rates = rate.summarise([(900, 1000), (450, 500), (225, 250), (90, 100)])
+
+    assert (rates["low"], rates["ratio"], rates["high"]) == (0.9, 0.9, 0.9)
+    assert (rates["a"], rates["b"]) == (337.5, 375)
+    assert rate.summarise([(1, 2)])["low"] == 0.5
+
+
+def test_a_variable_without_a_value_is_refused() -> None:
+    command = ("-m", "benchmarks.rate", "--a-env", "API_KEYS")
+    done = run(sys.executable, *command, cwd=ROOT, check=False)
+
+    assert done.returncode == 2
+    assert "--a-env" in done.stdout and "'API_KEYS'" in done.stdout
 
 
 @needs_wrk
