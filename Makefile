@@ -31,11 +31,12 @@ bench: $(READY) ## Measure what benchmarks/ has, or PARTS= of it, and write its 
 	python -m benchmarks $(PARTS)
 
 .PHONY: capacity
-capacity: $(READY) ## Measure what the default service carries: the report that it is born with
+capacity: $(READY) ## Measure what one pod carries: the result that every service is born with
 	rm -rf build/capacity
 	cookiecutter . --no-input --output-dir build/capacity
 	$(MAKE) --no-print-directory -C $(MEASURED) train bench
-	cp $(MEASURED)/reports/capacity.* '{{cookiecutter.service_slug}}/reports/'
+	cp $(MEASURED)/reports/capacity.json '{{cookiecutter.service_slug}}/reports/'
+	cp $(MEASURED)/docs/capacity.md '{{cookiecutter.service_slug}}/docs/'
 
 .PHONY: lint
 lint: $(READY) ## Check the style and types of the template's own Python

@@ -592,6 +592,18 @@ SABOTAGE = {
         'limits:\n              cpu: "1"\n              memory: 1',
         "pytest tests/test_capacity.py -k deploy_has",
     ),
+    "a result changed by hand": Sabotage(
+        "reports/capacity.json",
+        '"memory_at_most": ',
+        '"memory_at_most": 9',
+        "pytest tests/test_capacity.py -k deploy_has",
+    ),
+    "a rule that is looser": Sabotage(
+        "bench/rules.py",
+        "MAX_P99 = 0.020",
+        "MAX_P99 = 0.600",
+        "pytest tests/test_capacity.py -k long_p99",
+    ),
     "compose with less memory than a pod": Sabotage(
         "compose.yaml",
         "mem_limit: ",
@@ -599,10 +611,16 @@ SABOTAGE = {
         "pytest tests/test_capacity.py -k compose",
     ),
     "a report changed by hand": Sabotage(
-        "reports/capacity.md",
+        "docs/capacity.md",
         "| `averageValue` | `",
         "| `averageValue` | `1",
-        "pytest tests/test_capacity.py -k follow_from",
+        "pytest tests/test_capacity.py -k rendered",
+    ),
+    "another model that nobody mentions": Sabotage(
+        "bench/capacity.py",
+        "served is None or served[1] == capacity.model_sha256",
+        "True",
+        "pytest tests/test_capacity.py -k another_model",
     ),
     "a peak of memory at which the alert fires": Sabotage(
         "monitoring/alerts.yaml",

@@ -55,7 +55,7 @@ def read_keys(text: str) -> list[ApiKey]:
         name, _, digest = entry.partition(":")
         if not _is_name(name) or not _is_hash(digest):
             raise SettingsError(
-                f"API_KEYS cannot be used: entry {number} is not name:hash, with a name "
+                f"API_KEYS cannot be used: entry {number} is not name:hash, a name "
                 "of a-z, 0-9 and hyphens and the 64 hexadecimal digits that "
                 "`make key NAME=…` prints."
             )
