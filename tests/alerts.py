@@ -309,7 +309,7 @@ class Load:
 
 @dataclass
 class Stage:
-    """Where a scene is played: a service, its clients, and what became of its alerts."""
+    """Where a scene is played: a service and its clients."""
 
     job: str
     run: "Run"

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
@@ -24,6 +23,8 @@ LEGEND = 10  # most lines with a colour and a name of their own
 
 Panel = dict[str, Any]
 Labels = Mapping[str, str]
+Values = npt.NDArray[np.float64]
+Times = npt.NDArray[np.datetime64]
 
 
 class DashboardError(Exception):
@@ -38,7 +39,7 @@ class Window:
     end: float
     step: float
 
-    def grid(self, points: list[tuple[float, str]]) -> npt.NDArray[np.float64]:
+    def grid(self, points: list[tuple[float, str]]) -> Values:
         """Return the values at every step; NaN where there is none, or no number."""
         values = np.full(int((self.end - self.start) / self.step + 1.5), np.nan)
         for moment, value in points:
@@ -53,7 +54,7 @@ class Line:
 
     labels: Labels
     name: str
-    values: npt.NDArray[np.float64]
+    values: Values
 
 
 def load_dashboard() -> dict[str, Any]:
@@ -146,19 +147,19 @@ def draw(panel: Panel, lines: list[Line], window: Window) -> bytes:
     unit = defaults.get("unit", "")
     axes.set(title=panel.get("title", ""), xlabel="UTC", ylabel=UNITS.get(unit, unit))
     seconds = np.linspace(window.start, window.end, len(lines[0].values))
-    times = [datetime.fromtimestamp(second, UTC) for second in seconds]
+    times = (seconds * 1000).astype("datetime64[ms]")
     if panel["type"] in {"heatmap", "histogram"} and "le" in lines[0].labels:
         draw_buckets(axes, times, lines)
     else:
         draw_lines(axes, times, lines)
         axes.set_ylim(bottom=defaults.get("min"))
-    axes.set_xlim(times[0], times[-1])
+    axes.set(xlim=(times[0], times[-1]))
     picture = BytesIO()
     figure.savefig(picture, format="png", dpi=90)
     return picture.getvalue()
 
 
-def draw_lines(axes: Axes, times: list[datetime], lines: list[Line]) -> None:
+def draw_lines(axes: Axes, times: Times, lines: list[Line]) -> None:
     """Draw series; the largest are named, the others grey."""
     ranked = sorted(lines, key=lambda line: -np.nanmax(line.values))
     for number, line in enumerate(ranked):
@@ -166,16 +167,16 @@ def draw_lines(axes: Axes, times: list[datetime], lines: list[Line]) -> None:
         axes.plot(times, line.values, color=colour, marker=".", markersize=3)
     names = [line.name for line in ranked[:LEGEND]]
     title = f"{LEGEND} of {len(lines)}" if len(lines) > LEGEND else None
-    place = {"loc": "upper left", "bbox_to_anchor": (1, 1), "fontsize": "small"}
-    axes.legend(axes.get_lines()[:LEGEND], names, title=title, **place)
+    key = axes.legend(axes.get_lines()[:LEGEND], names, title=title, fontsize="small")
+    key.set(loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def draw_buckets(axes: Axes, times: list[datetime], lines: list[Line]) -> None:
+def draw_buckets(axes: Axes, times: Times, lines: list[Line]) -> None:
     """Draw cumulative buckets as a heatmap of what is in each of them."""
-    counts: dict[float, npt.NDArray[np.float64]] = {}
+    counts: dict[float, Values] = {}
     for line in lines:
         bound, values = float(line.labels.get("le", "inf")), np.nan_to_num(line.values)
-        counts[bound] = counts.get(bound, 0) + values
+        counts[bound] = counts.get(bound, np.zeros(len(times))) + values
     bounds = sorted(counts)
     buckets = np.diff([counts[bound] for bound in bounds], axis=0, prepend=0)
     mesh = axes.pcolormesh(times, range(len(bounds)), np.clip(buckets, 0, None))

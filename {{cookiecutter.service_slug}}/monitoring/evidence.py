@@ -1,8 +1,8 @@
 """`make evidence`: what the monitoring of the service shows now (rule M4).
 
 Draws each panel of the dashboard from what its queries give, and lists the state of
-each alert, in docs/evidence. It asks the Prometheus of `PROMETHEUS_URL`, with the bearer
-token of `PROMETHEUS_TOKEN` if there is one; without a URL, a local one.
+each alert, in docs/evidence. It asks the Prometheus at `PROMETHEUS_URL`, with the
+bearer token `PROMETHEUS_TOKEN` if that is set; without a URL, a local one.
 """
 
 import json
@@ -90,6 +90,7 @@ def gather_facts(prometheus: Prometheus, window: Window) -> dict[str, str]:
         version = prometheus.ask("status/buildinfo")["version"]
     except (EvidenceError, QueryError, KeyError, TypeError):
         version = "unknown"  # others speak PromQL, too
+    answering = sum(one["value"][1] == "1" for one in up)
     start, end = (
         datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S")
         for moment in (window.start, window.end)
@@ -101,7 +102,7 @@ def gather_facts(prometheus: Prometheus, window: Window) -> dict[str, str]:
         "Service": f"{SLUG} {PROJECT['project']['version']}",
         "Git revision of this checkout": revision(),
         "Models served": "; ".join(sorted(versions)) or "none is reported",
-        "Instances scraped": f"{sum(one['value'][1] == '1' for one in up)} of {len(up)}",
+        "Instances scraped": f"{answering} of {len(up)}",
         "Prometheus": f"{version}, {where}",
     }
 
@@ -120,7 +121,7 @@ def gather_panel(
 ) -> tuple[Evidence, bytes | None]:
     """Return what a panel shows, and its picture if there is something to see."""
     queries: list[str] = []
-    found = {
+    found: Evidence = {
         "title": panel.get("title") or "Untitled",
         "queries": queries,
         "remark": "",
@@ -201,7 +202,8 @@ def render(evidence: Evidence) -> str:
     alerts = [[escape(one[name]) for name in columns] for one in evidence["alerts"]]
     facts = [[name, escape(fact)] for name, fact in evidence["facts"].items()]
     parts = [
-        "# Evidence of the monitoring\n\n`make evidence` wrote this from evidence.json.",
+        "# Evidence of the monitoring",
+        "`make evidence` wrote this from evidence.json.",
         table(["What", "Which"], facts),
         *(f"**Missing.** {escape(one)}" for one in evidence["missing"]),
         "## Alerts",

@@ -32,8 +32,8 @@ class QueryError(Exception):
 class Prometheus:
     """The HTTP API of a Prometheus; `address` is its URL without credentials.
 
-    The URL may hold a path prefix, user and password; a bearer token replaces these two.
-    Raises EvidenceError for a URL or token that cannot be used.
+    The URL may hold a path prefix, user and password. A bearer token replaces these
+    two. Raises EvidenceError for a URL or token that cannot be used.
     """
 
     def __init__(self, url: str, token: str = "", *, local: bool = False) -> None:
@@ -56,8 +56,8 @@ class Prometheus:
                 )
                 return
         raise EvidenceError(
-            "PROMETHEUS_URL is no address such as https://prometheus.example.com/prefix "
-            "or https://user:password@example.com (percent-encode special characters)."
+            "PROMETHEUS_URL is no address such as https://prometheus.example.com/prefix"
+            " or https://user:password@example.com (percent-encode special characters)."
         )
 
     def ask(self, path: str, **parameters: str | float) -> Any:
@@ -73,8 +73,8 @@ class Prometheus:
             raise EvidenceError(f"{self.address} does not answer: {reason}") from None
         if answer.status_code in {401, 403}:
             raise EvidenceError(
-                f"{self.address} answers {answer.status_code}. Set user and password in "
-                "PROMETHEUS_URL=https://user:password@…, or a token in PROMETHEUS_TOKEN."
+                f"{self.address} answers {answer.status_code}: set user and password in"
+                " PROMETHEUS_URL=https://user:password@…, or a token: PROMETHEUS_TOKEN."
             )
         try:
             body = answer.json()
@@ -83,8 +83,8 @@ class Prometheus:
             reason = " ".join(str(body["error"]).split())
         except (ValueError, TypeError, KeyError):
             raise EvidenceError(
-                f"{self.address}/api/v1/{path} answers {answer.status_code}, and not as "
-                "Prometheus does. PROMETHEUS_URL is the address in front of /api/v1."
+                f"{self.address}/api/v1/{path} answers {answer.status_code}, and not as"
+                " Prometheus does. PROMETHEUS_URL is the address in front of /api/v1."
             ) from None
         raise QueryError(reason)
 
@@ -99,8 +99,8 @@ def local_prometheus() -> Iterator[Prometheus]:
     if program is None:
         raise EvidenceError(
             "prometheus is missing: apt-get install prometheus, brew install "
-            "prometheus, or https://prometheus.io/download. Or set PROMETHEUS_URL to the "
-            "address of the Prometheus that watches the deployed service."
+            "prometheus, or https://prometheus.io/download. Or set PROMETHEUS_URL to "
+            "the address of the Prometheus that watches the deployed service."
         )
     port, service, watcher = (
         free_port(),
