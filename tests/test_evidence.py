@@ -189,7 +189,7 @@ def test_the_evidence_of_a_deployed_service_has_the_panels_of_its_user(
     assert 'handler=~".*"}[4m]' in by_title["Buckets"]["queries"][0]
     assert by_title["Nothing"]["remark"] == "Prometheus has no series for it."
     assert "parse error" in by_title["Nonsense"]["remark"]
-    assert "does not define $zone" in by_title["Unknown"]["remark"]
+    assert "has no value for $zone" in by_title["Unknown"]["remark"]
     alerts = {alert["alert"]: alert for alert in found["alerts"]}
     assert "another expression" in alerts["NotReady"]["remark"]
     assert alerts["NoTraffic"]["state"] == "not loaded"

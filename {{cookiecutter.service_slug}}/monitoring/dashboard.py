@@ -74,7 +74,7 @@ def load_panels(document: dict[str, Any]) -> list[Panel]:
     """Return the panels in their order, without rows; also those in collapsed rows."""
     panels: list[Panel] = []
     for panel in document["panels"]:
-        panels += panel.get("panels", []) if panel["type"] == "row" else [panel]
+        panels += panel.get("panels", []) if panel.get("type") == "row" else [panel]
     return panels
 
 
@@ -99,28 +99,37 @@ def variables(document: dict[str, Any], window: Window) -> dict[str, str]:
         values |= {f"__{name}": f"{seconds:.0f}s", f"__{name}_s": f"{seconds:.0f}"}
         values[f"__{name}_ms"] = f"{seconds * 1000:.0f}"
     for variable in document.get("templating", {}).get("list", []):
-        value = variable.get("current", {}).get("value") or variable.get("query")
-        chosen = value if isinstance(value, list) else [str(value).split(",")[0]]
-        if variable.get("includeAll") and (
-            not variable.get("current") or "$__all" in chosen
-        ):
+        chosen = chosen_values(variable)
+        if "$__all" in chosen:
             chosen = [variable.get("allValue") or ".*"]
-        elif len(chosen) > 1:
+        if len(chosen) > 1:
             chosen = [f"({'|'.join(map(re.escape, chosen))})".replace("\\", "\\\\")]
-        values[variable["name"]] = chosen[0]
+        for value in chosen:
+            automatic = value.startswith("$__auto_interval")
+            values[variable["name"]] = RATE if automatic else value
     return values
+
+
+def chosen_values(variable: dict[str, Any]) -> list[str]:
+    """Return what is chosen for a variable when the dashboard is opened."""
+    value = variable.get("current", {}).get("value")
+    if not value and variable.get("includeAll"):
+        value = "$__all"
+    if not value and variable.get("type") != "query":  # typed in: the first of a list
+        value = str(variable.get("query", "")).split(",")[0].strip()
+    return [str(one) for one in (value if isinstance(value, list) else [value]) if one]
 
 
 def fill(query: str, values: Mapping[str, str]) -> str:
     """Put variables into a query: `$x`, `${x}`, `${x:regex}`, `[[x]]`.
 
-    Raises DashboardError for a variable that the dashboard does not define.
+    Raises DashboardError for a variable that has no value in the dashboard's file.
     """
 
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[2] or match[3]
         if name not in values:
-            raise DashboardError(f"the dashboard does not define ${name}")
+            raise DashboardError(f"the dashboard's file has no value for ${name}")
         return values[name]
 
     name = r"([A-Za-z_]\w*)"  # $1 is a group of label_replace
@@ -148,7 +157,7 @@ def draw(panel: Panel, lines: list[Line], window: Window) -> bytes:
     axes.set(title=panel.get("title", ""), xlabel="UTC", ylabel=UNITS.get(unit, unit))
     seconds = np.linspace(window.start, window.end, len(lines[0].values))
     times = (seconds * 1000).astype("datetime64[ms]")
-    if panel["type"] in {"heatmap", "histogram"} and "le" in lines[0].labels:
+    if panel.get("type") in {"heatmap", "histogram"} and "le" in lines[0].labels:
         draw_buckets(axes, times, lines)
     else:
         draw_lines(axes, times, lines)

@@ -32,7 +32,7 @@ from monitoring.prometheus import (
 EVIDENCE = ROOT / "docs" / "evidence"
 POINTS = 240  # in a picture
 LOCAL_RANGE = "5s"  # in place of longer ranges, where there are seconds to look at
-STATES = ["firing", "pending", "inactive"]  # the worst first
+STATES = ["firing", "pending", "inactive", "unknown"]  # the worst first
 
 Evidence = dict[str, Any]
 
@@ -52,12 +52,19 @@ def gather(prometheus: Prometheus) -> tuple[Evidence, dict[str, bytes]]:
         values["__rate_interval"] = LOCAL_RANGE
 
     missing, pictures, panels = [], {}, []
-    facts = gather_facts(prometheus, window)
-    if facts["Instances scraped"].startswith("0"):
+    up = prometheus.ask("query", query=f'up{{job="{SLUG}"}}')["result"]
+    scraped = [one for one in up if one["value"][1] == "1"]
+    if not up:
         missing.append(
-            f"This Prometheus scrapes no instance with success: there is no series "
-            f'up{{job="{SLUG}"}} of 1. See docs/monitoring.md, How it works.'
+            f'There is no series up{{job="{SLUG}"}}: this Prometheus does not scrape '
+            "the service, or under another job. docs/monitoring.md says how it should."
         )
+    elif not scraped:
+        missing.append("No instance of the service is scraped with success.")
+    facts = {
+        **gather_facts(prometheus, window),
+        "Instances scraped": f"{len(scraped)} of {len(up)}",
+    }
     for number, panel in enumerate(dashboard.load_panels(document), 1):
         found, picture = gather_panel(panel, prometheus, window, values)
         if picture:
@@ -79,9 +86,7 @@ def gather(prometheus: Prometheus) -> tuple[Evidence, dict[str, bytes]]:
 
 def gather_facts(prometheus: Prometheus, window: Window) -> dict[str, str]:
     """Return what was looked at, where and when."""
-    job = f'{{job="{SLUG}"}}'
-    up = prometheus.ask("query", query=f"up{job}")["result"]
-    models = prometheus.ask("query", query=f"model_info{job}")["result"]
+    models = prometheus.ask("query", query=f'model_info{{job="{SLUG}"}}')["result"]
     versions = {
         f"{one['metric']['version']}, trained at {one['metric']['trained_at']}"
         for one in models
@@ -90,7 +95,6 @@ def gather_facts(prometheus: Prometheus, window: Window) -> dict[str, str]:
         version = prometheus.ask("status/buildinfo")["version"]
     except (EvidenceError, QueryError, KeyError, TypeError):
         version = "unknown"  # others speak PromQL, too
-    answering = sum(one["value"][1] == "1" for one in up)
     start, end = (
         datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S")
         for moment in (window.start, window.end)
@@ -102,7 +106,6 @@ def gather_facts(prometheus: Prometheus, window: Window) -> dict[str, str]:
         "Service": f"{SLUG} {PROJECT['project']['version']}",
         "Git revision of this checkout": revision(),
         "Models served": "; ".join(sorted(versions)) or "none is reported",
-        "Instances scraped": f"{answering} of {len(up)}",
         "Prometheus": f"{version}, {where}",
     }
 
@@ -172,8 +175,11 @@ def gather_alerts(prometheus: Prometheus) -> list[dict[str, str]]:
         ]
         if ours:
             seen = describe(min(ours, key=lambda one: STATES.index(one["state"])), rule)
-        said = {"alert": rule["alert"], "severity": rule["labels"].get("severity", "")}
-        threshold = rule["annotations"].get("threshold", "")
+        said = {
+            "alert": rule["alert"],
+            "severity": rule.get("labels", {}).get("severity", ""),
+        }
+        threshold = rule.get("annotations", {}).get("threshold", "")
         alerts.append({**said, **seen, "threshold": threshold})
     return alerts
 

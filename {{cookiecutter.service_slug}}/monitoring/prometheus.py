@@ -39,25 +39,16 @@ class Prometheus:
     def __init__(self, url: str, token: str = "", *, local: bool = False) -> None:
         if not (token.isascii() and token.isprintable()):
             raise EvidenceError("PROMETHEUS_TOKEN has characters that no token has.")
-        with suppress(httpx2.InvalidURL):  # its text may hold a part of the password
-            given = httpx2.URL(url.strip())
-            bare = given.copy_with(userinfo=b"", query=None, fragment=None)
-            # An "@" that is left belongs to a password that is cut off.
-            rest = f"{bare}{given.query!r}{given.fragment}"
-            if given.scheme in {"http", "https"} and given.host and "@" not in rest:
-                self.address, self.local = str(bare).rstrip("/"), local
-                user = (given.username, given.password) if given.username else None
-                self._client = httpx2.Client(
-                    base_url=bare,
-                    auth=None if token else user,
-                    headers={"Authorization": f"Bearer {token}"} if token else None,
-                    trust_env=not local,  # no proxy leads to this machine
-                    timeout=60,
-                )
-                return
-        raise EvidenceError(
-            "PROMETHEUS_URL is no address such as https://prometheus.example.com/prefix"
-            " or https://user:password@example.com (percent-encode special characters)."
+        given = parse(url)
+        bare = given.copy_with(userinfo=b"", query=None, fragment=None)
+        user = (given.username, given.password) if given.username else None
+        self.address, self.local = str(bare).rstrip("/"), local
+        self._client = httpx2.Client(
+            base_url=bare,
+            auth=None if token else user,
+            headers={"Authorization": f"Bearer {token}"} if token else None,
+            trust_env=not local,  # no proxy leads to this machine
+            timeout=60,
         )
 
     def ask(self, path: str, **parameters: str | float) -> Any:
@@ -89,6 +80,20 @@ class Prometheus:
         raise QueryError(reason)
 
 
+def parse(url: str) -> httpx2.URL:
+    """Return the URL of a Prometheus. Raises EvidenceError for anything else."""
+    with suppress(httpx2.InvalidURL):  # its text may hold a part of the password
+        given = httpx2.URL(url.strip())
+        # An "@" outside of the credentials belongs to a password that is cut off.
+        cut_off = "@" in str(given.copy_with(userinfo=b""))
+        if given.scheme in {"http", "https"} and given.host and not cut_off:
+            return given
+    raise EvidenceError(
+        "PROMETHEUS_URL is no address such as https://prometheus.example.com/prefix or "
+        "https://user:password@example.com (percent-encode special characters)."
+    )
+
+
 @contextmanager
 def local_prometheus() -> Iterator[Prometheus]:
     """Run the service and a Prometheus on free ports, with `SECONDS` of light load.
@@ -102,12 +107,8 @@ def local_prometheus() -> Iterator[Prometheus]:
             "prometheus, or https://prometheus.io/download. Or set PROMETHEUS_URL to "
             "the address of the Prometheus that watches the deployed service."
         )
-    port, service, watcher = (
-        free_port(),
-        "http://127.0.0.1:",
-        f"127.0.0.1:{free_port()}",
-    )
-    service += str(port)
+    port, watcher = free_port(), f"127.0.0.1:{free_port()}"
+    service = f"http://127.0.0.1:{port}"
     target = {"targets": [f"127.0.0.1:{port}"]}
     configuration = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -124,8 +125,11 @@ def local_prometheus() -> Iterator[Prometheus]:
             running(watch, f"http://{watcher}/-/ready"),
         ):
             prometheus = Prometheus(f"http://{watcher}", local=True)
+            deadline = time.monotonic() + PATIENCE  # the first scrape takes seconds
             while not prometheus.ask("query", query="up == 1")["result"]:
-                time.sleep(0.2)  # the first scrape takes a few seconds
+                if time.monotonic() > deadline:
+                    raise EvidenceError(f"Prometheus cannot scrape {service}/metrics.")
+                time.sleep(0.2)
             send_load(service)
             yield prometheus
 
@@ -178,10 +182,12 @@ def send_load(url: str) -> None:
     with httpx2.Client(base_url=url, trust_env=False, timeout=20) as client:
         schemas = client.get("/openapi.json").json()["components"]["schemas"]
         fields = schemas["Instance"]["properties"].items()
-        instance = {name: kind["examples"][0] for name, kind in fields}
+        instance = {
+            name: field["examples"][0] for name, field in fields if "examples" in field
+        }
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             answer = client.post("/v1/predict", json={"instances": [instance]})
             if answer.status_code != 200:
-                raise EvidenceError(f"The service answers its example: {answer.text}")
+                raise EvidenceError(f"The service rejects its example: {answer.text}")
             time.sleep(1 / 20)

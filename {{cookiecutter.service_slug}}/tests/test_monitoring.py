@@ -112,7 +112,7 @@ def test_every_query_finds_what_the_service_exposes(
 def matches(matcher: promql_parser.Matcher, value: str | None) -> bool:
     """Whether a matcher selects a value."""
     op = promql_parser.MatchOp
-    if matcher.op in {op.Equal, op.NotEqual}:
+    if matcher.op in (op.Equal, op.NotEqual):  # which have no hash
         return bool(matcher.value == value) == bool(matcher.op == op.Equal)
     found = re.fullmatch(matcher.value, value or "") is not None
     return found == bool(matcher.op == op.Re)
