@@ -232,7 +232,7 @@ class Application:
         assert self._process
         supervisor = self._process.pid
         children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text()
-        os.kill(int(children), signal.SIGKILL)
+        os.kill(int(children.split()[0]), signal.SIGKILL)
 
     def kill(self) -> None:
         """End it at once, and whatever it has started."""
@@ -359,10 +359,17 @@ class Stage:
         self.wait_for("LabelDrift", *(small if can_mount() else ()))
 
     def crashes(self) -> None:
-        """SIGKILL and a new start, four times; then no new start."""
-        for _ in range(4):
-            time.sleep(3 * STEP)
+        """SIGKILL and a new start, again and again; then no new start."""
+        started = f'process_start_time_seconds{{job="{self.job}"}}'
+        for _ in range(8):
+            before = self.run.value(started)
             self.application.crash()
+            wait_until(
+                lambda: self.run.value(started) not in {before, None},
+                "Prometheus sees the new process",
+            )
+            if "RestartsOften" in self.run.fired(self.job):
+                break
         self.wait_for("RestartsOften")
         self.application.kill()
         self.wait_for("NoTarget")
@@ -435,6 +442,11 @@ class Run:
         """How many services Prometheus scrapes with success."""
         targets = ask(f"{self.prometheus}/api/v1/targets")["data"]["activeTargets"]
         return sum(target["health"] == "up" for target in targets)
+
+    def value(self, query: str) -> str | None:
+        """The value of a query now; None if it gives no series."""
+        answer = ask(f"{self.prometheus}/api/v1/query?{urlencode({'query': query})}")
+        return next((one["value"][1] for one in answer["data"]["result"]), None)
 
     def points(self, query: str) -> int:
         """How many numbers a query gives over the run."""
