@@ -11,8 +11,9 @@ import yaml
 from bench.serving import ROOT, BenchError
 
 REPORT = ROOT / "reports" / "capacity.md"
-BASE = ROOT / "deploy" / "base"
-DEPLOYMENT, SCALING = BASE / "deployment.yaml", BASE / "scaling.yaml"
+DEPLOY = ROOT / "deploy"
+DEPLOYMENT = DEPLOY / "base" / "deployment.yaml"
+SCALING = DEPLOY / "components" / "autoscaler" / "scaling.yaml"
 
 LATENCY = 0.020  # seconds of p99 up to which a load counts as carried well
 FULLEST = 0.7  # share of the CPU limit: load may grow by 40 % while a pod starts

@@ -1,0 +1,154 @@
+"""What is to be deployed: the manifests of a stage, and what is found in them."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deploy.kubectl import DeployError, Kubectl
+
+ROOT = Path(__file__).parent.parent
+OVERLAYS = ROOT / "deploy" / "overlays"
+OUTPUT = ROOT / "outputs" / "deploy"
+
+NAME = "app.kubernetes.io/name"
+COMPONENT = "app.kubernetes.io/component"
+RELEASE = "release"  # annotation of the Deployments: which release they are
+
+Manifest = dict[str, Any]
+
+
+class Key(NamedTuple):
+    """What tells an object from all others."""
+
+    group: str
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+
+def key(manifest: Manifest) -> Key:
+    """The key of an object."""
+    group, _, _ = manifest["apiVersion"].rpartition("/")
+    metadata = manifest["metadata"]
+    return Key(
+        group, manifest["kind"], metadata.get("namespace", ""), metadata["name"]
+    )
+
+
+def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
+    """The manifests of one kind."""
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
+
+
+def check_stage(stage: str) -> Path:
+    """The overlay of a stage. Raises DeployError if there is none."""
+    stages = sorted(path.name for path in OVERLAYS.iterdir())
+    if stage not in stages:
+        raise DeployError(f"ENV={stage} is no stage: {' '.join(stages)}.")
+    return OVERLAYS / stage
+
+
+def render(kubectl: Kubectl, kustomization: Path) -> list[Manifest]:
+    """Render a kustomization. Raises DeployError if kubectl cannot."""
+    return _complete(_as_json(kubectl, kubectl.run("kustomize", str(kustomization))))
+
+
+def write_kustomization(stage: str, image: str) -> None:
+    """Write outputs/deploy: the overlay of a stage with its image by digest.
+
+    Raises DeployError if the image is named otherwise.
+    """
+    base = (ROOT / "deploy" / "base" / "deployment.yaml").read_text(encoding="utf-8")
+    match = re.search(r"^ +image: (\S+)", base, re.MULTILINE)
+    repository = match[1] if match else "…"
+    if not re.fullmatch(r"[^@ ]+@sha256:[0-9a-f]{64}", image):
+        raise DeployError(
+            f"Which image? Run make publish first, or give IMAGE={repository}@sha256: and "
+            "its 64 digits."
+        )
+    name, _, digest = image.partition("@")
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    (OUTPUT / "kustomization.yaml").write_text(
+        f"resources: [../../deploy/overlays/{stage}]\n"
+        f"images:\n  - {{name: {repository}, newName: {name}, digest: {digest}}}\n",
+        encoding="utf-8",
+    )
+
+
+def server(manifests: list[Manifest]) -> Manifest:
+    """The Deployment of the server. Raises DeployError if there is not just one."""
+    found = [
+        manifest
+        for manifest in of_kind(manifests, "Deployment")
+        if manifest["metadata"].get("labels", {}).get(COMPONENT) == "server"
+    ]
+    if len(found) != 1:
+        raise DeployError(
+            f"There must be one Deployment with the label {COMPONENT}: server; "
+            f"deploy/ has {len(found)}."
+        )
+    (deployment,) = found
+    if "namespace" not in deployment["metadata"]:
+        raise DeployError("The kustomization.yaml of the stage names no `namespace:`.")
+    return deployment
+
+
+def image_of(deployment: Manifest) -> str:
+    """The image of the first container."""
+    return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def least_replicas(manifests: list[Manifest], deployment: Manifest) -> int | None:
+    """How many pods of a Deployment there are at least; None if nothing says so."""
+    for scaler in of_kind(manifests, "HorizontalPodAutoscaler"):
+        target = scaler["spec"]["scaleTargetRef"]
+        if (target["kind"], target["name"]) == (
+            "Deployment",
+            deployment["metadata"]["name"],
+        ):
+            return int(scaler["spec"].get("minReplicas", 1))
+    replicas = deployment["spec"].get("replicas")
+    return None if replicas is None else int(replicas)
+
+
+def _as_json(kubectl: Kubectl, rendered: str) -> list[Manifest]:
+    """Objects in YAML as Python has them: kubectl can read YAML, Python alone cannot."""
+    path = OUTPUT / "rendered.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(rendered, encoding="utf-8")
+    change_nothing = ("patch", "--local", "--type", "merge", "--patch", "{}")
+    output = kubectl.run(*change_nothing, "--filename", str(path), "--output", "json")
+    return list(documents(output))
+
+
+def documents(text: str) -> Iterator[Manifest]:
+    """The JSON documents that stand one after the other in a text."""
+    decoder, place = json.JSONDecoder(), 0
+    while match := re.compile(r"\s*(?=\{)").match(text, place):
+        document, place = decoder.raw_decode(text, match.end())
+        yield document
+
+
+def _complete(manifests: list[Manifest]) -> list[Manifest]:
+    """Add the labels that are the same for all, where an object has none of its own."""
+    deployment = server(manifests)
+    name = deployment["metadata"]["labels"][NAME]
+    common = {
+        "app.kubernetes.io/part-of": name,
+        "app.kubernetes.io/managed-by": "kustomize",
+    }
+    if "@sha256:" in (image := image_of(deployment)):
+        common["app.kubernetes.io/version"] = image.rpartition(":")[2][:12]
+    for manifest in manifests:
+        parts = [manifest]
+        if manifest["kind"] == "Deployment":  # the template of a Job may never change
+            parts.append(manifest["spec"]["template"])
+        for part in parts:
+            metadata = part.setdefault("metadata", {})
+            metadata["labels"] = common | metadata.get("labels", {})
+    return manifests
