@@ -1,8 +1,8 @@
 """As much of a Kubernetes API server as `make deploy` and its kin need of one.
 
-It holds objects and who owns their fields, lets a Deployment roll its ReplicaSets and an
-autoscaler raise its replicas, and writes down each request as the verb and the resource that
-RBAC would be asked about.
+It holds objects and who owns their fields, lets a Deployment roll its ReplicaSets and
+an autoscaler raise its replicas, and writes down each request as the verb and the
+resource that RBAC would be asked about.
 """
 
 import json
@@ -112,18 +112,24 @@ class Cluster:
     def apply(self, resource: str, name: str, stated: Object, manager: str) -> Object:
         """What server-side apply makes of an object."""
         live = self.objects.get((resource, name))
-        managers = ownership.load(live["metadata"].get("managedFields", [])) if live else {}
+        managers = (
+            ownership.load(live["metadata"].get("managedFields", [])) if live else {}
+        )
         made = ownership.apply(live, stated, managers, manager)
         made["metadata"]["managedFields"] = ownership.dump(managers, made["apiVersion"])
         return made
 
-    def change(self, resource: str, name: str, changed: Object, manager: str, sub: str) -> Object:
+    def change(
+        self, resource: str, name: str, changed: Object, manager: str, sub: str
+    ) -> Object:
         """What any other change makes of an object."""
         live = self.objects[resource, name]
         given = changed["metadata"].get("managedFields", [])
         managers = ownership.load(given)
         ownership.update(live, changed, managers, (manager, sub))
-        changed["metadata"]["managedFields"] = ownership.dump(managers, live["apiVersion"])
+        changed["metadata"]["managedFields"] = ownership.dump(
+            managers, live["apiVersion"]
+        )
         return changed
 
     def store(self, resource: str, name: str, given: Object) -> Object:
@@ -185,10 +191,12 @@ class Cluster:
         return deployment
 
     def _now(self) -> str:
-        return f"2026-01-01T{self._clock // 3600:02}:{self._clock // 60 % 60:02}:{self._clock % 60:02}Z"
+        return f"2026-01-01T00:{self._clock // 60:02}:{self._clock % 60:02}Z"
 
     def _replica_sets(self) -> list[Object]:
-        return [x for (kind, _), x in list(self.objects.items()) if kind == "replicasets"]
+        return [
+            x for (kind, _), x in list(self.objects.items()) if kind == "replicasets"
+        ]
 
     def _roll(self, deployment: Object, earlier: Object) -> None:
         metadata, spec = deployment["metadata"], deployment["spec"]
@@ -200,7 +208,11 @@ class Cluster:
             "uid": metadata["uid"],
             "controller": True,
         }
-        adopted = [x for x in self._replica_sets() if selector <= x["metadata"]["labels"].items()]
+        adopted = [
+            x
+            for x in self._replica_sets()
+            if selector <= x["metadata"]["labels"].items()
+        ]
         for one in adopted:
             one["metadata"]["ownerReferences"] = [owner]
         mine = {int(x["metadata"]["annotations"][REVISION]): x for x in adopted}
@@ -219,9 +231,14 @@ class Cluster:
                 "labels": spec["template"]["metadata"]["labels"],
                 "ownerReferences": [owner],
             },
-            "spec": {"replicas": spec["replicas"], "template": deepcopy(spec["template"])},
+            "spec": {
+                "replicas": spec["replicas"],
+                "template": deepcopy(spec["template"]),
+            },
         }
-        for number in sorted(set(mine) - {revision})[: -spec["revisionHistoryLimit"] or None]:
+        for number in sorted(set(mine) - {revision})[
+            : -spec["revisionHistoryLimit"] or None
+        ]:
             del self.objects["replicasets", mine[number]["metadata"]["name"]]
         if mine:
             self.fewest_pods = min(self.fewest_pods, spec["replicas"])
@@ -277,7 +294,9 @@ def serving() -> Iterator[Cluster]:
             verb = "watch" if "watch" in query else "get" if name else "list"
             self._note(verb)
             if (verb, resource) in cluster.forbidden:
-                self._refuse(403, "Forbidden", f"{resource} is forbidden: User cannot {verb} it")
+                self._refuse(
+                    403, "Forbidden", f"{resource} is forbidden: User cannot {verb} it"
+                )
                 return
             if found["subresource"] == "log":
                 previous = "/previous" if "previous" in query else ""
@@ -315,12 +334,16 @@ def serving() -> Iterator[Cluster]:
                 asked = thing["spec"]["resourceAttributes"]
                 what = (asked["verb"], asked["resource"])
                 allowed = what not in cluster.forbidden
-                self._answer(thing | {"metadata": {}, "status": {"allowed": allowed}}, 201)
+                self._answer(
+                    thing | {"metadata": {}, "status": {"allowed": allowed}}, 201
+                )
                 return
             self._note("create")
             name = thing["metadata"]["name"]
             if (resource, name) in cluster.objects:
-                self._refuse(409, "AlreadyExists", f'{resource} "{name}" already exists')
+                self._refuse(
+                    409, "AlreadyExists", f'{resource} "{name}" already exists'
+                )
                 return
             self._answer(cluster.store(resource, name, thing), 201)
 
@@ -334,15 +357,21 @@ def serving() -> Iterator[Cluster]:
             name = name or found["namespace"]
             self._note("patch")
             if ("patch", resource) in cluster.forbidden:
-                self._refuse(403, "Forbidden", f"{resource} is forbidden: User cannot patch it")
+                self._refuse(
+                    403, "Forbidden", f"{resource} is forbidden: User cannot patch it"
+                )
                 return
             if name in cluster.refused:
-                self._refuse(400, "BadRequest", f'admission webhook "policy" denied "{name}"')
+                self._refuse(
+                    400, "BadRequest", f'admission webhook "policy" denied "{name}"'
+                )
                 return
             if resource != "namespaces" and (
                 ("namespaces", found["namespace"]) not in cluster.objects
             ):
-                self._refuse(404, "NotFound", f'namespaces "{found["namespace"]}" not found')
+                self._refuse(
+                    404, "NotFound", f'namespaces "{found["namespace"]}" not found'
+                )
                 return
             (manager,) = query.get("fieldManager", ["kubectl"])
             if "apply-patch" in self.headers["Content-Type"]:
@@ -467,7 +496,7 @@ def merge_patch(thing: Object, patch: Object) -> None:
         elif name.startswith("$"):
             continue
         elif isinstance(value, list) and name in ownership.KEYS and there is not None:
-            (key, *_) = ownership.KEYS[name]
+            key, *_ = ownership.KEYS[name]
             for item in value:
                 same = [x for x in there if x.get(key) == item.get(key)]
                 if same:

@@ -1,7 +1,7 @@
 """Who owns which field of an object, as Kubernetes' server-side apply keeps it.
 
-Fields are paths as in `managedFields`: `f:` a key of a mapping, `k:` the item of a list with
-these keys, `.` the item itself. Lists without keys and selectors are one field.
+Fields are paths as in `managedFields`: `f:` a key of a mapping, `k:` the item of a list
+with these keys, `.` the item itself. Lists without keys and selectors are one field.
 """
 
 import json
@@ -23,7 +23,13 @@ KEYS = {
     "volumeMounts": ("mountPath",),
     "volumes": ("name",),
 }
-ATOMIC = {"labelSelector", "namespaceSelector", "nodeSelector", "podSelector", "selector"}
+ATOMIC = {
+    "labelSelector",
+    "namespaceSelector",
+    "nodeSelector",
+    "podSelector",
+    "selector",
+}
 NOBODYS = {
     ("f:apiVersion",),
     ("f:kind",),
@@ -80,7 +86,7 @@ def apply(
     live: Object | None, stated: Object, managers: Managers, manager: str
 ) -> Object:
     """Server-side apply, forced; returns the new object and notes who owns what."""
-    after = _merge(deepcopy(live or {}), stated, "", stated["kind"])
+    after: Object = _merge(deepcopy(live or {}), stated, "", stated["kind"])
     mine, before = fields(stated), fields(live) if live else {}
     who = (manager, "Apply", "")
     for other, owned in managers.items():
@@ -90,13 +96,21 @@ def apply(
             }
     dropped = managers.get(who, set()) - set(mine)
     managers[who] = set(mine)
-    for path in sorted(dropped, key=len, reverse=True):
-        if not any(path in owned for owned in managers.values()):
+    # Whole items first: without its key, an item could no longer be told.
+    for path in sorted(dropped, key=lambda path: (path[-1] != ".", -len(path))):
+        inside = path[:-1] if path[-1] == "." else path
+        if not any(
+            other[: len(inside)] == inside
+            for owned in managers.values()
+            for other in owned
+        ):
             _remove(after, path)
     return after
 
 
-def update(before: Object, after: Object, managers: Managers, who: tuple[str, str]) -> None:
+def update(
+    before: Object, after: Object, managers: Managers, who: tuple[str, str]
+) -> None:
     """Note who owns what after any other change, by a manager on a subresource or none."""
     old, new = fields(before), fields(after)
     changed = {path for path in new if path not in old or old[path] != new[path]}

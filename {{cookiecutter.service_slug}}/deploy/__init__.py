@@ -1,4 +1,4 @@
-"""Deployment: Kustomize manifests, and the program behind `make deploy` and `make rollback`.
+"""Deployment: Kustomize manifests, and the program behind `make deploy`.
 
-It needs Python and kubectl, and nothing of the environment: a deployment job starts at once.
+It needs Python and kubectl, and no environment: a deployment job starts at once.
 """

@@ -1,4 +1,4 @@
-"""Why pods do not become ready: their states, the last events, the last lines of their logs."""
+"""Why pods do not get ready: their states, the last events and lines of the logs."""
 
 import re
 from collections.abc import Iterator
@@ -13,28 +13,35 @@ PODS_WITH_LOGS = 2
 # What a state or an event says, and what helps.
 REMEDIES = {
     r"ImagePull|ErrImage|InvalidImageName|pull image": (
-        "The image cannot be pulled: is it published (make publish), and may the cluster read "
-        "the registry? Else give the ServiceAccount `imagePullSecrets` in deploy/base."
+        "The image cannot be pulled. Is it published (make publish)? May the cluster "
+        "read the registry? Else give the ServiceAccount in deploy/base "
+        "`imagePullSecrets`."
     ),
-    r"FailedScheduling|Unschedulable|Insufficient": (
-        "No node has room: add one, free room on one, or ask for less (deploy/base/deployment.yaml)."
+    r"FailedScheduling|Unschedulable": (
+        "No node has room: add one, free room on one, or ask for less in "
+        "deploy/base/deployment.yaml."
     ),
     r"exceeded quota": "The quota of the namespace is used up: have it raised.",
-    r"violates PodSecurity": "Something that `restricted` forbids was added to the pod.",
-    r"CreateContainerConfigError|CreateContainerError": (
-        "The container cannot be made: a ConfigMap or Secret that it names is not there."
+    r"violates PodSecurity": (
+        "Something that `restricted` forbids was added to the pod."
     ),
-    r"OOMKilled": "It needs more memory than its limit: make bench says what it takes.",
+    r"CreateContainer\w*Error": (
+        "The container cannot be made: are the ConfigMaps and Secrets there?"
+    ),
+    r"OOMKilled": "It needs more memory than its limit: make bench says how much.",
     r"exit code 78": (
-        "A setting is refused; the log names it: deploy/base/settings.env, or the overlay."
+        "A setting is refused, and the log names it: deploy/base/settings.env, or the "
+        "overlay."
     ),
-    r"Evicted|ephemeral": "It took more disk than its limit in deploy/base/deployment.yaml.",
-    r"Readiness probe failed": "It is not ready: `/readyz` says why, and so does its log.",
+    r"Evicted": "It took more than its limit in deploy/base/deployment.yaml.",
+    r"Readiness probe failed": (
+        "`/readyz` says why it is not ready, and so does the log."
+    ),
 }
 
 
 def explain(kubectl: Kubectl, deployment: Manifest) -> str:
-    """What the cluster says about the pods of a Deployment that are not ready, and what helps."""
+    """What the cluster says about the pods of a Deployment, and what helps."""
     which = key(deployment)
     where = ("--namespace", which.namespace)
     labels = deployment["spec"]["selector"]["matchLabels"]
@@ -53,8 +60,8 @@ def explain(kubectl: Kubectl, deployment: Manifest) -> str:
     for pod in _telling(waiting):
         parts += _log(kubectl, pod, where)
     said = "\n".join(parts)
-    remedies = [help_ for text, help_ in REMEDIES.items() if re.search(text, said)]
-    return "\n".join([said, *remedies])
+    helps = [help_ for text, help_ in REMEDIES.items() if re.search(text, said)]
+    return "\n".join([said, *helps])
 
 
 def _is_ready(pod: Manifest) -> bool:
@@ -69,13 +76,19 @@ def _state(pod: Manifest) -> str:
     status = pod.get("status", {})
     if _is_ready(pod):
         return "ready"
-    words = [status.get("phase", "Pending"), status.get("reason", ""), status.get("message", "")]
+    words = [
+        status.get("phase", "Pending"),
+        status.get("reason", ""),
+        status.get("message", ""),
+    ]
     words += [
         f"{condition['reason']}: {condition.get('message', '')}"
         for condition in status.get("conditions", [])
         if condition["status"] == "False" and condition.get("reason") == "Unschedulable"
     ]
-    containers = status.get("initContainerStatuses", []) + status.get("containerStatuses", [])
+    containers = status.get("initContainerStatuses", []) + status.get(
+        "containerStatuses", []
+    )
     for container in containers:
         words += _container(container)
     return ", ".join(filter(None, words))
@@ -85,7 +98,8 @@ def _container(status: Manifest) -> Iterator[str]:
     """What keeps a container from running, and how it ended before."""
     waiting = status.get("state", {}).get("waiting", {})
     if waiting:
-        yield f"{status['name']} waits: {waiting.get('reason', '')} {waiting.get('message', '')}".rstrip()
+        why = f"{waiting.get('reason', '')} {waiting.get('message', '')}".strip()
+        yield f"{status['name']} waits: {why}"
     for ended in (
         status.get("state", {}).get("terminated"),
         status.get("lastState", {}).get("terminated"),
@@ -109,14 +123,19 @@ def _events(events: list[Manifest], name: str) -> Iterator[str]:
     for event in sorted(about, key=_time):
         where = event["involvedObject"]
         yield (
-            f"  {event.get('type', '')} {event.get('reason', '')} {where['kind'].lower()}/"
-            f"{where['name']}: {event.get('message', '').strip()}"
+            f"  {event.get('type', '')} {event.get('reason', '')} "
+            f"{where['kind'].lower()}/{where['name']}: "
+            f"{event.get('message', '').strip()}"
         )
 
 
 def _time(event: Manifest) -> str:
     times = (event.get("lastTimestamp"), event.get("eventTime"))
-    return next(filter(None, times), None) or event["metadata"].get("creationTimestamp") or ""
+    return (
+        next(filter(None, times), None)
+        or event["metadata"].get("creationTimestamp")
+        or ""
+    )
 
 
 def _telling(pods: list[Manifest]) -> list[Manifest]:

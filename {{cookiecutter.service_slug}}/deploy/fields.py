@@ -1,10 +1,10 @@
-"""Who owns which field: what kubectl's other verbs wrote must not outlive the next apply.
+"""Who owns which field: what kubectl's other verbs wrote must not outlive an apply.
 
-The API server notes in `managedFields` which manager wrote which fields. An apply removes
-what its manager owns and no longer states, unless another manager owns it, too: a variable
-that `kubectl edit`, `set env` or `rollout undo` has written would stay for ever. So before an
-apply, what they own is given to the manager that applies; Kubernetes recommends the same
-for the way from client-side to server-side apply.
+The API server notes in `managedFields` which manager wrote which field. An apply
+removes what its manager owns and no longer states, unless another manager owns it, too:
+a variable that `kubectl edit`, `set env` or `rollout undo` wrote would stay for ever.
+So what they own is first given to the manager that applies. Kubernetes does the same on
+the way from client-side to server-side apply (k8s.io/client-go/util/csaupgrade).
 """
 
 import json
@@ -20,7 +20,7 @@ REPLICAS = ("f:spec", "f:replicas")
 
 
 def take_over(kubectl: Kubectl, live: list[Manifest]) -> None:
-    """Give the manager that applies all that kubectl's other verbs own of the objects."""
+    """Give the manager that applies all that kubectl's other verbs own."""
     for manifest in live:
         metadata = manifest["metadata"]
         others = [x for x in metadata.get("managedFields", []) if _is_other_verb(x)]
@@ -42,9 +42,8 @@ def take_over(kubectl: Kubectl, live: list[Manifest]) -> None:
             },
         ]
         which = key(manifest)
-        kind = f"{which.kind}.{which.group}".rstrip(".").lower()
-        where = ("--namespace", which.namespace, "--type", "json")
-        kubectl.run("patch", kind, which.name, *where, "--patch", json.dumps(patch))
+        where = (which.resource, which.name, "--namespace", which.namespace)
+        kubectl.run("patch", *where, "--type", "json", "--patch", json.dumps(patch))
         writers = ", ".join(sorted({x["manager"] for x in others}))
         print(f"{which}: what {writers} wrote by hand goes; Git says what is there.")
 
@@ -105,7 +104,10 @@ def _without(fields: Tree, path: tuple[str, ...]) -> Tree:
 
 
 def _project(value: Any, fields: Tree) -> Any:
-    """The part of a value that the fields name (`f:` a key, `k:` the item with these keys)."""
+    """The part of a value that the fields name.
+
+    `f:` is a key of a mapping, `k:` the item of a list with these keys, `v:` this item.
+    """
     inner = {name: part for name, part in fields.items() if name != "."}
     if not inner:
         return value

@@ -1,4 +1,4 @@
-"""kubectl: the only way to the cluster. Its words come with what helps, where that is known."""
+"""kubectl, the only way to the cluster: its own words, and what helps."""
 
 import json
 import re
@@ -10,35 +10,34 @@ from typing import Any
 
 Objects = Sequence[dict[str, Any]]
 
-MANAGER = "kubectl"  # the field manager of all that `make deploy` applies
-
-# What kubectl says, and what helps.
-REMEDIES = {
-    r"connection refused|was refused|no such host|i/o timeout|Unable to connect|context deadline": (
-        "kubectl does not reach the cluster. `kubectl config get-contexts` lists those that "
-        "it knows: add CONTEXT=…"
-    ),
-    r"context .* does not exist": "`kubectl config get-contexts` lists the contexts.",
-    r"Unauthorized|must be logged in|provide credentials|no Auth Provider": (
-        "The cluster does not know you: log in to it again; in the pipeline, see step 2 of "
-        "docs/deployment.md."
-    ),
-    r"\(Forbidden\)|is forbidden: User|cannot (get|list|create|patch|delete) ": (
-        "What the pipeline needs is in deploy/pipeline-role.yaml: somebody who administers "
-        "the cluster applies it, as docs/deployment.md says."
-    ),
-    r'namespaces ".*" not found': "Make the namespace: kubectl create namespace …",
-    r'-release-\d+" already exists': (
-        "Another deployment is under way. Wait for it, then start again."
-    ),
-    r"no matches for kind|resource mapping not found": (
-        "The cluster lacks a CRD: install it, or take the component out of the overlay."
-    ),
-}
-
+MANAGER = "kubectl"  # the field manager of all that is applied
 
 # With force: what Git states is taken from whoever else has written it.
 APPLY = ("apply", "--server-side", "--force-conflicts", "--filename", "-")
+
+# What kubectl says, and what helps.
+REMEDIES = {
+    r"was refused|connection refused|no such host|i/o timeout|Unable to connect": (
+        "kubectl does not reach the cluster. `kubectl config get-contexts` lists those "
+        "that it knows: add CONTEXT=…"
+    ),
+    r"context .* does not exist": "`kubectl config get-contexts` lists the contexts.",
+    r"Unauthorized|must be logged in|provide credentials": (
+        "The cluster does not know you: log in to it again. For the pipeline, see step "
+        "2 of docs/deployment.md."
+    ),
+    r"\(Forbidden\)|is forbidden: User": (
+        "Who deploys needs the rights in deploy/pipeline-role.yaml: step 3 of "
+        "docs/deployment.md."
+    ),
+    r'namespaces ".*" not found': "Make it: kubectl create namespace …",
+    r'-release-\d+" already exists': (
+        "Another deployment is under way. Wait for it, then start again."
+    ),
+    r"no matches for kind": (
+        "The cluster lacks a CRD: install it, or leave its component out."
+    ),
+}
 
 
 class DeployError(Exception):
@@ -54,17 +53,14 @@ class Kubectl:
     def run(self, *words: str, objects: Objects = ()) -> str:
         """Run a command, with objects on its standard input (`--filename -`).
 
-        Raises DeployError with kubectl's own words and a remedy.
+        Raises DeployError with kubectl's own words and what helps.
         """
-        done = self.attempt(*words, objects=objects)
-        if done.returncode == 0:
-            return done.stdout
-        raise DeployError(_with_remedy(done))
+        return _output(self.attempt(*words, objects=objects))
 
     def attempt(
         self, *words: str, objects: Objects = ()
     ) -> subprocess.CompletedProcess[str]:
-        """The same, for what may fail. Raises DeployError if there is no kubectl."""
+        """Run what may fail. Raises DeployError if there is no kubectl."""
         try:
             return subprocess.run(
                 ["kubectl", *self.options, *words],
@@ -78,36 +74,35 @@ class Kubectl:
                 "kubectl is not installed: https://kubernetes.io/docs/tasks/tools"
             ) from None
 
-    def apply(self, manifests: Objects, *options: str) -> str:
-        """Apply objects; returns what kubectl prints, and shows the cluster's warnings.
+    def apply(self, objects: Objects, *options: str) -> None:
+        """Apply objects and show what kubectl says, with the warnings of the cluster.
 
         Raises DeployError.
         """
-        done = self.attempt(*APPLY, *options, objects=manifests)
-        if done.returncode != 0:
-            raise DeployError(_with_remedy(done))
-        if "--dry-run=server" not in options:
-            print(done.stderr, file=sys.stderr, end="", flush=True)
-        return done.stdout
-
-    def read(self, *words: str, objects: Objects = ()) -> Any:
-        """What a command prints as JSON; None if it prints nothing."""
-        output = self.run(*words, "--output", "json", objects=objects)
-        return json.loads(output) if output.strip() else None
+        if not objects:
+            return
+        done = self.attempt(*APPLY, *options, objects=objects)
+        print(_output(done), end="", flush=True)
+        print(done.stderr, end="", file=sys.stderr, flush=True)
 
     def items(self, *words: str, objects: Objects = ()) -> list[dict[str, Any]]:
-        """The objects that `kubectl get` finds: none, one or a list of them."""
-        found = self.read(
-            "get", *words, "--ignore-not-found", "--show-managed-fields", objects=objects
-        )
-        if found is None:
-            return []
-        items: list[dict[str, Any]] = found.get("items", [found])
-        return items
+        """The objects that `kubectl get` finds. Raises DeployError."""
+        command = ("get", *words, "--ignore-not-found", "--output", "json")
+        return objects_in(self.run(*command, objects=objects))
 
 
-def _with_remedy(done: subprocess.CompletedProcess[str]) -> str:
-    """kubectl's own words, and what helps."""
+def _output(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode == 0:
+        return done.stdout
     said = done.stderr.strip() or done.stdout.strip()
-    remedies = (help_ for text, help_ in REMEDIES.items() if re.search(text, said))
-    return "\n".join(filter(None, (said, next(remedies, ""))))
+    helps = [help_ for text, help_ in REMEDIES.items() if re.search(text, said)]
+    raise DeployError("\n".join([said, *helps[:1]]))
+
+
+def objects_in(output: str) -> list[dict[str, Any]]:
+    """The objects that kubectl has printed as JSON: one, a list, or one by one."""
+    decoder, place, found = json.JSONDecoder(), 0, []
+    while match := re.compile(r"\s*(?=\{)").match(output, place):
+        document, place = decoder.raw_decode(output, match.end())
+        found += document.get("items", [document])
+    return found

@@ -1,12 +1,10 @@
 """What is to be deployed: the manifests of a stage, and what is found in them."""
 
-import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deploy.kubectl import DeployError, Kubectl
+from deploy.kubectl import DeployError, Kubectl, objects_in
 
 ROOT = Path(__file__).parent.parent
 OVERLAYS = ROOT / "deploy" / "overlays"
@@ -14,6 +12,7 @@ OUTPUT = ROOT / "outputs" / "deploy"
 
 NAME = "app.kubernetes.io/name"
 COMPONENT = "app.kubernetes.io/component"
+MANAGED_BY = "app.kubernetes.io/managed-by"
 RELEASE = "release"  # annotation of the Deployments: which release they are
 
 Manifest = dict[str, Any]
@@ -30,14 +29,17 @@ class Key(NamedTuple):
     def __str__(self) -> str:
         return f"{self.kind}/{self.name}"
 
+    @property
+    def resource(self) -> str:
+        """Its kind, as kubectl takes it."""
+        return f"{self.kind}.{self.group}".rstrip(".").lower()
+
 
 def key(manifest: Manifest) -> Key:
     """The key of an object."""
     group, _, _ = manifest["apiVersion"].rpartition("/")
     metadata = manifest["metadata"]
-    return Key(
-        group, manifest["kind"], metadata.get("namespace", ""), metadata["name"]
-    )
+    return Key(group, manifest["kind"], metadata.get("namespace", ""), metadata["name"])
 
 
 def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
@@ -68,8 +70,8 @@ def write_kustomization(stage: str, image: str) -> None:
     repository = match[1] if match else "…"
     if not re.fullmatch(r"[^@ ]+@sha256:[0-9a-f]{64}", image):
         raise DeployError(
-            f"Which image? Run make publish first, or give IMAGE={repository}@sha256: and "
-            "its 64 digits."
+            f"Which image? Run make publish first, or give IMAGE={repository}@sha256: "
+            "and its 64 digits."
         )
     name, _, digest = image.partition("@")
     OUTPUT.mkdir(parents=True, exist_ok=True)
@@ -89,8 +91,8 @@ def server(manifests: list[Manifest]) -> Manifest:
     ]
     if len(found) != 1:
         raise DeployError(
-            f"There must be one Deployment with the label {COMPONENT}: server; "
-            f"deploy/ has {len(found)}."
+            f"There must be one Deployment with the label {COMPONENT}: server, and "
+            f"there are {len(found)}."
         )
     (deployment,) = found
     if "namespace" not in deployment["metadata"]:
@@ -101,6 +103,16 @@ def server(manifests: list[Manifest]) -> Manifest:
 def image_of(deployment: Manifest) -> str:
     """The image of the first container."""
     return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def selector_differs(manifest: Manifest, live: dict[Key, Manifest]) -> bool:
+    """Whether it is a Deployment that is there with another selector."""
+    there = live.get(key(manifest))
+    return (
+        manifest["kind"] == "Deployment"
+        and there is not None
+        and there["spec"]["selector"] != manifest["spec"]["selector"]
+    )
 
 
 def least_replicas(manifests: list[Manifest], deployment: Manifest) -> int | None:
@@ -117,30 +129,22 @@ def least_replicas(manifests: list[Manifest], deployment: Manifest) -> int | Non
 
 
 def _as_json(kubectl: Kubectl, rendered: str) -> list[Manifest]:
-    """Objects in YAML as Python has them: kubectl can read YAML, Python alone cannot."""
+    """Objects in YAML as Python has them: kubectl reads YAML, Python alone cannot."""
     path = OUTPUT / "rendered.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(rendered, encoding="utf-8")
     change_nothing = ("patch", "--local", "--type", "merge", "--patch", "{}")
     output = kubectl.run(*change_nothing, "--filename", str(path), "--output", "json")
-    return list(documents(output))
-
-
-def documents(text: str) -> Iterator[Manifest]:
-    """The JSON documents that stand one after the other in a text."""
-    decoder, place = json.JSONDecoder(), 0
-    while match := re.compile(r"\s*(?=\{)").match(text, place):
-        document, place = decoder.raw_decode(text, match.end())
-        yield document
+    return objects_in(output)
 
 
 def _complete(manifests: list[Manifest]) -> list[Manifest]:
-    """Add the labels that are the same for all, where an object has none of its own."""
+    """Add the labels that all have in common, but to what has its own."""
     deployment = server(manifests)
     name = deployment["metadata"]["labels"][NAME]
     common = {
         "app.kubernetes.io/part-of": name,
-        "app.kubernetes.io/managed-by": "kustomize",
+        MANAGED_BY: "kustomize",
     }
     if "@sha256:" in (image := image_of(deployment)):
         common["app.kubernetes.io/version"] = image.rpartition(":")[2][:12]

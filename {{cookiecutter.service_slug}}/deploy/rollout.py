@@ -12,7 +12,7 @@ MARGIN = 30.0  # seconds that Kubernetes may be late to say that its deadline ha
 
 
 class RolloutError(DeployError):
-    """The new pods do not become what was applied; those before them are still there."""
+    """The pods do not become what was applied."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class State:
 
     def __str__(self) -> str:
         return (
-            f"{self.updated} of {self.wanted} pods are new, {self.available} available, "
+            f"{self.updated} of {self.wanted} pods new, {self.available} available, "
             f"{max(0, self.total - self.updated)} old"
         )
 

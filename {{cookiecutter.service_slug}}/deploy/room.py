@@ -1,4 +1,4 @@
-"""Whether one more pod of a Deployment finds a place: a rollout needs one beside the others."""
+"""Whether one more pod finds a place: a rollout needs one beside the others."""
 
 import re
 from typing import Any
@@ -14,14 +14,16 @@ UNITS = {
     **{f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", 1)},
 }
 COUNTED = ("cpu", "memory", "ephemeral-storage")
-ANYWAY = "If there will be room in time (nodes are added on demand, say): ROOM=unchecked."
+ANYWAY = (
+    "If there will be room in time (nodes are added on demand, say): ROOM=unchecked."
+)
 
 
 def lack_of_room(kubectl: Kubectl, deployment: Manifest) -> list[str]:
     """Why one more pod of it finds no place, in one line; nothing if it finds one.
 
-    Quotas and waiting pods are looked at in its namespace. The nodes are looked at only by
-    who may list them, which the pipeline may not.
+    Quotas and waiting pods of its namespace count. Nodes count for who may list them;
+    the pipeline may not.
     """
     spec, namespace = deployment["spec"]["template"]["spec"], key(deployment).namespace
     wanted = requests(spec)
@@ -32,7 +34,9 @@ def lack_of_room(kubectl: Kubectl, deployment: Manifest) -> list[str]:
     )
     if not why:
         return []
-    return [f"Room for one more pod of {key(deployment)} ({_say(wanted)}): {why} {ANYWAY}"]
+    return [
+        f"Room for one more pod of {key(deployment)} ({_say(wanted)}): {why} {ANYWAY}"
+    ]
 
 
 def amount(quantity: object) -> float:
@@ -62,7 +66,7 @@ def _amounts(resources: Manifest) -> Amounts:
 
 
 def _say(amounts: Amounts) -> str:
-    """What people read: 0.7 CPUs, 384Mi of memory."""
+    """As people read it."""
     cpu = f"{amounts['cpu'] * 1000:.0f}m of CPU"
     return f"{cpu}, {amounts['memory'] / 2**20:.0f}Mi of memory"
 
@@ -80,7 +84,7 @@ def _quota(quotas: list[Manifest], spec: Manifest) -> str:
             used = amount(status.get("used", {}).get(name, "0"))
             if name in needed and used + needed[name] > amount(hard) + 1e-9:
                 return (
-                    f"the quota {quota['metadata']['name']} has {name}={hard}, of which "
+                    f"quota {quota['metadata']['name']} has {name}={hard}, of which "
                     f"{status['used'][name]} are used. Have it raised."
                 )
     return ""
@@ -99,8 +103,8 @@ def _waiting(pods: list[Manifest], deployment: Manifest, wanted: Amounts) -> str
             ):
                 return (
                     f"{pod['metadata']['name']} waits for some already: "
-                    f"{condition.get('message', 'Unschedulable')} Add a node, or free room "
-                    "on one."
+                    f"{condition.get('message', 'Unschedulable')} Add a node, or free "
+                    "room on one."
                 )
     return ""
 
@@ -124,8 +128,8 @@ def _full_nodes(kubectl: Kubectl, spec: Manifest, wanted: Amounts) -> str:
         return ""
     lefts = ", ".join(f"{name} has {_say(left)} left" for name, left in free.items())
     return (
-        f"{lefts or 'no node takes it (unready, cordoned or tainted)'}. Add a node, or free "
-        "room on one."
+        f"{lefts or 'no node takes it (unready, cordoned or tainted)'}. Add a node, or "
+        "free room on one."
     )
 
 
