@@ -37,7 +37,8 @@ NOBODYS = {
     *(
         ("f:metadata", f"f:{name}")
         for name in (
-            "creationTimestamp generation managedFields name namespace resourceVersion uid"
+            "creationTimestamp generation managedFields name namespace "
+            "resourceVersion uid"
         ).split()
     ),
 }
@@ -111,7 +112,10 @@ def apply(
 def update(
     before: Object, after: Object, managers: Managers, who: tuple[str, str]
 ) -> None:
-    """Note who owns what after any other change, by a manager on a subresource or none."""
+    """Note who owns what after any other change.
+
+    Who is the name of a manager and a subresource, which may be empty.
+    """
     old, new = fields(before), fields(after)
     changed = {path for path in new if path not in old or old[path] != new[path]}
     gone = set(old) - set(new)

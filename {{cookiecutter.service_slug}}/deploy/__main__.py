@@ -9,6 +9,7 @@ from deploy.fields import applied
 from deploy.install import install
 from deploy.kubectl import DeployError, Kubectl
 from deploy.manifests import (
+    COMPONENT,
     OUTPUT,
     ROOT,
     Key,
@@ -83,7 +84,11 @@ def show_tunnel(kubectl: Kubectl, stage: str) -> None:
     """Print the command that leads to the Service of a stage."""
     manifests = render(kubectl, check_stage(stage))
     namespace = server(manifests)["metadata"]["namespace"]
-    service = of_kind(manifests, "Service")[0]["metadata"]["name"]
+    (service, *_) = [
+        one["metadata"]["name"]
+        for one in of_kind(manifests, "Service")
+        if one["metadata"].get("labels", {}).get(COMPONENT) == "server"
+    ]
     way = ("--namespace", namespace, "port-forward", f"service/{service}", ":http")
     print("kubectl", *kubectl.options, *way)
 

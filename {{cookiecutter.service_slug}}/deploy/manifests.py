@@ -15,6 +15,30 @@ COMPONENT = "app.kubernetes.io/component"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 RELEASE = "release"  # annotation of the Deployments: which release they are
 
+# The overlay of a stage with one image. The labels go to what is the server's only.
+KUSTOMIZATION = """\
+resources: [../../deploy/overlays/{stage}]
+images:
+  - {{name: {repository}, newName: {name}, digest: "{digest}"}}
+patches:
+  - target: {{labelSelector: app.kubernetes.io/component=server}}
+    patch: |
+      - op: add
+        path: /metadata/labels/app.kubernetes.io~1version
+        value: "{version}"
+      - op: add
+        path: /metadata/labels/app.kubernetes.io~1managed-by
+        value: kustomize
+      - op: add
+        path: /metadata/labels/app.kubernetes.io~1part-of
+        value: "{part_of}"
+  - target: {{kind: Deployment, labelSelector: app.kubernetes.io/component=server}}
+    patch: |
+      - op: add
+        path: /spec/template/metadata/labels/app.kubernetes.io~1version
+        value: "{version}"
+"""
+
 Manifest = dict[str, Any]
 
 
@@ -57,7 +81,13 @@ def check_stage(stage: str) -> Path:
 
 def render(kubectl: Kubectl, kustomization: Path) -> list[Manifest]:
     """Render a kustomization. Raises DeployError if kubectl cannot."""
-    return _complete(_as_json(kubectl, kubectl.run("kustomize", str(kustomization))))
+    path = OUTPUT / "rendered.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(kubectl.run("kustomize", str(kustomization)), encoding="utf-8")
+    # kubectl reads YAML, which Python alone cannot.
+    as_json = ("patch", "--local", "--type", "merge", "--patch", "{}")
+    output = kubectl.run(*as_json, "--filename", str(path), "--output", "json")
+    return objects_in(output)
 
 
 def write_kustomization(stage: str, image: str) -> None:
@@ -66,8 +96,8 @@ def write_kustomization(stage: str, image: str) -> None:
     Raises DeployError if the image is named otherwise.
     """
     base = (ROOT / "deploy" / "base" / "deployment.yaml").read_text(encoding="utf-8")
-    match = re.search(r"^ +image: (\S+)", base, re.MULTILINE)
-    repository = match[1] if match else "…"
+    repository = re.findall(r"^ +image: (\S+)", base, re.MULTILINE)[0]
+    part_of = re.findall(rf"^ +{NAME}: (\S+)", base, re.MULTILINE)[0]
     if not re.fullmatch(r"[^@ ]+@sha256:[0-9a-f]{64}", image):
         raise DeployError(
             f"Which image? Run make publish first, or give IMAGE={repository}@sha256: "
@@ -75,11 +105,15 @@ def write_kustomization(stage: str, image: str) -> None:
         )
     name, _, digest = image.partition("@")
     OUTPUT.mkdir(parents=True, exist_ok=True)
-    (OUTPUT / "kustomization.yaml").write_text(
-        f"resources: [../../deploy/overlays/{stage}]\n"
-        f"images:\n  - {{name: {repository}, newName: {name}, digest: {digest}}}\n",
-        encoding="utf-8",
+    text = KUSTOMIZATION.format(
+        stage=stage,
+        part_of=part_of,
+        repository=repository,
+        name=name,
+        digest=digest,
+        version=digest.removeprefix("sha256:")[:12],
     )
+    (OUTPUT / "kustomization.yaml").write_text(text, encoding="utf-8")
 
 
 def server(manifests: list[Manifest]) -> Manifest:
@@ -126,33 +160,3 @@ def least_replicas(manifests: list[Manifest], deployment: Manifest) -> int | Non
             return int(scaler["spec"].get("minReplicas", 1))
     replicas = deployment["spec"].get("replicas")
     return None if replicas is None else int(replicas)
-
-
-def _as_json(kubectl: Kubectl, rendered: str) -> list[Manifest]:
-    """Objects in YAML as Python has them: kubectl reads YAML, Python alone cannot."""
-    path = OUTPUT / "rendered.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(rendered, encoding="utf-8")
-    change_nothing = ("patch", "--local", "--type", "merge", "--patch", "{}")
-    output = kubectl.run(*change_nothing, "--filename", str(path), "--output", "json")
-    return objects_in(output)
-
-
-def _complete(manifests: list[Manifest]) -> list[Manifest]:
-    """Add the labels that all have in common, but to what has its own."""
-    deployment = server(manifests)
-    name = deployment["metadata"]["labels"][NAME]
-    common = {
-        "app.kubernetes.io/part-of": name,
-        MANAGED_BY: "kustomize",
-    }
-    if "@sha256:" in (image := image_of(deployment)):
-        common["app.kubernetes.io/version"] = image.rpartition(":")[2][:12]
-    for manifest in manifests:
-        parts = [manifest]
-        if manifest["kind"] == "Deployment":  # the template of a Job may never change
-            parts.append(manifest["spec"]["template"])
-        for part in parts:
-            metadata = part.setdefault("metadata", {})
-            metadata["labels"] = common | metadata.get("labels", {})
-    return manifests

@@ -103,8 +103,8 @@ def _known_resources(kubectl: Kubectl) -> Resources:
 def _unfit(manifests: list[Manifest]) -> list[str]:
     """What is wrong with the manifests themselves."""
     lines = [
-        f"{key(secret)} cannot be deployed: a release is kept in a ConfigMap, for "
-        "all who may read those. Make the Secret by hand, or by an operator for secrets."
+        f"{key(secret)} cannot be deployed: releases are kept in ConfigMaps, for "
+        "all who read those. Make the Secret by hand, or by an operator for secrets."
         for secret in of_kind(manifests, "Secret")
     ]
     lines += [
