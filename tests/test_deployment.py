@@ -9,7 +9,6 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +118,10 @@ def rendered(service: Service, stage: str) -> str:
 
 def watch(service: Service, stage: str) -> None:
     """Have the Prometheus operator watch a stage, as docs/deployment.md says."""
-    (line,) = re.findall(
-        "^    (components: .*)$", service.read("docs/deployment.md"), re.MULTILINE
-    )
-    overlay = service.path / "deploy" / "overlays" / stage / "kustomization.yaml"
-    overlay.write_text(f"{overlay.read_text()}{line}\n")
+    text = service.read("docs/deployment.md")
+    (line,) = re.findall("^ {6}(- .*monitoring/kubernetes)$", text, re.MULTILINE)
+    overlay = f"deploy/overlays/{stage}/kustomization.yaml"
+    edit(service, overlay, "components:\n", f"components:\n  {line}\n")
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -166,6 +164,158 @@ def test_names_and_labels_follow_the_recommendation(bake: Bake) -> None:
         }
         assert max(map(len, labels.values())) <= 63
         assert len(manifest["metadata"]["name"]) <= 63
+
+
+JOB = """
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: migrate
+  labels: &own
+    app.kubernetes.io/name: intent-service
+    app.kubernetes.io/component: migration
+    app.kubernetes.io/part-of: platform
+    app.kubernetes.io/managed-by: somebody
+    app.kubernetes.io/version: "7"
+spec:
+  template:
+    metadata:
+      labels: *own
+    spec:
+      restartPolicy: Never
+      containers: [{name: migrate, image: busybox}]
+"""
+
+
+@pytest.mark.parametrize(
+    "place", ["deploy/base", "deploy/overlays/prod"], ids=["base", "overlay"]
+)
+def test_other_workloads_keep_their_labels(bake: Bake, place: str) -> None:
+    service = bake()
+    (service.path / place / "job.yaml").write_text(JOB)
+    kustomization = f"{place}/kustomization.yaml"
+    edit(service, kustomization, "resources:\n", "resources:\n  - job.yaml\n")
+
+    manifests = list(yaml.safe_load_all(rendered(service, "prod")))
+
+    (job,) = (one for one in manifests if one["kind"] == "Job")
+    own = yaml.safe_load(JOB)["metadata"]["labels"]
+    assert job["metadata"]["labels"] == own
+    assert job["spec"]["template"]["metadata"]["labels"] == own
+
+
+def references(manifests: list[Any]) -> set[tuple[str, str]]:
+    """The objects of the service that others name: kind and name."""
+    found = set()
+    for one in manifests:
+        spec = one.get("spec", {})
+        if one["kind"] == "HorizontalPodAutoscaler":
+            found.add((spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]))
+        if one["kind"] == "HTTPRoute":
+            found |= {
+                ("Service", backend["name"])
+                for rule in spec["rules"]
+                for backend in rule["backendRefs"]
+            }
+        if one["kind"] == "Deployment":
+            pod = spec["template"]["spec"]
+            found.add(("ServiceAccount", pod["serviceAccountName"]))
+            found |= {
+                ("ConfigMap", source["configMapRef"]["name"])
+                for source in pod["containers"][0]["envFrom"]
+            }
+    return found
+
+
+@pytest.mark.parametrize(
+    "line", ["namePrefix: blue-", "nameSuffix: -blue", "namespace: elsewhere"]
+)
+def test_what_an_overlay_renames_is_renamed_everywhere(bake: Bake, line: str) -> None:
+    service = bake()
+    watch(service, "prod")
+    path = service.path / "deploy/overlays/prod/kustomization.yaml"
+    kept = [x for x in path.read_text().splitlines() if x[:9] != line[:9]]
+    if line[:9] == "namespace":
+        kept = [x for x in kept if not x.startswith("namespace:")]
+    path.write_text("\n".join([*kept, line, ""]))
+
+    manifests = list(yaml.safe_load_all(rendered(service, "prod")))
+
+    there = {(one["kind"], one["metadata"]["name"]) for one in manifests}
+    assert len(references(manifests)) == 4
+    assert references(manifests) <= there
+    spaces = {one["metadata"].get("namespace") for one in manifests}
+    (name,) = (name for kind, name in there if kind == "Namespace")
+    assert spaces == {name, None}
+    assert line.split()[1].strip("-") in json.dumps(manifests)
+
+
+@pytest.mark.parametrize("part", ["route", "autoscaler"])
+def test_a_component_can_be_left_out(bake: Bake, part: str) -> None:
+    service = bake()
+    overlay = "deploy/overlays/dev/kustomization.yaml"
+    edit(service, overlay, f"  - ../../components/{part}\n", "")
+
+    kinds = {one["kind"] for one in yaml.safe_load_all(rendered(service, "dev"))}
+
+    optional = {"route": "HTTPRoute", "autoscaler": "HorizontalPodAutoscaler"}
+    assert optional.pop(part) not in kinds
+    assert set(optional.values()) <= kinds
+
+
+@pytest.mark.parametrize("part", ["dns", "database", "bucket"])
+def test_a_component_lets_pods_with_its_label_out(bake: Bake, part: str) -> None:
+    service = bake()
+    overlay = "deploy/overlays/prod/kustomization.yaml"
+    more = f"components:\n  - ../../components/{part}\n"
+    edit(service, overlay, "components:\n", more)
+
+    policies = [
+        one
+        for one in yaml.safe_load_all(rendered(service, "prod"))
+        if one["kind"] == "NetworkPolicy"
+    ]
+
+    (policy,) = (one for one in policies if one["spec"].get("egress"))
+    kubernetes_validate.validate(policy, KUBERNETES, strict=True)
+    label = f'egress-{part}: "true"'
+    assert policy["spec"]["podSelector"]["matchLabels"] == yaml.safe_load(label)
+    assert policy["spec"]["policyTypes"] == ["Egress"]
+    assert f"`{label}`" in service.read("docs/deployment.md")
+
+
+def test_the_operator_finds_monitors_and_rules_by_one_label(bake: Bake) -> None:
+    service = bake()
+    watch(service, "prod")
+    edit(
+        service,
+        "monitoring/kubernetes/kustomization.yaml",
+        "value: kube-prometheus-stack",
+        "value: mine",
+    )
+
+    labelled = {
+        one["kind"]
+        for one in yaml.safe_load_all(rendered(service, "prod"))
+        if one["metadata"]["labels"].get("release") == "mine"
+    }
+
+    assert labelled == {"PodMonitor", "PrometheusRule"}
+
+
+def test_no_document_advises_what_the_next_deployment_undoes(bake: Bake) -> None:
+    service = bake()
+    documents = [path for path in service.files() if path.endswith(".md")]
+
+    assert len(documents) > 5
+    for path in documents:
+        undone = r"kubectl [^`\n]*\b(edit|patch|scale|set|autoscale|undo)\b(?! env)"
+        told = [
+            match[0]
+            for match in re.finditer(undone, service.read(path))
+            if "rollout undo" not in match[0]
+        ]
+        assert not told, f"{path}: {told}"
 
 
 @pytest.mark.slow

@@ -84,7 +84,7 @@ def show_tunnel(kubectl: Kubectl, stage: str) -> None:
     """Print the command that leads to the Service of a stage."""
     manifests = render(kubectl, check_stage(stage))
     namespace = server(manifests)["metadata"]["namespace"]
-    (service, *_) = [
+    service, *_ = [
         one["metadata"]["name"]
         for one in of_kind(manifests, "Service")
         if one["metadata"].get("labels", {}).get(COMPONENT) == "server"

@@ -21,7 +21,7 @@ REMEDIES = {
         "kubectl does not reach the cluster. `kubectl config get-contexts` lists those "
         "that it knows: add CONTEXT=…"
     ),
-    r"context .* does not exist": "`kubectl config get-contexts` lists the contexts.",
+    r"context .* does not exist|context was not found": "`kubectl config get-contexts` lists the contexts.",
     r"Unauthorized|must be logged in|provide credentials": (
         "The cluster does not know you: log in to it again. For the pipeline, see step "
         "2 of docs/deployment.md."
@@ -64,7 +64,7 @@ class Kubectl:
         try:
             return subprocess.run(
                 ["kubectl", *self.options, *words],
-                input="\n---\n".join(map(json.dumps, objects)),
+                input="\n".join(map(json.dumps, objects)),
                 capture_output=True,
                 text=True,
                 encoding="utf-8",
@@ -94,9 +94,10 @@ class Kubectl:
 def _output(done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode == 0:
         return done.stdout
-    said = done.stderr.strip() or done.stdout.strip()
+    # Without the lines of its own log (E1126 12:00:00 …), which repeat the others.
+    said = re.sub(r"^[EWI]\d{4} .*\n", "", done.stderr, flags=re.MULTILINE).strip()
     helps = [help_ for text, help_ in REMEDIES.items() if re.search(text, said)]
-    raise DeployError("\n".join([said, *helps[:1]]))
+    raise DeployError("\n".join([said or done.stdout.strip(), *helps[:1]]))
 
 
 def objects_in(output: str) -> list[dict[str, Any]]:
