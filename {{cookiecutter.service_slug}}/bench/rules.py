@@ -65,11 +65,13 @@ def values(capacity: Capacity) -> dict[str, str]:
 
 def place(name: str) -> str:
     """Return the file in which a value stands."""
-    return f"deploy/base/{'scaling' if name == 'averageValue' else 'deployment'}.yaml"
+    if name == "averageValue":
+        return "deploy/components/autoscaler/scaling.yaml"
+    return "deploy/base/deployment.yaml"
 
 
 def deployed() -> dict[str, str]:
-    """Return the values that stand in deploy/base, by the names of `RULES`."""
+    """Return the values that stand in deploy/, by the names of `RULES`."""
     deployment = _documents("limits.cpu")["Deployment"]
     (app,) = deployment["spec"]["template"]["spec"]["containers"]
     scaler = _documents("averageValue")["HorizontalPodAutoscaler"]
