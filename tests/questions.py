@@ -52,10 +52,14 @@ class Outcome:
         return self.code != 0
 
     @property
+    def command(self) -> str:
+        """The command that a refusal ends with."""
+        return self.said.split("With the corrections:\n\n  ")[1].split("\n\n")[0]
+
+    @property
     def correction(self) -> dict[str, str]:
         """The answers of the command that a refusal ends with."""
-        (line,) = (x for x in self.said.splitlines() if x.startswith("  cookiecutter "))
-        words = shlex.split(line)
+        words = shlex.split(self.command)
         return dict(word.split("=", 1) for word in words if "=" in word)
 
 
