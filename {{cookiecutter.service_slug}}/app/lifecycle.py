@@ -1,6 +1,6 @@
 """The life of the process: starting, ready, draining.
 
-Liveness and readiness are answered from here, without I/O (rule C5).
+Liveness and readiness are answered from here, without I/O.
 """
 
 from typing import Literal

@@ -1,4 +1,4 @@
-"""`make evidence`: breaks the service and shows that its alerts fire (rule M4).
+"""`make evidence`: breaks the service and shows that its alerts fire.
 
 The service, Prometheus, Alertmanager and a webhook that gets its messages run on this
 machine. Time is compressed: each duration of the rules is divided by `FACTOR`, so that
