@@ -87,11 +87,13 @@ def answer(
     on_command_line: bool = False,
     only_checked: bool = False,
     template: Path = ROOT,
+    overwrite: bool = False,
+    skip: bool = False,
 ) -> Outcome:
     """Generate a service without Git; what is not typed is left at its default.
 
     On the command line, cookiecutter itself renders what is typed; at a prompt it does
-    not.
+    not. `overwrite` is its -f, `skip` its -s.
     """
     said: list[str] = []
     codes: list[int] = []
@@ -137,7 +139,11 @@ def answer(
                 extra_context=dict(typed) if on_command_line else None,
                 config_file=str(configuration),
                 output_dir=str(output),
+                overwrite_if_exists=overwrite,
+                skip_if_file_exists=skip,
             )
         except (FailedHookException, FileNotFoundError, Checked):
             made = str(output / "none")
+        finally:
+            logging.disable(logging.NOTSET)
     return Outcome(codes[-1], "".join(said), Service(Path(made)))
