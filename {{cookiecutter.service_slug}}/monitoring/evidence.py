@@ -1,4 +1,4 @@
-"""`make evidence`: what the monitoring of the service shows now (rule M4).
+"""`make evidence`: what the monitoring of the service shows now.
 
 Draws each panel of the dashboard from what its queries give, and lists the state of
 each alert, in docs/evidence. It asks the Prometheus at `PROMETHEUS_URL`, with the

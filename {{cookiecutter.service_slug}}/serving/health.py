@@ -1,6 +1,6 @@
 """The life of the process (starting, ready, draining), and its probes.
 
-Liveness and readiness are answered from memory, without I/O (rule C5).
+Liveness and readiness are answered from memory, without I/O.
 """
 
 from typing import Literal

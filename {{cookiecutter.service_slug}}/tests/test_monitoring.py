@@ -1,4 +1,4 @@
-"""The alerts, and what tells of them: runbook, dashboard, documents (rules M1 to M4).
+"""The alerts, and what tells of them: runbook, dashboard, documents.
 
 `make test-alerts` shows that the alerts fire; `make evidence`, what Prometheus has.
 """
