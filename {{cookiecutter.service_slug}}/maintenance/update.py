@@ -224,8 +224,8 @@ def generate(
         run(*command, *places, *given, extra=quiet)
     except (Failed, OSError) as error:
         sys.exit(
-            f"Commit {commit[:12]} of the template cannot be generated:\n\n{error}\n\nIf "
-            "it refuses an answer, give another: make update "
+            f"Commit {commit[:12]} of the template cannot be generated:\n\n{error}\n\n"
+            "If it refuses an answer, give another: make update "
             """ANSWERS='{"question": "answer"}'"""
         )
     (service,) = output.iterdir()
@@ -254,17 +254,24 @@ def read_skipped(record: Mapping[str, Any]) -> list[str]:
     return [*record.get("skip", []), *settings.get("skip", [])]
 
 
-DATE = re.compile(r'(?<=^exclude-newer = ")\d{4}-\d\d-\d\d(?=")', re.MULTILINE)
+CUTOFF = re.compile(r"^exclude-newer\s*=.*$", re.MULTILINE)
 
 
-def keep_the_later_date(old: Path, new: Path) -> None:
-    """Let the date of `make upgrade` and that of the template be no conflict."""
-    texts = [x.read_text(encoding="utf-8") for x in (Path("pyproject.toml"), old, new)]
-    dates = [found.group() if (found := DATE.search(text)) else "" for text in texts]
-    if not all(dates):
+def keep_the_later_cutoff(old: Path, new: Path) -> None:
+    """Let what `make upgrade` wrote, or the user, be no conflict with the template."""
+    mine, was, now = (
+        found.group() if (found := CUTOFF.search(path.read_text("utf-8"))) else ""
+        for path in (Path("pyproject.toml"), old, new)
+    )
+    if not (was and now):
         return
-    old.write_text(DATE.sub(dates[0], texts[1]), encoding="utf-8")
-    new.write_text(DATE.sub(max(dates[0], dates[2]), texts[2]), encoding="utf-8")
+    dated = all(re.search(r'"\d{4}-\d\d-\d\d', line) for line in (mine, now))
+    for path, line in (
+        (old, mine or was),
+        (new, max(mine, now) if dated else mine or was),
+    ):
+        text = path.read_text("utf-8")
+        path.write_text(CUTOFF.sub(lambda _: line, text, count=1), "utf-8")
 
 
 def commit_of(root: Path, prefix: str, *parent: str) -> str:
@@ -410,9 +417,8 @@ def main() -> None:
         newest = commit if behind else newest
         generate(clone, commit, answers, skip, before / prefix)
         made = generate(clone, newest, answers | changed, skip, after / prefix)
-        keep_the_later_date(
-            before / prefix / "pyproject.toml", after / prefix / "pyproject.toml"
-        )
+        project = Path(prefix, "pyproject.toml")
+        keep_the_later_cutoff(before / project, after / project)
         old = commit_of(before, prefix)
         new = commit_of(after, prefix, old)
         if not git("diff", "--name-only", old, new):
