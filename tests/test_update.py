@@ -488,8 +488,7 @@ EDITS: dict[str, tuple[str, str]] = {
     "dvc.yaml": ("", "# mine: stages\n"),
     "monitoring/alerts.yaml": ("", "# mine: alerts\n"),
     "monitoring/evidence.py": ('"""', '"""mine: evidence. '),
-    "pyproject.toml": (NEEDS, f'{NEEDS}    "idna>=3",  # mine: dependency
-'),
+    "pyproject.toml": (NEEDS, f'{NEEDS}    "idna>=3",  # mine: dependency\n'),
     "reports/capacity.md": ("# ", "# mine: measured "),
     "tests/conftest.py": ('"""', '"""mine: fixtures. '),
     "tests/test_predict.py": ('"""', '"""mine: tests. '),
