@@ -93,7 +93,8 @@ def index() -> Iterator[str]:
                 for name, content in WHEELS.items()
             ]
             if self.path.startswith("/bare/"):
-                files = [{**file, "upload-time": None} for file in files]
+                for file in files:
+                    del file["upload-time"]
             page = {"meta": {"api-version": "1.1"}, "name": "inhouse", "files": files}
             kind = "application/vnd.pypi.simple.v1+json"
             return self.send(kind, json.dumps(page).encode())
