@@ -230,6 +230,7 @@ def test_files_that_the_template_moves_or_drops_keep_the_edits(
     (service.path / "app" / "mine.py").write_text(
         "from app import server\nfrom app.problems import unavailable\n"
     )
+    (service.path / "bench" / "mine.py").write_text("A file of the user's own.\n")
     (service.path / "demo" / "ask.py").unlink()
     commit(service)
     body = template.path / BODY
@@ -237,6 +238,7 @@ def test_files_that_the_template_moves_or_drops_keep_the_edits(
     for name in ("server", "problems"):
         (body / "app" / f"{name}.py").rename(body / "engine" / f"{name}.py")
     (body / "app" / "limits.py").unlink()
+    (body / "bench").rename(body / "measure")
     edit(body / "engine" / "server.py", "return 0", "return 0  # moved")
     edit(body / "demo" / "ask.py", '"""', '"""Changed. ')
     (body / "mine.txt").write_text("the template's\n")
@@ -259,6 +261,7 @@ def test_files_that_the_template_moves_or_drops_keep_the_edits(
     assert not (service.path / "app" / "server.py").exists()
     assert service.read("app/limits.py").startswith("# My limits.\n")
     assert (service.path / "app" / "mine.py").exists()
+    assert (service.path / "bench" / "mine.py").exists()
     assert not (service.path / "demo" / "ask.py").exists()
     _, _, said = done.stdout.partition("Merged.")
     for line in (
@@ -454,7 +457,7 @@ LENGTH = '''
     api.add_api_route("/v1/length", length)
 '''
 PREDICT = '\n    api.add_api_route(\n        "/v1/predict",\n'
-NEEDS = "dependencies = [\n"
+NEEDS = "sys_platform != 'win32'\",\n"
 
 RELEASES = {
     "0.1.0": Release(
@@ -466,8 +469,8 @@ RELEASES = {
     "0.3.0": Release("73b9938e50a7", {}),
 }
 
-# What a user has changed by then, in every directory: a text (empty: the beginning of the
-# file) and what takes its place. Where a release lacks the file, nothing is changed.
+# What a user has changed by then, in every directory: a text (empty: the beginning) and
+# what takes its place. Where a release lacks the file, nothing is changed.
 EDITS: dict[str, tuple[str, str]] = {
     ".github/workflows/ci.yml": ("[main]\n", "[main] # mine: pipeline\n"),
     ".gitignore": ("", "# mine: ignored\n/scratch/\n"),

@@ -284,7 +284,14 @@ def commit_of(root: Path, prefix: str, *parent: str) -> str:
     git(*add, cwd=root, extra=place)
     tree = git("write-tree", extra=index)
     parents = [word for commit in parent for word in ("-p", commit)]
-    return git("commit-tree", tree, *parents, "-m", "The template", extra=AUTHOR)
+    return git(
+        "commit-tree",
+        tree,
+        *parents,
+        "-m",
+        "Merge what is new in the template",
+        extra=AUTHOR,
+    )
 
 
 def show(clone: Path, commits: tuple[str, str], old: str, new: str) -> None:
@@ -365,9 +372,10 @@ def lines_of_the_user(new: str) -> Iterator[tuple[str, str]]:
     """Each line that is not the template's, with its file and number."""
     form = ("--unified=0", "--no-color", "--no-ext-diff", "--no-prefix", "--relative")
     path, number = "", 0
-    for line in git("diff", *form, new, "--", ".", ":!*.lock").splitlines():
+    command = ("-c", "core.quotePath=false", "diff", *form, new, "--", ".", ":!*.lock")
+    for line in git(*command).splitlines():
         if line.startswith("+++ "):
-            path = line[4:]
+            path = line[4:].rstrip("\t")
         elif hunk := re.match(r"@@ \S+ \+(\d+)", line):
             number = int(hunk[1])
         elif line.startswith("+"):

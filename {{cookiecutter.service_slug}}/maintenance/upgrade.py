@@ -35,21 +35,20 @@ def main() -> None:
         locked = subprocess.run(["uv", "lock", "--upgrade"]).returncode == 0
     except KeyboardInterrupt:
         locked = False
-    changes = [*compare(before[LOCK], LOCK.read_bytes())] if locked else []
-    if not changes:
+    if not locked:
         for path, content in before.items():
             path.write_bytes(content)
-    if not locked:
         sys.exit("uv could not lock; its reason is above. Nothing was changed.")
+    changes = [*compare(before[LOCK], LOCK.read_bytes())]
     if not changes:
-        print(f"There are no newer releases up to {newest}. Nothing was changed.")
+        print(f"No package has a newer release up to {newest}. To go back: {BACK}")
         return
     print("\nWhat changed:\n")
     print("\n".join(f"  {name}: {old} → {new}" for name, old, new in changes))
     print("\nThe tests:\n", flush=True)
     if subprocess.run(["make", "--no-print-directory", "setup", "test"]).returncode:
         sys.exit(
-            "\nWith these releases, the set-up or the tests fail: see above. To go back:"
+            "\nWith these releases the set-up or the tests fail, as above. To go back:"
             f"\n\n  {BACK}\n\nTo hold one back, then give it an upper bound in "
             f"{PROJECT}, commit, and run make upgrade again."
         )
