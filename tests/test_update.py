@@ -457,6 +457,7 @@ LENGTH = '''
     api.add_api_route("/v1/length", length)
 '''
 PREDICT = '\n    api.add_api_route(\n        "/v1/predict",\n'
+PORT = '8000, description="Port to listen on; 0 takes a free one."\n'
 NEEDS = "sys_platform != 'win32'\",\n"
 
 RELEASES = {
@@ -484,7 +485,7 @@ EDITS: dict[str, tuple[str, str]] = {
     "app/api.py": (PREDICT, LENGTH + PREDICT),
     "app/contract.py": ("LENGTH = 10_000", "LENGTH = 9_000  # mine: contract"),
     "app/server.py": ("", "# mine: server\n"),
-    "app/settings.py": ("8000, desc", "8000,  # mine: settings\n        desc"),
+    "app/settings.py": (PORT, f"8000,  # mine: settings\n        {PORT[6:-1]},\n"),
     "bench/deploy.py": ("", "# mine: rules\n"),
     "compose.yaml": ("", "# mine: compose\n"),
     "data/source/slots.yaml": ("", "# mine: data\n"),
