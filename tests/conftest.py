@@ -49,8 +49,7 @@ ENVIRONMENT = {
 # The programs of the template's environment, also where pytest was called by its path.
 PROGRAMS = Path(sys.executable).parent
 ENVIRONMENT["PATH"] = f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"
-# Compiling once pays: the tests start hundreds of processes.
-ENVIRONMENT["UV_COMPILE_BYTECODE"] = "1"
+# Hundreds of processes are started: what they import is to be compiled once.
 ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
@@ -122,9 +121,13 @@ class Service:
         self, *command: str, check: bool = True, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command of its environment, as after `source .venv/bin/activate`."""
-        path = f"{self.path / '.venv' / 'bin'}{os.pathsep}{ENVIRONMENT['PATH']}"
-        variables = {"PATH": path} | variables
+        variables = self.environment() | variables
         return run(*command, cwd=self.path, check=check, **variables)
+
+    def environment(self) -> dict[str, str]:
+        """The variables of a command of its environment."""
+        path = f"{self.path / '.venv' / 'bin'}{os.pathsep}{ENVIRONMENT['PATH']}"
+        return ENVIRONMENT | {"PATH": path}
 
 
 Bake = Callable[..., Service]

@@ -17,7 +17,7 @@ from bench.deploy import RULES, deployed, differences, follows, reported
 from bench.load import OK, REFUSED, UNSENT, Answer, closed_loop, open_loop, request
 from bench.serving import ROOT, BenchError
 from bench.soak import MIB, Sample, Trend
-from tests.conftest import Start
+from tests.conftest import Process, Start
 
 MAX_BODY = 1_048_576
 BASIS = {"limits.cpu": 0.98, "averageValue": 0.63, "limits.memory": 150.0}
@@ -106,9 +106,8 @@ def test_every_answer_of_a_closed_loop_is_counted(start: Start) -> None:
 
 
 def test_an_open_loop_holds_its_rate_and_counts_from_when_it_was_due(
-    start: Start,
+    server: Process,
 ) -> None:
-    server = start().ready()
     port = int(server.url.rpartition(":")[2])
     good = request(b'{"instances": [{"text": "stop"}]}')
 
@@ -152,9 +151,8 @@ def test_a_leak_is_told_from_noise() -> None:
 
 
 def test_the_largest_requests_are_just_within_the_limits(
-    start: Start, trained: DictConfig
+    server: Process, trained: DictConfig
 ) -> None:
-    server = start().ready()
     port = int(server.url.rpartition(":")[2])
     bodies = Bodies(Path(trained.paths.model), Path(trained.paths.test))
     largest = bodies.largest(MAX_BODY)
