@@ -7,6 +7,8 @@ READY := .venv/.ready
 DEMO := build/demo
 SERVICE := $(DEMO)/intent-service
 MEASURED := build/capacity/intent-service
+# Tests of two workers at a time, in the order in which tests/conftest.py puts them.
+PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help
 help: ## List the verbs
@@ -19,11 +21,11 @@ demo: $(SERVICE)/Makefile ## Generate a service, set it up, train it, serve it, 
 
 .PHONY: test
 test: $(READY) ## Prove the template and what it generates
-	pytest
+	pytest $(PARALLEL)
 
 .PHONY: test-fast
 test-fast: $(READY) ## The same without the slow tests: for everyday work
-	pytest -m "not slow"
+	pytest $(PARALLEL) -m "not slow"
 
 .PHONY: bench
 bench: $(READY) ## Measure what benchmarks/ has, or PARTS= of it, and write its report
