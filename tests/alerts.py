@@ -187,11 +187,11 @@ def receiver(messages: list[Message]) -> Iterator[str]:
 
 # Starts the service again whenever it ends, without the time that its imports take.
 SUPERVISOR = """
-import os, sys
-import app.server
+import os, runpy
+import app.main
 while True:
     if os.fork() == 0:
-        sys.exit(app.server.run())
+        runpy.run_module("app", run_name="__main__")
     os.wait()
 """
 
