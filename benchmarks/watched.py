@@ -4,13 +4,13 @@ from benchmarks.generated import BODY, PREDICT, python, served, trained
 from benchmarks.results import quartiles, versions
 from benchmarks.wrk import load
 
-WATCHED = "import sys; from app.server import run; sys.exit(run())"
+WATCHED = "import runpy; runpy.run_module('app', run_name='__main__')"
 # The same service, put together without what watches it.
 BARE = """
-from app import main, metrics
-main.Watch = lambda app, *_: app
-metrics.Metrics.timed = lambda self, classify: classify
-metrics.Metrics.predicted = lambda self, label, score: None
+from serving import build, metrics
+build.AccessLayer = lambda app, *_: app
+metrics.Metrics.timed = lambda self, call: call
+metrics.Metrics.record_prediction = lambda self, label, score: None
 """ + WATCHED
 
 

@@ -3,14 +3,17 @@
 import ast
 import dataclasses
 import os
+import re
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 from textwrap import indent
+from urllib.request import Request, urlopen
 
 import pytest
 
-from benchmarks import compare, rate, wrk
+from benchmarks import compare, rate, watched, wrk
+from benchmarks.generated import BODY, PREDICT, served
 from benchmarks.peers import PEERS, SERVICE
 from benchmarks.sections import compare_section
 from benchmarks.serving import (
@@ -23,7 +26,7 @@ from benchmarks.serving import (
     runs,
     serving,
 )
-from tests.conftest import ROOT, run
+from tests.conftest import ROOT, Service, copy, run
 
 needs_wrk = pytest.mark.skipif(
     not wrk.installed(), reason="wrk is not installed: apt-get install wrk"
@@ -163,6 +166,28 @@ def test_a_variable_without_a_value_is_refused() -> None:
 
     assert done.returncode == 2
     assert "--a-env" in done.stdout and "'API_KEYS'" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("program", "counts"), [(watched.WATCHED, True), (watched.BARE, False)]
+)
+def test_what_watches_the_service_can_be_left_out(
+    trained: Service, tmp_path: Path, program: str, counts: bool
+) -> None:
+    service = copy(trained, tmp_path)
+    with served(service, "-c", program) as server:
+        json = {"Content-Type": "application/json"}
+        request = Request(server.url + PREDICT, BODY.encode(), json)
+        with urlopen(request, timeout=10) as answer:
+            assert (answer.headers["X-Request-ID"] is not None) == counts
+        with urlopen(f"{server.url}/metrics", timeout=10) as answer:
+            metrics = answer.read().decode()
+
+    assert (f'route="{PREDICT}",status="200"' in metrics) == counts
+    assert ("model_batch_size_count 1.0" in metrics) == counts
+    scored = re.findall(r"^prediction_score_count.* 1\.0$", metrics, re.MULTILINE)
+    assert bool(scored) == counts
 
 
 @needs_wrk

@@ -71,7 +71,7 @@ def service(tmp_path: Path, fresh: Path) -> Path:
     path = shutil.copytree(fresh, tmp_path / "output" / fresh.name)
     write(path, FOREIGN | EDITED)
     (path / "docs" / "runbook.md").unlink()
-    (path / "demo" / "tour.py").unlink()
+    (path / "demo" / "smoke.py").unlink()
     return path
 
 
@@ -85,7 +85,7 @@ def test_skipping_leaves_every_file_and_adds_the_missing_ones(
     assert not outcome.refused, outcome.said
     after = tree(service)
     assert {name: after[name] for name in before} == before
-    assert set(after) - set(before) == {"docs/runbook.md", "demo/tour.py"}
+    assert set(after) - set(before) == {"docs/runbook.md", "demo/smoke.py"}
 
 
 def test_overwriting_replaces_the_files_of_the_template_and_no_other(

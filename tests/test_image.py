@@ -192,6 +192,7 @@ def test_it_holds_code_and_model_and_nothing_else(engine: str, image: str) -> No
 
     assert {name.split("/")[0] for name in source} == {
         "app",
+        "serving",
         "models",
         "pyproject.toml",
         "uv.lock",
@@ -283,7 +284,7 @@ def test_a_secret_file_is_a_setting(start: Start, tmp_path: Path) -> None:
 
 
 def test_onnx_runtime_takes_the_cpus_of_the_container(engine: str, image: str) -> None:
-    code = "from app.container import usable_cpus; print(usable_cpus())"
+    code = "from serving.container import usable_cpus; print(usable_cpus())"
 
     assert inside(engine, image, code) == 1
 

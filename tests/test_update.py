@@ -225,10 +225,10 @@ def test_a_conflict_is_one_of_git_and_the_next_update_goes_on_from_it(
 def test_files_that_the_template_moves_or_drops_keep_the_edits(
     template: Template, service: Service
 ) -> None:
-    edit(service.path / "app" / "server.py", "", "# My server.\n")
-    edit(service.path / "app" / "limits.py", "", "# My limits.\n")
+    edit(service.path / "serving" / "server.py", "", "# My server.\n")
+    edit(service.path / "serving" / "traces.py", "", "# My traces.\n")
     (service.path / "app" / "mine.py").write_text(
-        "from app import server\nfrom app.problems import unavailable\n"
+        "from serving import server\nfrom serving.problems import unavailable\n"
     )
     (service.path / "bench" / "mine.py").write_text("A file of the user's own.\n")
     (service.path / "demo" / "ask.py").unlink()
@@ -236,8 +236,8 @@ def test_files_that_the_template_moves_or_drops_keep_the_edits(
     body = template.path / BODY
     (body / "engine").mkdir()
     for name in ("server", "problems"):
-        (body / "app" / f"{name}.py").rename(body / "engine" / f"{name}.py")
-    (body / "app" / "limits.py").unlink()
+        (body / "serving" / f"{name}.py").rename(body / "engine" / f"{name}.py")
+    (body / "serving" / "traces.py").unlink()
     (body / "bench").rename(body / "measure")
     edit(body / "engine" / "server.py", "return 0", "return 0  # moved")
     edit(body / "demo" / "ask.py", '"""', '"""Changed. ')
@@ -258,20 +258,20 @@ def test_files_that_the_template_moves_or_drops_keep_the_edits(
     assert done.returncode != 0
     moved = service.read("engine/server.py")
     assert moved.startswith("# My server.\n") and "0  # moved" in moved
-    assert not (service.path / "app" / "server.py").exists()
-    assert service.read("app/limits.py").startswith("# My limits.\n")
+    assert not (service.path / "serving" / "server.py").exists()
+    assert service.read("serving/traces.py").startswith("# My traces.\n")
     assert (service.path / "app" / "mine.py").exists()
     assert (service.path / "bench" / "mine.py").exists()
     assert not (service.path / "demo" / "ask.py").exists()
     _, _, said = done.stdout.partition("Merged.")
     for line in (
-        "app/limits.py: the template no longer has it, and you changed it",
-        "app/mine.py:1: app.server is now engine.server",
-        "app/mine.py:2: app.problems is now engine.problems",
+        "serving/traces.py: the template no longer has it, and you changed it",
+        "app/mine.py:1: serving.server is now engine.server",
+        "app/mine.py:2: serving.problems is now engine.problems",
         "stay deleted as you left them:\n\n  demo/ask.py\n",
     ):
         assert line in said
-    assert [x for x in status(service) if "U" in x[:2]] == ["UD app/limits.py"]
+    assert [x for x in status(service) if "U" in x[:2]] == ["UD serving/traces.py"]
 
 
 @pytest.mark.slow

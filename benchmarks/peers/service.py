@@ -13,11 +13,6 @@ INSTANCE = '''class Instance(Contract):
 
     features: Annotated[list[float], Field(min_length=30, max_length=30)]
 
-    @property
-    def size(self) -> int:
-        """What the time of a prediction grows with, in a unit of its own."""
-        return len(self.features)
-
 
 '''
 # From the instance up to the request: what a row of training data is goes with it.
