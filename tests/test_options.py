@@ -154,17 +154,6 @@ def lint(service: Service) -> None:
     service.run("mypy")
 
 
-@pytest.mark.alone
-@pytest.mark.slow
-def test_a_service_of_other_choices_passes_its_own_tests(tmp_path: Path) -> None:
-    # test_service.py tests the default service; this one shares no choice with it.
-    answers = {question: names[-1] for question, names in FACTORS.items()}
-    bake_into(tmp_path, answers=answers)
-    service = Service(tmp_path / "intent-service").install()
-
-    assert " passed" in service.make("test").stdout
-
-
 @pytest.fixture
 def template(tmp_path: Path) -> Path:
     """A copy of what cookiecutter reads of the template, to be sabotaged."""

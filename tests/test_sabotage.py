@@ -195,7 +195,7 @@ SABOTAGE = {
     "middleware that is not pure ASGI": Sabotage(
         "app/main.py",
         "    auth.guard(app,",
-        "    from starlette.middleware.base import BaseHTTPMiddleware\n\n    app.add_middleware(BaseHTTPMiddleware, dispatch=None)\n    auth.guard(app,",
+        "    from starlette.middleware.base import BaseHTTPMiddleware\n\n    app.add_middleware(BaseHTTPMiddleware, dispatch=lambda one, go: go(one))\n    auth.guard(app,",
         "pytest tests/test_contract.py -k middleware",
     ),
     "an answer in two packets": Sabotage(
