@@ -213,7 +213,7 @@ def generate(
     git("checkout", "--quiet", "--force", "--detach", commit, cwd=clone)
     scratch = Path(tempfile.mkdtemp(dir=clone.parent))
     git("init", "--quiet", cwd=scratch)  # so that hooks make no repository
-    output, configuration = scratch / "output", scratch / "cookiecutter.yaml"
+    output, configuration = scratch / "output", scratch / "settings.yaml"
     configuration.write_text(f"replay_dir: {json.dumps(str(scratch))}\n")
     uv = os.environ.get("UV") or shutil.which("uv") or ".venv/bin/uv"
     command = (uv, *COOKIECUTTER, "cookiecutter", str(clone), "--no-input")
