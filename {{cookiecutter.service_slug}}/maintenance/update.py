@@ -133,7 +133,7 @@ def read_answers(record: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, s
     except ValueError as error:
         sys.exit(f"ANSWERS is no JSON ({error}): {text}")
     if not isinstance(changed, dict):
-        sys.exit(f'ANSWERS is no object, such as {{"dvc_remote": "s3"}}: {text}')
+        sys.exit('ANSWERS is no object, such as {"dvc_remote": "s3"}: ' + text)
     return answers, {question: str(answer) for question, answer in changed.items()}
 
 
@@ -193,7 +193,7 @@ def clone_template(record: Mapping[str, Any], clone: Path) -> tuple[str, str]:
     except Failed:
         pass
     try:
-        git("rev-parse", "--verify", f"{commit}^{{commit}}", cwd=clone)
+        git("rev-parse", "--verify", f"{commit}^0", cwd=clone)
     except Failed:
         sys.exit(
             f"The template at {address} has no commit {commit}, which {RECORD} names: "
