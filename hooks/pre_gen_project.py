@@ -818,7 +818,7 @@ def report(found: list[Mistake], answers: Answers) -> str:
     lines = [f"{len(found)} of the answers cannot be used. Nothing was written.", ""]
     for question, answer, (reason, instead, other) in found:
         shown = re.sub(r"(?<=://)[^@]*:.*(?=@)|(?<=[?&;]).*=.*", "***", answer)
-        shown = re.sub(r"(?<=https://).*(?=@)", "***", shown)
+        shown = re.sub(r"(?<=https://).*(?=@)|^[^/@]*:[^/@]*(?=@)", "***", shown)
         lines += [f"  {question}: {shown[:200]!r}"]
         lines += textwrap.wrap(
             reason, 80, initial_indent=INDENT, subsequent_indent=INDENT

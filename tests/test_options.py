@@ -78,6 +78,7 @@ def test_every_other_answer_has_an_effect(tmp_path: Path, question: str) -> None
         "maintainers": "@ada",
         "domain": "ml.example.com",
         "container_registry": "ghcr.io/another",
+        "repository": "https://github.com/another/one",
         "issue_tracker_url": "https://github.com/another/one",
         "dvc_remote_url": "/srv/storage",
     }.get(question, "another")
@@ -279,6 +280,7 @@ def rendered_hooks(directory: Path, typed: dict[str, str]) -> list[Path]:
         question: default[0] if isinstance(default, list) else default
         for question, default in QUESTIONS.items()
     }
+    values |= {"repository": "https://github.com/a/b", "maintainers": "@a"}
     values |= {"service_slug": "a", "issue_tracker_url": "https://github.com/a/b"}
     values |= {"dvc_remote_url": "/srv", "container_registry": "ghcr.io/a"}
     values |= {
