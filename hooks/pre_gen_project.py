@@ -491,7 +491,7 @@ def fit_tracker_url(text: str, answers: Answers) -> str:
     plain = fit_web(text)
     short, whole = SHORT[answers["issue_tracker"]]
     bare = text.strip(" \t'\"<>/")
-    is_host = re.match(rf"({LABEL}\.)+[a-z]{{2,}}(/|$)", bare, re.IGNORECASE)
+    is_host = re.match(rf"({LABEL}\.)+[a-z][a-z]+(/|$)", bare, re.IGNORECASE)
     if re.fullmatch(short, bare, re.ASCII) and not is_host:
         return whole.format(bare)
     if plain.endswith(".git"):

@@ -300,6 +300,17 @@ def rendered_hooks(directory: Path, typed: dict[str, str]) -> list[Path]:
     return scripts
 
 
+def test_the_hooks_hold_no_jinja_but_the_context() -> None:
+    for hook in (ROOT / "hooks").glob("*.py"):
+        text = hook.read_text(encoding="utf-8")
+        for context in (
+            "cookiecutter | tojson",
+            "_cookiecutter | default({}) | tojson",
+        ):
+            text = text.replace("{{ " + context + " }}", "")
+        assert not re.search("{[{%#]", text), hook.name
+
+
 def test_nothing_in_the_template_offends_windows(tmp_path: Path) -> None:
     outcome = answer(tmp_path, {"dvc_remote_url": "C:\\data\\new"})
     paths = list(outcome.service.path.rglob("*"))
