@@ -677,7 +677,9 @@ def mistakes(answers: Answers) -> Iterator[Mistake]:
         finding = check(question, answers)
         if not finding:
             continue
-        if found and follows and not finding.question:  # it will follow from the corrections
+        if (
+            found and follows and not finding.question
+        ):  # it will follow from the corrections
             answers.values[question] = answer
             continue
         answers.values[finding.question or question] = finding.instead
