@@ -390,7 +390,7 @@ SABOTAGE = {
         "pytest tests/test_deployment.py -k health_check",
     ),
     "a public path that is not there": Sabotage(
-        "deploy/base/network.yaml",
+        "deploy/components/route/route.yaml",
         "value: /v1}",
         "value: /v2}",
         "pytest tests/test_deployment.py -k public",
@@ -504,6 +504,24 @@ SABOTAGE = {
         "make bill",
         "pytest tests/test_deployment.py -k verb",
     ),
+    "a Service that takes the pods of a Job": Sabotage(
+        "deploy/base/service.yaml",
+        "    app.kubernetes.io/component: server\n  ports",
+        "  ports",
+        "pytest tests/test_deployment.py -k no_others",
+    ),
+    "a spread that some nodes switch off": Sabotage(
+        "deploy/base/deployment.yaml",
+        "topologyKey: kubernetes.io/hostname",
+        "topologyKey: topology.kubernetes.io/zone",
+        "pytest tests/test_deployment.py -k spread",
+    ),
+    "a disk without room for logs": Sabotage(
+        "deploy/base/deployment.yaml",
+        "ephemeral-storage: 512Mi",
+        "ephemeral-storage: 256Mi",
+        "pytest tests/test_deployment.py -k logs",
+    ),
     "a metric with another name": Sabotage(
         "app/metrics.py",
         '"predictions_total"',
@@ -585,7 +603,7 @@ SABOTAGE = {
         "pytest tests/test_monitoring.py -k kubernetes",
     ),
     "an autoscaler that nothing measured": Sabotage(
-        "deploy/base/scaling.yaml",
+        "deploy/components/autoscaler/scaling.yaml",
         "averageValue: ",
         "averageValue: 1",
         "pytest tests/test_capacity.py -k deploy_has",

@@ -14,7 +14,7 @@ UNITS = {
     **{f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", 1)},
 }
 COUNTED = ("cpu", "memory", "ephemeral-storage")
-ANYWAY = (
+ANYWAY = "If there will be room in time (nodes are added on demand): ROOM=unchecked."
     "If there will be room in time (nodes are added on demand, say): ROOM=unchecked."
 )
 
