@@ -109,9 +109,13 @@ class Process:
                 env={**os.environ, "HOST": "127.0.0.1", "PORT": "0", **settings},
                 stderr=stderr,
             )
-        wait_until(lambda: "\n" in self.log() or self.process.poll() is not None)
-        match = re.search(r"Listening on (\S+) ", self.log().partition("\n")[0])
-        assert match, self.log()
+        try:
+            wait_until(lambda: "\n" in self.log() or self.process.poll() is not None)
+            match = re.search(r"Listening on (\S+) ", self.log().partition("\n")[0])
+            assert match, self.log()
+        except AssertionError:
+            self.end()
+            raise
         self.url = match[1]
 
     def log(self) -> str:
@@ -158,9 +162,11 @@ def server(
 ) -> Iterator[Process]:
     """One process with the default settings, for tests that leave it as it is."""
     log = tmp_path_factory.mktemp("server") / "stderr"
-    process = Process(log, MODEL_DIR=trained.paths.model).ready()
-    yield process
-    process.end()
+    process = Process(log, MODEL_DIR=trained.paths.model)
+    try:
+        yield process.ready()
+    finally:
+        process.end()
 
 
 @pytest.fixture
