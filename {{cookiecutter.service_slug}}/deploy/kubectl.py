@@ -21,7 +21,9 @@ REMEDIES = {
         "kubectl does not reach the cluster. `kubectl config get-contexts` lists those "
         "that it knows: add CONTEXT=…"
     ),
-    r"context .* does not exist|context was not found": "`kubectl config get-contexts` lists the contexts.",
+    r"context .* does not exist|context was not found": (
+        "`kubectl config get-contexts` lists the contexts."
+    ),
     r"Unauthorized|must be logged in|provide credentials": (
         "The cluster does not know you: log in to it again. For the pipeline, see step "
         "2 of docs/deployment.md."
