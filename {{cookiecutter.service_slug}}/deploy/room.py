@@ -15,8 +15,6 @@ UNITS = {
 }
 COUNTED = ("cpu", "memory", "ephemeral-storage")
 ANYWAY = "If there will be room in time (nodes are added on demand): ROOM=unchecked."
-    "If there will be room in time (nodes are added on demand, say): ROOM=unchecked."
-)
 
 
 def lack_of_room(kubectl: Kubectl, deployment: Manifest) -> list[str]:
