@@ -647,7 +647,7 @@ def test_a_service_of_template_0_3_goes_over_without_losing_a_pod(
         if level == "error":
             namespace = {"name": f"{NAME}-prod"}
             thing = {"apiVersion": "v1", "kind": "Namespace", "metadata": namespace}
-            cluster.add("namespaces", thing)
+            cluster.store("namespaces", f"{NAME}-prod", thing)
         kubectl(service, *apply, "outputs/deploy")
     cluster.one("deployments")["spec"]["replicas"] = 5
     cluster.fewest_pods = 1000
