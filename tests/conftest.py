@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BODY = ROOT / "{{cookiecutter.service_slug}}"
 
-MOST_FILES = 134  # in a service: CONTRIBUTING.md says why
+MOST_FILES = 136  # in a service: CONTRIBUTING.md says why
 
 # One environment for all baked services: they lock the same dependencies.
 SHARED = ROOT / "build" / "environment"
