@@ -99,7 +99,7 @@ def refusal(machine: Cell) -> str:
     """Why nothing can be committed there; empty if it can."""
     if machine["hooks"] == "refusing hook":
         return "the ticket is missing"
-    return "gpg: signing failed" if machine["signing"] == "gpgsign" else ""
+    return "gpg failed to sign" if machine["signing"] == "gpgsign" else ""
 
 
 def commit(service: Service) -> subprocess.CompletedProcess[str]:
