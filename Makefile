@@ -7,6 +7,8 @@ READY := .venv/.ready
 DEMO := build/demo
 SERVICE := $(DEMO)/intent-service
 MEASURED := build/capacity/intent-service
+# Tests of two workers at a time, in the order in which tests/conftest.py puts them.
+PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help
 help: ## List the verbs
@@ -19,11 +21,11 @@ demo: $(SERVICE)/Makefile ## Generate a service, set it up, train it, serve it, 
 
 .PHONY: test
 test: $(READY) ## Prove the template and what it generates
-	pytest
+	pytest $(PARALLEL)
 
 .PHONY: test-fast
 test-fast: $(READY) ## The same without the slow tests: for everyday work
-	pytest -m "not slow"
+	pytest $(PARALLEL) -m "not slow"
 
 .PHONY: bench
 bench: $(READY) ## Measure what benchmarks/ has, or PARTS= of it, and write its report
@@ -31,11 +33,12 @@ bench: $(READY) ## Measure what benchmarks/ has, or PARTS= of it, and write its 
 	python -m benchmarks $(PARTS)
 
 .PHONY: capacity
-capacity: $(READY) ## Measure what the default service carries: the report that it is born with
+capacity: $(READY) ## Measure what one pod carries: the result that every service is born with
 	rm -rf build/capacity
 	cookiecutter . --no-input --output-dir build/capacity
 	$(MAKE) --no-print-directory -C $(MEASURED) train bench
-	cp $(MEASURED)/reports/capacity.* '{{cookiecutter.service_slug}}/reports/'
+	cp $(MEASURED)/reports/capacity.json '{{cookiecutter.service_slug}}/reports/'
+	cp $(MEASURED)/docs/capacity.md '{{cookiecutter.service_slug}}/docs/'
 
 .PHONY: lint
 lint: $(READY) ## Check the style and types of the template's own Python

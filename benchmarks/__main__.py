@@ -1,7 +1,7 @@
-"""Measures and writes the report: `python -m benchmarks [part ...]`.
+"""Measure and write the report: `python -m benchmarks [part ...]`.
 
 Each part is a module with `measure()`. What a part gives is kept at once, so that one
-that fails takes nothing from the others; without names all run but the suite.
+that fails takes nothing from the others. Without names all run but soak and suite.
 """
 
 import argparse
@@ -15,8 +15,8 @@ import pytest
 from benchmarks import report, results
 
 # Those that compare rates come first, while nothing has warmed the machine yet.
-PARTS = ("compare", "capacity", "labels", "watched", "template")
-WHEN_NAMED = ("suite",)
+PARTS = ("compare", "rate", "growth", "overload", "labels", "watched", "template")
+WHEN_NAMED = ("soak", "suite")
 
 
 def main() -> int:

@@ -20,13 +20,14 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import TypedDict
 from urllib.parse import urlsplit
 
 from benchmarks import wrk
 from benchmarks.peers import PEERS, SERVICE, Features, Peer, environments
 from benchmarks.peers.service import generate
-from benchmarks.report import compare_section
+from benchmarks.results import Comparison, Figures
+from benchmarks.results import Peer as Result
+from benchmarks.sections import compare_section
 from benchmarks.serving import (
     Server,
     ServingError,
@@ -44,51 +45,6 @@ WARM_UP_SECONDS = 1.0
 REST_SECONDS = 0.5
 ANSWER_SECONDS = 30
 REASON_LENGTH = 600
-
-
-class Figures(TypedDict):
-    """Medians at one number of connections: requests a second, latencies in seconds.
-
-    `busy` is the share of its core that the server used: far below 1 at many
-    connections, something else had the core, or the server waited. `ratio` is how many
-    times the rate of this server the service reaches.
-    """
-
-    rate: float
-    p50: float
-    p99: float
-    busy: float
-    ratio: float | None
-
-
-class Result(TypedDict):
-    """A server. With a `failure` (the reason), what was not measured is None or empty.
-
-    `difference` is the largest of a probability to scikit-learn's; `figures` are by
-    number of connections, which JSON wants as a string.
-    """
-
-    name: str
-    title: str
-    failure: str | None
-    versions: dict[str, str]
-    difference: float | None
-    seconds_to_ready: float | None
-    resident_bytes: int | None
-    environment_bytes: int | None
-    figures: dict[str, Figures]
-
-
-class Comparison(TypedDict):
-    """What `measure` gives."""
-
-    date: str
-    cpus: int
-    instances: int
-    rounds: int
-    seconds: float
-    connections: list[int]
-    peers: list[Result]
 
 
 class AnswerError(Exception):

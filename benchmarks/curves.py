@@ -22,13 +22,12 @@ class Curve:
 def curves(results: Results) -> list[Curve]:
     """All that can be drawn from what was measured."""
     found = []
-    if capacity := results.get("capacity"):
+    if growth := results.get("growth"):
+        batches, lengths = growth["batches"], growth["lengths"]
         found = [
-            Curve("connections", "Connections", "requests", capacity["connections"]),
-            Curve(
-                "batches", "Instances in a request", "instances", capacity["batches"]
-            ),
-            Curve("lengths", "Characters in a text", "requests", capacity["lengths"]),
+            Curve("connections", "Connections", "requests", growth["connections"]),
+            Curve("batches", "Instances in a request", "instances", batches),
+            Curve("lengths", "Characters in a text", "requests", lengths),
         ]
     if labels := results.get("labels"):
         found.append(Curve("labels", "Labels", "requests", labels["labels"]))

@@ -1,19 +1,21 @@
-"""The default service as it comes out: generated, installed, trained and served."""
+"""The default service: generate, install, train and serve it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
-from benchmarks.serving import free_port, serving
+from benchmarks.serving import Server, free_port, serving
 from tests.conftest import Service, bake_into
 
+PREDICT = "/v1/predict"
 BODY = '{"instances": [{"text": "turn on the lights in the kitchen"}]}'
 
 
 @contextmanager
 def trained() -> Iterator[Service]:
-    """A service in a directory that lasts as long as the block."""
+    """Generate and train a service in a directory that lasts as long as the block."""
     with TemporaryDirectory() as directory:
         bake_into(Path(directory))
         service = Service(Path(directory) / "intent-service").install()
@@ -22,8 +24,13 @@ def trained() -> Iterator[Service]:
 
 
 @contextmanager
-def served(service: Service, *arguments: str, models: str = "models") -> Iterator[str]:
-    """Serve with Python's arguments until the block ends; gives the URL to ask at.
+def served(
+    service: Service,
+    *arguments: str,
+    models: str = "models",
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Server]:
+    """Run the service, or Python with other arguments, until the block ends.
 
     Raises ServingError if it does not get ready.
     """
@@ -34,11 +41,11 @@ def served(service: Service, *arguments: str, models: str = "models") -> Iterato
         "/readyz",
         service.path / f"{port}.log",
         service.path,
-        {"PORT": str(port), "MODEL_DIR": models},
+        {"PORT": str(port), "MODEL_DIR": models, **variables},
     ) as server:
-        yield f"{server.url}/v1/predict"
+        yield server
 
 
 def python(service: Service) -> Path:
-    """The Python of its environment."""
+    """Return the Python of its environment."""
     return service.path / ".venv" / "bin" / "python"

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import wrk
-from benchmarks.generated import BODY, python, served, trained
+from benchmarks.generated import BODY, PREDICT, python, served, trained
 from benchmarks.results import versions
 from tests.conftest import Service
 
@@ -52,5 +52,5 @@ def labelled(service: Service, number: int) -> Iterator[str]:
     # -P: the modules beside the script are none of its own.
     fit = ("python", "-P", str(FITTING), str(number), directory)
     service.run(*fit, PYTHONPATH=str(service.path))
-    with served(service, models=directory) as url:
-        yield url
+    with served(service, models=directory) as server:
+        yield server.url + PREDICT

@@ -1,19 +1,18 @@
 """What was measured: one JSON file a part in benchmarks/results, kept in Git.
 
-A part is a module with `measure()`. What it returns, with the date and the number of
-CPUs, is its file; the shapes below are what benchmarks.report reads.
+A part is a module with `measure()`. Its file is what that returns, with the date, the
+number of CPUs and the seconds it took. The shapes are below: parts make them,
+`benchmarks.report` reads them, and this module imports neither.
 """
 
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
-
-if TYPE_CHECKING:  # its servers are pinned to CPUs, which only Linux can do
-    from benchmarks.compare import Comparison
+from statistics import quantiles
+from typing import Any, NotRequired, TypedDict, cast
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -26,7 +25,7 @@ print(json.dumps(python | {name: version(name) for name in sys.argv[1:]}))
 
 
 class Measured(TypedDict):
-    """The day (UTC), the CPUs of the machine, the seconds it took, and with what."""
+    """The day (UTC), the CPUs of the machine, the seconds it took, and the versions."""
 
     date: str
     cpus: int
@@ -35,10 +34,144 @@ class Measured(TypedDict):
 
 
 class Load(TypedDict):
-    """Answers a second; time to answer, in seconds."""
+    """Answers a second, and the p99 of their latencies in seconds."""
 
     rate: float
     p99: float
+
+
+class Ratio(TypedDict):
+    """The median of the ratios of all rounds, with their quartiles."""
+
+    low: float
+    ratio: float
+    high: float
+
+
+class Figures(TypedDict):
+    """Medians at one number of connections: requests a second, latencies in seconds.
+
+    `busy` is the share of its core that the server used: far below 1 at many
+    connections, something else had the core, or the server waited. `ratio` is the rate
+    of the service divided by that of this server.
+    """
+
+    rate: float
+    p50: float
+    p99: float
+    busy: float
+    ratio: float | None
+
+
+class Peer(TypedDict):
+    """A server. With a `failure` (the reason), what was not measured is None or empty.
+
+    `difference` is the largest of a probability to scikit-learn's; `figures` are by
+    number of connections, which JSON wants as a string.
+    """
+
+    name: str
+    title: str
+    failure: str | None
+    versions: dict[str, str]
+    difference: float | None
+    seconds_to_ready: float | None
+    resident_bytes: int | None
+    environment_bytes: int | None
+    figures: dict[str, Figures]
+
+
+class Comparison(TypedDict):
+    """The service beside other servers."""
+
+    date: str
+    cpus: int
+    took: NotRequired[float]
+    instances: int
+    rounds: int
+    seconds: float
+    connections: list[int]
+    peers: list[Peer]
+
+
+class RateLoad(Ratio):
+    """At one number of connections: the rates of both variants, and A to B."""
+
+    a: float
+    b: float
+
+
+class Rate(Measured):
+    """The request rate of variant A to that of variant B, by number of connections."""
+
+    a: str
+    b: str
+    rounds: int
+    seconds: float
+    rates: dict[str, RateLoad]
+
+
+class Growth(Measured):
+    """What the default service carries as something grows, and the bare limit of it.
+
+    Keys are the number of connections, of instances in a request (the rate then counts
+    instances), and of characters in a text.
+    """
+
+    connections: dict[str, Load]
+    bare: dict[str, Load]
+    batches: dict[str, Load]
+    lengths: dict[str, Load]
+
+
+class Flood(TypedDict):
+    """What became of a flood of requests; a second, and in seconds.
+
+    `peak` is the rate without a flood. A client that asks now and then saw `bystander`
+    (p99) and `refused` (the share of its requests that got 503) meanwhile. It was
+    served as usual `recovery` seconds after the end; None if not within what was seen.
+    """
+
+    peak: float
+    answered: float
+    p99: float
+    rejected: float
+    rejected_p99: float
+    lost: int
+    bystander: float
+    refused: float
+    recovery: float | None
+
+
+class Overload(Measured):
+    """Floods by what they consist of; `goodput` is the least answered to peak."""
+
+    connections: int
+    floods: dict[str, Flood]
+    goodput: float
+
+
+class Soaked(TypedDict):
+    """What a long load left behind; memory in bytes, `p99` in seconds.
+
+    `rise` is how far the memory rose along its trend, `scatter` its deviation from the
+    trend. `statuses` counts the requests by status.
+    """
+
+    minutes: float
+    rate: float
+    statuses: dict[str, int]
+    p99: float
+    worst_p99: float
+    memory: list[int]
+    rise: float
+    scatter: float
+    open_files: list[int]
+    faults: list[str]
+
+
+class Soak(Measured, Soaked):
+    """A long load on the default service."""
 
 
 class Labels(Measured):
@@ -48,14 +181,11 @@ class Labels(Measured):
     labels: dict[str, Load]
 
 
-class Watched(Measured):
-    """Request rates, watched to bare: the median of the rounds and their quartiles."""
+class Watched(Measured, Ratio):
+    """The request rate with metrics, log lines and ids, to that without."""
 
     rounds: int
     connections: int
-    low: float
-    ratio: float
-    high: float
 
 
 class Step(TypedDict):
@@ -74,7 +204,7 @@ class Generation(TypedDict):
 
 
 class Template(Measured):
-    """What the template costs who works with it."""
+    """What the template costs those who work with it."""
 
     generation: Generation
     steps: dict[str, Step]
@@ -86,36 +216,29 @@ class Suite(Measured):
     steps: dict[str, Step]
 
 
-class Capacity(Measured):
-    """What `make bench` and `make soak` of a fresh service wrote, in Markdown.
-
-    The loads are those of its tables: by connections, by instances in a request, and by
-    characters in a text. `goodput` is the least share of the peak that it still answers
-    under overload, `faults` is how many the soak found.
-    """
-
-    capacity: str
-    connections: dict[str, Load]
-    batches: dict[str, Load]
-    lengths: dict[str, Load]
-    goodput: float
-    soak: str
-    faults: int
-
-
 class Results(TypedDict):
-    """What is there of each part."""
+    """What there is of each part."""
 
-    compare: NotRequired["Comparison"]
-    capacity: NotRequired[Capacity]
+    compare: NotRequired[Comparison]
+    rate: NotRequired[Rate]
+    growth: NotRequired[Growth]
+    overload: NotRequired[Overload]
+    soak: NotRequired[Soak]
     labels: NotRequired[Labels]
     watched: NotRequired[Watched]
     template: NotRequired[Template]
     suite: NotRequired[Suite]
 
 
+def quartiles(ratios: Sequence[float]) -> Ratio:
+    """Return the median and the quartiles of one ratio or more."""
+    some = [*ratios, *ratios] if len(ratios) == 1 else ratios
+    low, middle, high = (round(each, 3) for each in quantiles(some, method="inclusive"))
+    return {"low": low, "ratio": middle, "high": high}
+
+
 def keep(part: str, measured: Mapping[str, object], took: float) -> None:
-    """Write what a part measured, and how many seconds it took to do so."""
+    """Write what a part measured, and how many seconds it took."""
     about: dict[str, object] = {
         "date": datetime.now(UTC).date().isoformat(),
         "cpus": os.cpu_count(),
@@ -127,7 +250,7 @@ def keep(part: str, measured: Mapping[str, object], took: float) -> None:
 
 
 def load(directory: Path = RESULTS) -> Results:
-    """All that is kept."""
+    """Return all that is kept."""
     kept: dict[str, Any] = {
         path.stem: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(directory.glob("*.json"))
@@ -136,7 +259,7 @@ def load(directory: Path = RESULTS) -> Results:
 
 
 def versions(python: Path, *packages: str) -> dict[str, str]:
-    """The versions of an environment: of its Python and of some of its packages."""
+    """Return the versions of an environment: its Python, and some packages."""
     command = [str(python), "-c", VERSIONS, *packages]
     found: dict[str, str] = json.loads(subprocess.check_output(command, text=True))
     return found

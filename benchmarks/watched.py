@@ -1,9 +1,7 @@
 """What it costs the service to be watched: metrics, log lines and request ids."""
 
-from statistics import quantiles
-
-from benchmarks.generated import BODY, python, served, trained
-from benchmarks.results import versions
+from benchmarks.generated import BODY, PREDICT, python, served, trained
+from benchmarks.results import quartiles, versions
 from benchmarks.wrk import load
 
 WATCHED = "import sys; from app.server import run; sys.exit(run())"
@@ -23,9 +21,10 @@ def measure(
     ratios = []
     with (
         trained() as service,
-        served(service, "-c", BARE) as bare,
-        served(service, "-c", WATCHED) as watched,
+        served(service, "-c", BARE) as bare_server,
+        served(service, "-c", WATCHED) as watched_server,
     ):
+        bare, watched = bare_server.url + PREDICT, watched_server.url + PREDICT
         for url in (bare, watched):
             load(url, [BODY], connections, seconds)
         for turn in range(rounds):
@@ -37,12 +36,9 @@ def measure(
             print(f"  round {turn + 1} of {rounds}: {ratios[-1]:.3f}", flush=True)
         found = versions(python(service), "fastapi", "prometheus-client", "uvicorn")
 
-    low, middle, high = quantiles(ratios, n=4)
     return {
         "versions": found,
         "rounds": rounds,
         "connections": connections,
-        "low": round(low, 3),
-        "ratio": round(middle, 3),
-        "high": round(high, 3),
+        **quartiles(ratios),
     }

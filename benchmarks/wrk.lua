@@ -1,10 +1,15 @@
--- wrk -s wrk.lua URL -- BODIES: posts the lines of the file BODIES, one after another.
+-- wrk -s wrk.lua URL -- BODIES ["Name: value" ...]
+-- Posts the lines of the file BODIES, one after another, with these headers.
 
 local requests = {}
 local next_one = 0
 
 function init(args)
   local headers = { ["Content-Type"] = "application/json" }
+  for place = 2, #args do
+    local name, value = args[place]:match("^([^:]+):%s*(.*)$")
+    headers[name] = value
+  end
   for body in io.lines(args[1]) do
     requests[#requests + 1] = wrk.format("POST", nil, headers, body)
   end

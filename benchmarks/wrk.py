@@ -41,11 +41,17 @@ def installed() -> bool:
     return shutil.which("wrk") is not None
 
 
-def load(url: str, bodies: Sequence[str], connections: int, seconds: float) -> Load:
+def load(
+    url: str,
+    bodies: Sequence[str],
+    connections: int,
+    seconds: float,
+    headers: Sequence[str] = (),
+) -> Load:
     """Post the bodies (JSON, one line each) in turn for some seconds (at least one).
 
-    Raises LoadError if wrk is not installed or if any request was not answered with
-    success: a rate with errors in it says nothing.
+    Headers are lines such as `Name: value`. Raises LoadError if wrk is not installed or
+    if a request was not answered with success: a rate with errors in it says nothing.
     """
     if not installed():
         raise LoadError("wrk is not installed: apt-get install wrk.")
@@ -63,6 +69,7 @@ def load(url: str, bodies: Sequence[str], connections: int, seconds: float) -> L
                 url,
                 "--",
                 str(lines),
+                *headers,
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

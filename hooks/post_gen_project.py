@@ -1,11 +1,12 @@
 """Finishes a generated service: its options, a check, its record, Git.
 
 cookiecutter renders this file and runs it inside the new directory. Standard library
-only, no network, no shell: what is missing on the machine is skipped with one clear
-line. It ends with 1, and cookiecutter removes the directory, if a file came out wrong.
+only, no network, no shell: what is missing on the machine, or refuses, is one clear
+line. It ends with 1, and nothing is left, if a file came out wrong.
 """
 
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # As in pre_gen_project.py: no answer can end this string.
 ANSWERS: dict[str, Any] = json.loads(
@@ -21,11 +22,11 @@ ANSWERS: dict[str, Any] = json.loads(
 )["answers"]
 
 OPTIONS = Path("_options")
-NOT_OURS = {".git", ".venv"}  # there when an existing directory is written over
+OVERLAY = Path(".generating/overlay.py")  # there if the directory had files already
 NEXT_STEPS = """
 {slug} is ready:
 
-  cd {slug}
+  cd {directory}
   make run      # set up, train, serve on http://127.0.0.1:8000
   make ask      # in another terminal: ask it
   make test     # run its tests
@@ -69,7 +70,7 @@ UNRENDERED = re.compile(r"{[%{][^}\n]*\bcookiecutter\b")
 def faults() -> Iterator[str]:
     """What came out wrong: an expression left as it was, a file that cannot be read."""
     for path in sorted(Path().rglob("*")):
-        if not path.is_file() or path.parts[0] in NOT_OURS:
+        if not path.is_file():
             continue
         text = path.read_bytes().decode("utf-8", errors="replace")
         if UNRENDERED.search(text) or UNRENDERED.search(path.name):
@@ -91,74 +92,178 @@ def reading_error(text: str, read: Callable[[str], None] | None) -> str:
     return ""
 
 
-def command(*words: str) -> str | None:
-    """What a command prints; None if it is missing or refuses."""
+class Said(NamedTuple):
+    """How a command ended and what it said."""
+
+    succeeded: bool
+    output: str
+    reason: str  # in one line, where it failed
+
+
+def command(*words: str, given: str = "") -> Said:
+    """Run a command: in English, with nobody to ask."""
     import subprocess  # here: most of what it costs to start would be wasted
 
+    environment = {**os.environ, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # of another repository
+        environment.pop(name, None)
     try:
-        done = subprocess.run(words, capture_output=True, encoding="utf-8")
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+        done = subprocess.run(
+            words,
+            input=given.encode("utf-8", "surrogateescape"),
+            capture_output=True,
+            env=environment,
+        )
+    except OSError as error:
+        return Said(False, "", f"{words[0]}: {error.strerror}")
+    output, errors = (
+        text.decode("utf-8", errors="replace") for text in (done.stdout, done.stderr)
+    )
+    reason = " ".join((errors if errors.strip() else output).split())
+    reason = reason or f"it ended with {done.returncode} and said nothing"
+    return Said(done.returncode == 0, output.strip(), reason)
 
 
-def template_directory() -> str | None:
-    """Where the template is on this machine."""
+def find_path(typed: str, *inside: str) -> str:
+    """The absolute path of what the user named; empty if it is not found."""
     for start in (ANSWERS.get("_output_dir"), os.environ.get("PWD")):
-        directory = os.path.join(start or ".", ANSWERS.get("_repo_dir", ""))
-        if os.path.isfile(os.path.join(directory, "cookiecutter.json")):
-            return os.path.abspath(directory)
-    return None
+        path = os.path.join(start or ".", os.path.expanduser(typed))
+        if os.path.exists(os.path.join(path, *inside)):
+            return os.path.abspath(path)
+    return ""
 
 
-def record_origin() -> None:
-    """Write .cruft.json: the template, its commit and the answers, as cruft reads them.
+def without_credentials(address: str) -> str:
+    """An address without password and token: of SSH, the user stays."""
+    if "://" not in address:
+        return address
+    if re.match(r"(git\+)?ssh:", address, re.IGNORECASE):
+        return re.sub(r"^([^/]*//[^/@:]*):[^/]*@", r"\1@", address)
+    return re.sub(r"^([^/]*//)[^/?#]*@", r"\1", re.sub(r"[?#].*$", "", address))
 
-    cruft clones the template: it needs a directory, or the address that Git knows,
-    where the user may have given an abbreviation such as gh:org/name.
+
+class Origin(NamedTuple):
+    """Where the service comes from, as cruft reads it."""
+
+    template: str
+    commit: str | None
+    directory: str | None
+    no_updates: str  # why the template cannot be followed; empty if it can
+
+
+def find_origin() -> Origin:
+    """Tell template, commit and directory in it.
+
+    cruft clones the template: it needs the root of a repository, or the address that
+    Git knows, where the user may have given an abbreviation such as gh:org/name.
     """
-    directory = template_directory() or ""
-    in_template = ("git", "-C", directory)
-    address = commit = None
-    if directory and command(*in_template, "rev-parse", "--show-prefix") == "":
-        address = command(*in_template, "remote", "get-url", "origin")
-        commit = command(*in_template, "rev-parse", "HEAD")
-    if ANSWERS["_repo_dir"] == ANSWERS["_template"]:
-        address = directory
+    typed = str(ANSWERS["_template"])
+    directory = find_path(ANSWERS["_repo_dir"], "cookiecutter.json")
+    is_here = ANSWERS["_repo_dir"].startswith(typed)  # not a clone of it
+    plain = directory if is_here else find_path(typed) or without_credentials(typed)
+    if typed.lower().partition("?")[0].endswith(".zip"):
+        reason = "the template came as a zip, which has no history"
+        return Origin(plain, None, None, reason)
+    if not directory:
+        return Origin(plain, None, None, "it is not known where the template is")
+    git = ("git", "-C", directory)
+    commit = command(*git, "rev-parse", "HEAD")
+    if not commit.succeeded:
+        return Origin(plain, None, None, f"git says of it: {commit.reason}")
+    if not command(*git, "ls-files", "cookiecutter.json").output:
+        return Origin(plain, None, None, f"Git does not track what is in {directory}")
+    prefix = command(*git, "rev-parse", "--show-prefix").output.rstrip("/")
+    root = command(*git, "rev-parse", "--show-toplevel").output if prefix else directory
+    address = command(*git, "remote", "get-url", "origin")
+    if not is_here and address.succeeded:
+        root = without_credentials(address.output)
+    return Origin(root, commit.output, prefix or None, "")
+
+
+def record_origin(origin: Origin) -> None:
+    """Write .cruft.json: the template, its commit and the answers."""
     answers = {
         question: answer
         for question, answer in ANSWERS.items()
         if question == "_template_version" or not question.startswith("_")
     }
-    origin = {
-        "template": address or ANSWERS["_template"],
-        "commit": commit,
+    record = {
+        "template": origin.template,
+        "commit": origin.commit,
         "checkout": ANSWERS["_checkout"],
         "context": {"cookiecutter": answers},
-        "directory": None,
+        "directory": origin.directory,
     }
-    text = json.dumps(origin, indent=2, ensure_ascii=False) + "\n"
-    Path(".cruft.json").write_text(text, encoding="utf-8")
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    Path(".cruft.json").write_bytes(text.encode("utf-8"))
 
 
-def make_repository() -> str:
-    """Make a Git repository with a first commit; returns what to tell the user."""
+def make_repository(files: list[Path] | None) -> str:
+    """Make a Git repository with a first commit; returns what to tell the user.
+
+    Args:
+        files: what to commit; all, if the directory is new.
+    """
     if not shutil.which("git"):
         return "No Git repository was made: git is not installed, and DVC needs it."
-    inside = command("git", "rev-parse", "--git-dir")
-    if inside and command("git", "check-ignore", "--quiet", ".") is None:
-        return "It is part of a Git repository already: no new one was made."
-    if command("git", "init", "--initial-branch", "main") is None:
-        return "No Git repository was made: `git init --initial-branch main` failed."
-    command("git", "add", "--all")
+    inside = command("git", "rev-parse", "--show-toplevel")
+    if (
+        inside.succeeded
+        and not command("git", "check-ignore", "--quiet", ".").succeeded
+    ):
+        return joined(inside.output)
+    if not inside.succeeded and "not a git repository" not in inside.reason:
+        return f"No Git repository was made. git said: {inside.reason}"
+    # `git init --initial-branch` is younger than some Git that is in use.
+    for words in (("init",), ("symbolic-ref", "HEAD", "refs/heads/main")):
+        made = command("git", *words)
+        if not made.succeeded:
+            return f"No Git repository was made. git {words[0]} said: {made.reason}"
+    # By force: what this machine ignores everywhere, the service needs all the same.
+    paths = "\0".join(path.as_posix() for path in files or [Path(".")])
+    from_stdin = ("--pathspec-from-file=-", "--pathspec-file-nul")
+    added = command("git", "add", "--force", *from_stdin, given=paths)
+    if not added.succeeded:  # as with a Git before 2.25
+        added = command("git", "add", "--force", "--", *paths.split("\0"))
+    if not added.succeeded:
+        return f"Nothing was committed. git add said: {added.reason}"
     message = "Generate the service from its template"
-    if command("git", "commit", "--message", message) is None:
-        return "Nothing was committed: git knows no user.name and user.email yet."
+    committed = command("git", "commit", "--message", message)
+    if not committed.succeeded:
+        return (
+            "Nothing was committed; all is staged for `git commit`. "
+            f"git said: {committed.reason}"
+        )
     return "Its first commit is made."
 
 
-def main() -> None:
-    """Do all of it.
+def joined(root: str) -> str:
+    """What to say of a repository that is there already."""
+    if os.path.realpath(root) == os.path.realpath("."):
+        return "It is in the Git repository that was there: commit it when you like."
+    system, place = {
+        "github": ("GitHub", ".github"),
+        "gitlab": ("GitLab", ".gitlab-ci.yml"),
+    }[ANSWERS["ci"]]
+    return (
+        f"It is part of the Git repository {root}: no new one was made. {system} reads "
+        f"{place} at the root of a repository only, so its pipeline does not run from "
+        "here; CONTRIBUTING.md says what to move."
+    )
+
+
+def load_overlay() -> Any:
+    """The module that lays a service over a directory that has files already."""
+    specification = importlib.util.spec_from_file_location("overlay", OVERLAY)
+    assert specification and specification.loader
+    sys.dont_write_bytecode = True
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def complete() -> None:
+    """Finish the files of a service in a directory of its own.
 
     Raises:
         SystemExit: with what came out wrong, which is a mistake of the template.
@@ -167,13 +272,61 @@ def main() -> None:
     found = list(faults())
     if found:
         sys.exit("\n  ".join(["The template made files that are wrong:", *found]))
-    if "_commit" in ANSWERS:  # cruft generates it to compare, and keeps the record
+    if "_commit" not in ANSWERS:  # cruft keeps the record itself
+        record_origin(find_origin())
+
+
+def finish_over_files() -> list[Path]:
+    """Put the service, which is complete aside, in its place; returns its files.
+
+    Raises:
+        SystemExit: with the reason, after everything was put back.
+    """
+    overlay = load_overlay()
+    try:
+        written: list[Path] = overlay.finish()
+    except BaseException as error:
+        overlay.undo()
+        sys.exit(f"Every file is as it was. {type(error).__name__}: {error}")
+    return written
+
+
+def shown_directory() -> str:
+    """The service's directory, as the user gets there."""
+    try:
+        path = os.path.relpath(".", os.environ.get("PWD") or ANSWERS["_output_dir"])
+    except ValueError:  # another drive of Windows
+        path = ".."
+    return os.path.abspath(".") if path.startswith("..") else path
+
+
+def main() -> None:
+    """Do all of it."""
+    if "_aside" in ANSWERS:  # to be looked at: see hooks/overlay.py
+        complete()
         return
-    record_origin()
-    print(NEXT_STEPS.format(slug=ANSWERS["service_slug"]), file=sys.stderr)
-    print(make_repository(), file=sys.stderr)
+    files = None
+    if OVERLAY.exists():
+        files = finish_over_files()
+    else:
+        complete()
+    if "_commit" in ANSWERS:  # cruft makes it to compare, or says the rest itself
+        return
+    lines = [
+        NEXT_STEPS.format(slug=ANSWERS["service_slug"], directory=shown_directory()),
+        make_repository(files),
+    ]
+    typed, reason = str(ANSWERS["_template"]), find_origin().no_updates
+    if reason:
+        lines.append(f"`make update` has nothing to follow: {reason}.")
+    if typed != without_credentials(typed):
+        lines.append(
+            "The credentials in the template's address were written into no file: "
+            "`make update` gets them from Git's credential helper."
+        )
     if not shutil.which("uv"):
-        print("uv is not on the PATH: `make` installs it into .venv.", file=sys.stderr)
+        lines.append("uv is not on the PATH: `make` installs it into .venv.")
+    print("\n".join(lines), file=sys.stderr)
 
 
 if __name__ == "__main__":

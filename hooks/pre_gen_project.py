@@ -1,14 +1,20 @@
 """Checks every answer before a file is written, and reports all mistakes at once.
 
-cookiecutter renders this file and runs it in the new, still empty directory. It ends
+cookiecutter renders this file and runs it in the directory of the service. It ends
 with 0, or with 1 after it has said of each mistake what it is, why, and what to write
-instead; then cookiecutter removes the directory. Standard library only, no network.
+instead; then cookiecutter removes the directory if it is new. Where there are files
+already, the service is made aside first: see overlay.py. Standard library only, no
+network.
 """
 
+import importlib
+import importlib.util
 import json
+import logging
 import os
 import re
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,6 +67,14 @@ class Answers:
         default = self.values.get(f"__{question}", self.raw_defaults.get(question, ""))
         return str(default[0] if isinstance(default, list) else default)
 
+    def must_be_given(self, question: str) -> bool:
+        """Whether the answer would be another one if it were left out."""
+        if self[question] != self.default(question):
+            return True
+        # A configuration file may have a default of its own.
+        raw = self.raw_defaults.get(question)
+        return bool(self.typed) and self.typed.get(question, raw) != raw
+
     def was_rendered(self, question: str) -> bool:
         """Whether cookiecutter ran Jinja that is not the template's own."""
         typed = self.typed.get(question)
@@ -69,11 +83,22 @@ class Answers:
 
 
 def find_template(values: dict[str, Any]) -> Path | None:
-    """The template's directory; None where only its address is known (cruft)."""
-    for start in (values.get("_output_dir"), os.environ.get("PWD")):
-        directory = Path(start or ".", values.get("_repo_dir") or "no such directory")
-        if (directory / "cookiecutter.json").is_file():
-            return directory
+    """The template's directory; None where it cannot be told.
+
+    cruft does not name it, but is in it while its hooks run: Linux tells where that is.
+    """
+    places = [
+        Path(start or ".", values["_repo_dir"])
+        for start in (values.get("_output_dir"), os.environ.get("PWD"))
+        if "_repo_dir" in values
+    ]
+    for place in (*places, Path(f"/proc/{os.getppid()}/cwd")):
+        try:
+            directory = place.resolve()
+            if (directory / "cookiecutter.json").is_file():
+                return directory
+        except OSError:  # another user's process
+            continue
     return None
 
 
@@ -180,9 +205,9 @@ def check_maintainers(question: str, answers: Answers) -> Finding | None:
     names = re.split("[, ]+", answer)
     if all(map(MAINTAINER.fullmatch, names)):
         return None
-    fit = filter(
-        MAINTAINER.fullmatch, map(fit_maintainer, re.split(r"[,;\s]+", answer))
-    )
+    addressed = re.sub(r"[^,;<>]*<([^<>]*)>", r"\1,", answer)  # Ada <ada@example.com>
+    found = map(fit_maintainer, re.split(r"[,;\s]+", addressed))
+    fit = dict.fromkeys(filter(MAINTAINER.fullmatch, found))
     return Finding(
         "Each is a handle (@name, @group/name) or an e-mail address.",
         ", ".join(fit) or answers.default(question),
@@ -191,12 +216,34 @@ def check_maintainers(question: str, answers: Answers) -> Finding | None:
 
 def fit_maintainer(name: str) -> str:
     """The name itself if it can be used, and otherwise as a handle."""
+    name = re.sub(r"^mailto:", "", name, flags=re.IGNORECASE)
     if MAINTAINER.fullmatch(name):
         return name
-    return "@" + re.sub(r"[^\w.-]", "", name, flags=re.ASCII).strip("_.-")
+    profile = re.sub(r"^@?(\w+://)?([\w-]+\.)+[a-z]+/", "", name, flags=re.ASCII)
+    handle = "/".join(
+        re.sub(r"[^\w.-]", "", part, flags=re.ASCII).strip("_.-")
+        for part in profile.split("/")
+    )
+    return "@" + handle.strip("/")
 
 
 WEEKS = re.compile(r"\d{1,3}(\.\d{1,2})?", re.ASCII)
+NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve"
+NUMBERS += " thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
+FIGURES = {word: str(number) for number, word in enumerate(NUMBERS.split())}
+FIGURES |= {"thirty": "30", "couple of": "2", "couple": "2", "few": "3", "dozen": "12"}
+# Weeks in one of each.
+UNITS = {
+    "(working|business|work) ?day": 1 / 5,
+    "d(ay)?": 1 / 7,
+    "w(ee)?k|w": 1,
+    "fortnight": 2,
+    "mo(nth)?": 52 / 12,
+    "quarter": 13,
+    "y(ea)?r|y": 52,
+}
+UNIT = "|".join(UNITS)
+FIGURE = r"\d+(?:\.\d+)?"
 
 
 def check_weeks(question: str, answers: Answers) -> Finding | None:
@@ -204,9 +251,50 @@ def check_weeks(question: str, answers: Answers) -> Finding | None:
     answer = answers[question]
     if WEEKS.fullmatch(answer) and float(answer) > 0:
         return None
-    numbers = (n.group() for n in WEEKS.finditer(answer) if float(n.group()) > 0)
-    instead = next(numbers, answers.default(question))
-    return Finding("It is a number of weeks above zero.", instead)
+    return Finding(
+        "It is a number of weeks above zero.",
+        fit_weeks(answer) or answers.default(question),
+    )
+
+
+def fit_weeks(text: str) -> str:
+    """The weeks that a text tells, in figures or words; empty if it tells none."""
+    plain = in_figures(text)
+    spans = re.findall(rf"({FIGURE})(?:[\s-]*((?:{UNIT})s?)\b)?", plain)
+    weeks = [float(span[0]) * unit_of(span[1]) for span in spans if span[1]]
+    total = sum(weeks) if weeks else next((float(span[0]) for span in spans), 0)
+    rounded = round(total) if total >= 1 and re.search(r"\d ?mo", plain) else total
+    fit = f"{round(rounded, 2):g}"
+    return fit if WEEKS.fullmatch(fit) and float(fit) > 0 else ""
+
+
+def unit_of(word: str) -> float:
+    """The weeks in one of a unit."""
+    fits = (n for unit, n in UNITS.items() if re.fullmatch(f"({unit})s?", word))
+    return next(fits)
+
+
+def in_figures(text: str) -> str:
+    """A text in small letters with numbers in figures; of a range, only its end."""
+    plain = "".join(map(figure, text.lower()))
+    plain = re.sub(r"(?<=\d),(?=\d)", ".", plain)
+    for word, number in FIGURES.items():
+        plain = re.sub(rf"\b(a )?{word}\b", number, plain)
+    plain = re.sub(
+        r"\b(20|30)[ -]([1-9])\b", lambda m: str(int(m[1]) + int(m[2])), plain
+    )
+    plain = re.sub(r"\b(a )?half\b( an?\b)?|\b1/2\b", "0.5", plain)
+    plain = re.sub(rf"\ban? (?=({UNIT})\b)", "1 ", plain)
+    plain = re.sub(r"\b(\d+) (and )?0\.(\d+)", r"\1.\3", plain)
+    return re.sub(rf"{FIGURE}\s*(-|–|to|or)\s*(?=\d)", "", plain)
+
+
+def figure(character: str) -> str:
+    """A character, or its value in ASCII where it is a number of another script."""
+    if character.isascii() or not character.isnumeric():
+        return character
+    value = f"{unicodedata.numeric(character):g}"
+    return f" {value}" if "." in value else value
 
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -222,12 +310,22 @@ def check_domain(question: str, answers: Answers) -> Finding | None:
     room = 253 - SLUG_LENGTH - 1
     if DOMAIN.fullmatch(domain) and len(domain) <= room:
         return None
-    near = re.sub(r"^\w+://|[:/?#].*$", "", domain.strip().lower()).strip(".")
+    near = bare_host(domain)
     fits = DOMAIN.fullmatch(near) and len(near) <= room
     return Finding(
         "It is a domain in lower case, such as ml.example.com: no scheme, no path.",
         near if fits else answers.default(question),
     )
+
+
+def bare_host(text: str) -> str:
+    """The host of an address, in lower case and in ASCII."""
+    host = re.sub(r"^\w*:?//|[:/?#].*$", "", text.strip(" \t'\"<>").lower())
+    host = host.rpartition("@")[2].removeprefix("*.").strip(".").replace("_", "-")
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError:
+        return host
 
 
 def without_bad_port(address: str) -> str:
@@ -255,25 +353,35 @@ REGISTRY_OF = {"ghcr.io": "github", "registry.gitlab.com": "gitlab"}
 def check_registry(question: str, answers: Answers) -> Finding | None:
     """A registry as it stands in the name of an image, and one that the CI reaches."""
     registry = answers[question]
-    default = answers.default(question)
-    if not REGISTRY.fullmatch(registry) or len(registry) > 200:
-        near = re.sub(r"^\w+://|[?#@].*$", "", registry.strip().lower()).strip("/")
-        near = without_bad_port(near)
-        fits = REGISTRY.fullmatch(near) and len(near) <= 200
-        return Finding(
-            (
-                PORT_REASON
-                if has_bad_port(registry)
-                else "It is a host and a path in lower case, such as ghcr.io/your-org: "
-                "no scheme, no tag."
-            ),
-            near if fits and allowed(near, answers) else default,
+    fits = REGISTRY.fullmatch(registry) and len(registry) <= 200
+    fits = fits and registry.split("/")[0] not in FORGES  # which keep no images
+    if fits and allowed(registry, answers):
+        return None
+    near = fit_registry(registry, answers["ci"])
+    usable = REGISTRY.fullmatch(near) and len(near) <= 200
+    instead = near if usable else answers.default(question)
+    if fits:
+        reason = f"With ci={answers['ci']}, jobs get no credentials for it."
+    elif has_bad_port(registry):
+        reason = PORT_REASON
+    else:
+        reason = (
+            "It is a host and a path in lower case, such as ghcr.io/your-org: "
+            "no scheme, no tag."
         )
-    if not allowed(registry, answers):
-        return Finding(
-            f"With ci={answers['ci']}, jobs get no credentials for it.", default
-        )
-    return None
+    return Finding(reason, instead)
+
+
+def fit_registry(text: str, ci: str) -> str:
+    """The nearest registry that the CI reaches."""
+    plain = re.sub(r"^\w*:?//|[?#].*$|\s", "", text.strip(" \t'\"<>").lower())
+    plain = without_bad_port(re.sub(r"^[^/]*@|@sha256:.*$", "", plain)).strip("/")
+    host, _, path = re.sub(r"(?<=/)([^/:]*):[^/]*$", r"\1", plain).partition("/")
+    own = next(name for name, owner in REGISTRY_OF.items() if owner == ci)
+    if not re.search(r"[.:]|^localhost$", host):  # it began with the path
+        host, path = own, f"{host}/{path}".strip("/")
+    forges = {*REGISTRY_OF, *FORGES}
+    return f"{own if host in forges else host}/{path}".strip("/")
 
 
 def allowed(registry: str, answers: Answers) -> bool:
@@ -286,6 +394,45 @@ WEB = re.compile(
     rf"https?://(({LABEL}\.)*{LABEL}){PORT}(/[\w.~/%+=&?#!:,-]*)?",
     re.ASCII | re.IGNORECASE,
 )
+# The parts above the last one may become part of the name of an image.
+OWNER = r"[A-Za-z0-9]+((\.|_|__|-+)[A-Za-z0-9]+)*"
+REPOSITORY = re.compile(
+    rf"https?://(({LABEL}\.)*{LABEL}){PORT}(/{OWNER})*/(?!\.)[\w.-]*\w(?<!\.git)",
+    re.ASCII | re.IGNORECASE,
+)
+FORGES = {"github.com": "github", "gitlab.com": "gitlab"}
+
+
+def check_repository(question: str, answers: Answers) -> Finding | None:
+    """The web address of a repository, where the chosen CI runs."""
+    address = answers[question]
+    near = fit_repository(address, answers)
+    if REPOSITORY.fullmatch(address) and near == address:
+        forge = FORGES.get(address.split("/")[2].lower(), answers["ci"])
+        if forge == answers["ci"] or address == answers.default(question):
+            return None
+        return Finding(f"It is at {forge}, which does not run this CI.", forge, "ci")
+    reason = "It is a web address: https://github.com/your-org/your-service."
+    if has_password(address):
+        reason = "It carries a password, which everybody would read."
+    elif has_bad_port(address):
+        reason = PORT_REASON
+    usable = REPOSITORY.fullmatch(near)
+    return Finding(reason, near if usable else answers.default(question))
+
+
+def fit_repository(text: str, answers: Answers) -> str:
+    """The nearest address of a repository."""
+    path = text.strip(" \t'\"<>/").removesuffix(".git")
+    if re.fullmatch(r"@?[\w-]+(/[\w.-]+)?", path, re.ASCII):
+        name = path.removeprefix("@")
+        whole = name if "/" in name else f"{name}/{answers['service_slug']}"
+        return f"https://{answers['ci']}.com/{whole}"
+    near = re.sub(r"[?#].*$", "", fit_web(text))
+    near = re.sub(r"(?<=\w)(/-)?/(issues|tree|blob|pulls)(/.*)?$", "", near.rstrip("/"))
+    return near.removesuffix(".git").rstrip("/")
+
+
 TRACKER_OF = {
     "github.com": "github",
     "gitlab.com": "gitlab",
@@ -297,23 +444,78 @@ TRACKER_OF = {
 def check_tracker_url(question: str, answers: Answers) -> Finding | None:
     """A web address, and one of the chosen tracker."""
     address, tracker = answers[question], answers["issue_tracker"]
-    default = answers.default(question)
-    if has_password(address):
-        return Finding("It carries a password, which everybody would read.", default)
-    if has_bad_port(address):
-        near = answers.values[question] = without_bad_port(address)
-        more = check_tracker_url(question, answers)
-        return Finding(PORT_REASON, default if more else near)
+    forge = FORGES.get("".join(answers["repository"].lower().split("/")[2:3]), tracker)
+    is_default = address == answers.default(question)
+    if answers["repository"] != answers.default("repository") and is_default:
+        if tracker in FORGES.values() and forge != tracker:
+            return Finding(f"The repository is at {forge}.", forge, "issue_tracker")
     found = WEB.fullmatch(address)
     if not found:
-        return Finding("It is a web address: https://…, without quotes.", default)
+        near = fit_tracker_url(address, answers)
+        reason = "It is a web address: https://…, without quotes."
+        if has_password(address):
+            reason = "It carries a password, which everybody would read."
+        elif has_bad_port(address):
+            reason = PORT_REASON
+        usable = near != address and WEB.fullmatch(near)
+        if not usable or has_password(near):
+            return Finding(reason, answers.default(question))
+        answers.values[question] = near
+        more = check_tracker_url(question, answers)
+        if more and more.question:
+            return Finding(f"{reason} {more.reason}", more.instead, more.question)
+        return more or Finding(reason, near)
+    if has_password(address):
+        clean = re.sub(r"[?&#].*$", "", address)
+        return Finding("It carries a password, which everybody would read.", clean)
     domain = ".".join(found[1].lower().split(".")[-2:])
     owner = TRACKER_OF.get(found[1].lower()) or TRACKER_OF.get(domain, tracker)
     if owner != tracker:
         return Finding(f"It is an address of {owner}.", owner, "issue_tracker")
     if tracker == "asana" and found[1].lower() != "app.asana.com":
-        return Finding("Asana is at https://app.asana.com.", default)
+        return Finding("Asana is at https://app.asana.com.", answers.default(question))
     return None
+
+
+# Where a name stands for an address: of a repository, a project, a site.
+SHORT = {
+    "github": (r"[\w.-]+/[\w.-]+", "https://github.com/{}/issues"),
+    "gitlab": (r"[\w.-]+(/[\w.-]+)+", "https://gitlab.com/{}/-/issues"),
+    "asana": (r"\d+(/[\w-]+)*", "https://app.asana.com/0/{}"),
+    "jira": (r"[\w-]+", "https://{}.atlassian.net"),
+}
+
+
+def fit_tracker_url(text: str, answers: Answers) -> str:
+    """The nearest web address."""
+    plain = fit_web(text)
+    short, whole = SHORT[answers["issue_tracker"]]
+    bare = text.strip(" \t'\"<>/")
+    is_host = re.match(rf"({LABEL}\.)+[a-z]{{2,}}(/|$)", bare, re.IGNORECASE)
+    if re.fullmatch(short, bare, re.ASCII) and not is_host:
+        return whole.format(bare)
+    if plain.endswith(".git"):
+        path = whole.partition("{}")[2]
+        return plain.removesuffix(".git") + path
+    has_host = "://" in text or re.match(r"https?://[^/]*[.:]", plain)
+    return plain if has_host else text
+
+
+def fit_web(text: str) -> str:
+    """The nearest web address, without credentials; as it was if there is none near."""
+    plain = re.sub(r"[\s\"'<>\\`]", "", text)
+    clone = re.fullmatch(r"(?:ssh://)?git@([^:/]+)[:/](.*?)/?", plain)  # of SSH
+    if clone:
+        plain = f"https://{clone[1]}/{clone[2]}"
+    other = re.match(r"(?!https?:)[a-z][\w+.-]*:(?!\d)", plain, re.IGNORECASE)
+    if other and not plain.startswith(other[0] + "//"):  # javascript:
+        return text
+    secure = "http" if re.match(r"http:", plain, re.IGNORECASE) else "https"
+    rest = re.sub(r"^[a-z+]*:?/+", "", plain, flags=re.IGNORECASE)
+    rest = re.sub(r"^[^/?#]*@", "", rest)
+    if has_password(f"https://{rest}"):
+        rest = re.sub(r"[?&#].*$", "", rest)
+    return without_bad_port(f"{secure}://{rest}")
 
 
 BUCKET = r"(?![^/]*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
@@ -342,31 +544,106 @@ EXPECTED = {
 def check_remote_url(question: str, answers: Answers) -> Finding | None:
     """A URL of the chosen kind of remote, without credentials."""
     url, kind = answers[question], answers["dvc_remote"]
-    if has_password(url):
-        clean = re.sub(r"[?;#].*$|(?<=://).*@", "", url)
-        fits = REMOTES[kind].fullmatch(clean)
-        return Finding(
-            "It carries credentials, and Git would keep them: they belong into the "
-            "environment or into .dvc/config.local (docs/storage.md of the service).",
-            clean if fits else answers.default(question),
-        )
-    if REMOTES[kind].fullmatch(url):
+    if not has_password(url) and REMOTES[kind].fullmatch(url):
         return None
+    secret = (
+        "It carries credentials, and Git would keep them: they belong into the "
+        "environment or into .dvc/config.local (docs/storage.md of the service)."
+    )
+    other = kind_of(url)
+    if other and other != kind:
+        near = fit_remote_url(url, other)
+        if REMOTES[other].fullmatch(near):
+            answers.values[question] = near
+            reason = f"{kind} was chosen, and this is of {other}."
+            reason = f"{secret} {reason}" if has_password(url) else reason
+            return Finding(reason, other, "dvc_remote")
+    near = fit_remote_url(url, kind)
+    instead = near if REMOTES[kind].fullmatch(near) else answers.default(question)
+    if has_password(url):
+        return Finding(secret, instead)
     if kind == "ssh" and has_bad_port(url):
-        near = without_bad_port(url)
-        fits = REMOTES[kind].fullmatch(near)
-        return Finding(PORT_REASON, near if fits else answers.default(question))
-    fitting = (other for other, form in REMOTES.items() if form.fullmatch(url))
-    other = next(fitting, None)
-    if other:
-        return Finding(
-            f"{kind} was chosen, and this is of {other}.", other, "dvc_remote"
-        )
-    return Finding(f"It is {EXPECTED[kind]}.", answers.default(question))
+        return Finding(PORT_REASON, instead)
+    return Finding(f"It is {EXPECTED[kind]}.", instead)
+
+
+def kind_of(url: str) -> str:
+    """The kind that the form of a URL tells; empty for a mere name."""
+    if re.match(r"[./\\~]|[A-Za-z]:[\\/]", url):
+        return "local"
+    scheme = url.partition("://")[0] if "://" in url else ""
+    return scheme if scheme in REMOTES else ""
+
+
+# What else buckets are called, and what is a bucket and a path in it.
+ALIASES = {
+    "s3": [
+        r"s3a?:/*([^/]+.*)",
+        r"arn:aws[\w-]*:s3:::(.+)",
+        r"https?://s3[\w.-]*\.amazonaws\.com/(.+)",
+        r"https?://([^/]+)\.s3[\w.-]*\.amazonaws\.com(/.*)?",
+    ],
+    "gs": [
+        r"gc?s:/*([^/]+.*)",
+        r"https?://storage\.(?:googleapis|cloud\.google)\.com/(.+)",
+    ],
+    "azure": [
+        r"abfss?://([^@/]+)@[^/]+(/.*)?",
+        r"wasbs?://([^@/]+)@[^/]+(/.*)?",
+        r"az(?:ure)?:/*([^/]+.*)",
+        r"https?://[\w-]+\.(?:blob|dfs)\.core\.windows\.net/(.+)",
+    ],
+}
+
+
+def fit_remote_url(text: str, kind: str) -> str:
+    """The nearest URL of a kind."""
+    plain = text.strip(" \t\n'\"<>")
+    if kind == "local":
+        return fit_directory(plain)
+    if kind == "ssh":
+        return fit_server(plain)
+    if has_password(plain):
+        plain = re.sub(r"[?;#].*$|(?<=://).*@", "", plain)
+    for form in ALIASES[kind]:
+        found = re.fullmatch(form, plain, re.IGNORECASE | re.DOTALL)
+        if found:
+            plain = "".join(filter(None, found.groups()))
+            break
+    bucket, slash, path = re.sub(r"^[\w+]*:?//", "", plain).partition("/")
+    allowed_marks = "-" if kind == "azure" else "-."
+    bucket = re.sub(rf"[^a-z0-9{allowed_marks}]+", "-", bucket.lower())
+    bucket = re.sub(r"\.{2,}", ".", bucket)
+    bucket = re.sub("-{2,}", "-", bucket) if kind == "azure" else bucket
+    path = re.sub(r"[^\w.=+/-]+", "-", path, flags=re.ASCII)
+    path = re.sub("/{2,}", "/", path)
+    return f"{kind}://{bucket.strip('-.')}{slash}{path}"
+
+
+def fit_directory(text: str) -> str:
+    """The nearest directory that DVC can be told of in its configuration."""
+    path = re.sub(r"^file:/+(?=[A-Za-z]:)|^file:(//(localhost)?(?=/))?", "", text)
+    path = os.path.expanduser(path) if path.startswith("~") else path
+    path = re.sub(r"[^\w ./\\:+@()-]+", "-", path)
+    return path[:2] + path[2:].replace(":", "-").rstrip(" +@(")
+
+
+def fit_server(text: str) -> str:
+    """The nearest address of a directory that SSH reaches."""
+    rest = re.sub(r"^(ssh|sftp|scp|rsync)?:?//", "", text, flags=re.IGNORECASE)
+    user, at, place = rest.rpartition("@")
+    user = user.partition(":")[0]
+    host, _, path = place.partition("/")
+    host, colon, more = host.partition(":")
+    if colon and not more.isdigit():  # as scp and Git write it: host:path
+        path, colon, more = f"{more}/{path}".strip("/"), "", ""
+    return without_bad_port(f"ssh://{user}{at}{host.lower()}{colon}{more}/{path}")
 
 
 PASSWORD = re.compile(
-    r"://[^@]*:[^@]*@|[?&;](sig|[\w-]*(key|token|secret|password))=", re.IGNORECASE
+    r"://[^@/]*:[^@]*@|^https?://[^/@]+@"
+    r"|[?&;](sig|[\w-]*(key|token|secret|password))=",
+    re.IGNORECASE,
 )
 
 
@@ -378,6 +655,7 @@ def has_password(url: str) -> bool:
 CHECKS: dict[str, Callable[[str, Answers], Finding | None]] = {
     "service_name": check_text,
     "service_slug": check_slug,
+    "repository": check_repository,
     "description": check_text,
     "team": check_text,
     "maintainers": check_maintainers,
@@ -399,29 +677,135 @@ def mistakes(answers: Answers) -> Iterator[Mistake]:
         finding = check(question, answers)
         if not finding:
             continue
-        answers.values[finding.question or question] = finding.instead
-        if found and follows:
+        if found and follows and not finding.question:  # it will follow from the corrections
+            answers.values[question] = answer
             continue
+        answers.values[finding.question or question] = finding.instead
         found = True
         yield Mistake(question, answer, finding)
 
 
+def started_with() -> tuple[list[str], list[str]] | None:
+    """How cookiecutter or cruft was called: its program, as typed, and its arguments.
+
+    None where the system does not tell; Linux does, in /proc.
+    """
+    pid, arguments, program = os.getppid(), [""], [""]
+    for generation in range(4):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_text("utf-8").split("\0")[:-1]
+            status = Path(f"/proc/{pid}/stat").read_text("utf-8")
+        except (OSError, UnicodeError):
+            break
+        if generation == 0:
+            found = split_program(words)
+            if not found:
+                return None
+            program, arguments = found
+        elif is_launcher(words) and words[-len(arguments) :] == arguments:
+            return shown_launcher(words[: -len(arguments)]), arguments
+        pid = int(status.rpartition(")")[2].split()[1])
+    return (program, arguments) if program[0] else None
+
+
+def split_program(words: list[str]) -> tuple[list[str], list[str]] | None:
+    """The program of a process of cookiecutter or cruft, and its arguments."""
+    import shutil
+
+    for index, word in enumerate(words[:4]):
+        name = os.path.basename(word)
+        if name not in ("cookiecutter", "cruft"):
+            continue
+        if words[index - 1] == "-m":
+            return words[: index + 1], words[index + 1 :]
+        if re.search(r"pipx/(\.cache|cache)/|pipx\.cache", word):
+            return ["pipx", "run", name], words[index + 1 :]
+        on_path = shutil.which(name)
+        same = on_path and os.path.realpath(on_path) == os.path.realpath(word)
+        return [name if same else word], words[index + 1 :]
+    return None
+
+
+def is_launcher(words: list[str]) -> bool:
+    """Whether a process is a program that runs others, such as uvx."""
+    names = {os.path.basename(word) for word in words[:2]}
+    return bool(names & {"uv", "uvx", "pipx", "hatch", "pdm", "poetry", "pixi"})
+
+
+def shown_launcher(words: list[str]) -> list[str]:
+    """A launcher as it is typed: uvx calls itself `uv tool uvx`."""
+    if os.path.basename(words[0]).startswith("python"):
+        words = words[1:]
+    words = [os.path.basename(words[0]), *words[1:]]
+    return words[2:] if words[:3] == ["uv", "tool", "uvx"] else words
+
+
+# Options with a value, and those that the corrections take the place of.
+VALUED = {"-c", "--checkout", "--directory", "--replay-file", "-o", "--output-dir"}
+VALUED |= {"--config-file", "--debug-file", "--accept-hooks"}
+VALUED |= {"--extra-context", "-E", "--extra-context-file", "--skip"}
+REPLACED = {"--no-input", "-y", "--replay", "--replay-file"}
+REPLACED |= {"--extra-context", "-E", "--extra-context-file"}
+
+
+def kept_arguments(arguments: list[str]) -> list[str]:
+    """What was typed, without the answers."""
+    kept: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        name = word.partition("=")[0] if word.startswith("--") else word
+        value = [next(rest, "")] if name in VALUED and name == word else []
+        is_answer = not word.startswith("-") and re.match(r"\w+=", word)
+        if name not in REPLACED and not is_answer:
+            kept += [word, *value]
+    return kept
+
+
+def known_arguments(answers: Answers) -> list[str]:
+    """What is known of the call where the system does not tell it."""
+    values = answers.values
+    arguments = [str(values.get("_template", "TEMPLATE"))]
+    if values.get("_checkout"):
+        arguments += ["--checkout", str(values["_checkout"])]
+    if values.get("_output_dir") != os.environ.get("PWD"):
+        arguments += ["--output-dir", str(values.get("_output_dir", "."))]
+    return arguments
+
+
 def corrected_command(answers: Answers) -> str:
     """The command that generates the service with the corrected answers."""
+    started = started_with()
+    program, arguments = started or (["cookiecutter"], known_arguments(answers))
+    changed = {
+        question: answers[question]
+        for question in answers.raw_defaults or answers.values
+        if not question.startswith("_") and answers.must_be_given(question)
+    }
+    command = [*program, *kept_arguments(arguments), "--no-input"]
+    if "cruft" in map(os.path.basename, program):
+        if changed:
+            command += ["--extra-context", json.dumps(changed, ensure_ascii=False)]
+    else:
+        command += [f"{question}={answer}" for question, answer in changed.items()]
+    return quoted(command)
+
+
+def quoted(words: list[str]) -> str:
+    """The words as the user's shell reads them."""
     import shlex  # here, as below: a generation that goes well need not wait for it
     import subprocess
 
-    command = ["cookiecutter", str(answers.values.get("_template", "TEMPLATE"))]
-    if answers.values.get("_checkout"):
-        command += ["--checkout", str(answers.values["_checkout"])]
-    if answers.values.get("_output_dir") != os.environ.get("PWD"):
-        command += ["--output-dir", str(answers.values.get("_output_dir", "."))]
-    command += ["--no-input"]
-    for question in answers.raw_defaults or answers.values:
-        if question.startswith("_") or answers[question] == answers.default(question):
-            continue
-        command += [f"{question}={answers[question]}"]
-    return subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
+    if os.name == "nt" and "MSYSTEM" not in os.environ:  # and not Git's bash
+        if "PROMPT" in os.environ:  # cmd
+            return subprocess.list2cmdline(words)
+        plain = re.compile(r"[\w./\\:=@+-]+")
+        return " ".join(
+            word if plain.fullmatch(word) else "'" + word.replace("'", "''") + "'"
+            for word in words
+        )
+    if os.path.basename(os.environ.get("SHELL", "")) == "fish":
+        return shlex.join(words).replace("\\", "\\\\")
+    return shlex.join(words)
 
 
 INDENT = 6 * " "
@@ -434,6 +818,7 @@ def report(found: list[Mistake], answers: Answers) -> str:
     lines = [f"{len(found)} of the answers cannot be used. Nothing was written.", ""]
     for question, answer, (reason, instead, other) in found:
         shown = re.sub(r"(?<=://)[^@]*:.*(?=@)|(?<=[?&;]).*=.*", "***", answer)
+        shown = re.sub(r"(?<=https://).*(?=@)", "***", shown)
         lines += [f"  {question}: {shown[:200]!r}"]
         lines += textwrap.wrap(
             reason, 80, initial_indent=INDENT, subsequent_indent=INDENT
@@ -461,12 +846,75 @@ def remove_parents(directory: Path, output: Path) -> None:
             (output / parent).rmdir()
 
 
+def has_files() -> bool:
+    """Whether the directory was there before cookiecutter: it makes it just before."""
+    return any(Path().iterdir()) or time.time() - Path().stat().st_mtime > 2
+
+
+def prepare_over_files(answers: Answers) -> None:
+    """Make the service aside, so that a failure finds every file as it was.
+
+    Raises:
+        SystemExit: with the reason, if it cannot be made, or not be put here.
+    """
+    if not answers.template:
+        sys.exit(
+            "Nothing was written: it is not known where the template is, so "
+            "what is here could not be put back. `cookiecutter -f` tells it."
+        )
+    overlay = load_overlay(answers.template)
+    logging.disable()  # cookiecutter's log would repeat what is said here
+    try:
+        overlay.prepare(lambda aside: make_aside(answers.template, aside))
+    except KeyboardInterrupt:
+        sys.exit("Nothing was written.")
+    except Exception as error:  # of Jinja, of a hook, of the disk: all the same here
+        kind = type(error).__name__
+        reason = {"FailedHookException": "", "Obstacle": str(error)}.get(
+            kind, f"{kind}: {error}"
+        )
+        sys.exit(f"\nNothing was written, every file is as it was. {reason}\n")
+
+
+def load_overlay(template: Path) -> Any:
+    """The module that lays a service over a directory that has files already."""
+    path = template / "hooks" / "overlay.py"
+    specification = importlib.util.spec_from_file_location("overlay", path)
+    assert specification and specification.loader
+    sys.dont_write_bytecode = True
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def make_aside(template: Path | None, aside: Path) -> Path:
+    """Generate the service into another directory, by this very cookiecutter."""
+    generate = importlib.import_module("cookiecutter.generate").generate_files
+    context = {
+        "cookiecutter": {**CONTEXT["answers"], "_aside": True},
+        "_cookiecutter": CONTEXT["typed"],
+    }
+    return Path(generate(template, context, str(aside.resolve())))
+
+
+def main() -> None:
+    """Do all of it.
+
+    Raises:
+        SystemExit: with 1 if an answer cannot be used, or with another reason.
+    """
+    if "_aside" in CONTEXT["answers"]:  # which were checked already
+        return
+    answers = Answers(CONTEXT)
+    found = list(mistakes(answers))
+    if found:
+        # stderr never fails on what a terminal cannot show: it escapes it.
+        print(f"\n{report(found, answers)}\n", file=sys.stderr)
+        remove_parents(Path.cwd(), Path(answers.values.get("_output_dir", ".")))
+        sys.exit(1)
+    if has_files():
+        prepare_over_files(answers)
+
+
 if __name__ == "__main__":
-    ANSWERS = Answers(CONTEXT)
-    FOUND = list(mistakes(ANSWERS))
-    if not FOUND:
-        sys.exit()
-    # stderr never fails on what a terminal cannot show: it escapes it.
-    print(f"\n{report(FOUND, ANSWERS)}\n", file=sys.stderr)
-    remove_parents(Path.cwd(), Path(ANSWERS.values.get("_output_dir", ".")))
-    sys.exit(1)
+    main()

@@ -1,5 +1,10 @@
-"""The `bake` fixture: a test says which service it wants and what it should do."""
+"""The `bake` fixture: a test says which service it wants and what it should do.
 
+The workers of pytest-xdist are processes. What a session makes once lies in a directory
+that they share, and locks on files keep them apart.
+"""
+
+import fcntl
 import json
 import os
 import shutil
@@ -7,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -18,10 +24,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BODY = ROOT / "{{cookiecutter.service_slug}}"
 
-MOST_FILES = 134  # in a service: CONTRIBUTING.md says why
+MOST_FILES = 175  # in a service: CONTRIBUTING.md says why
 
 # One environment for all baked services: they lock the same dependencies.
-SHARED = ROOT / "build" / "environment"
+BUILD = ROOT / "build"
+SHARED = BUILD / "environment"
 
 # Git must neither need nor heed the configuration of whoever runs the tests.
 GIT = {
@@ -37,9 +44,22 @@ ENVIRONMENT = {
     for name, value in os.environ.items()
     # A variable of the outer run must not reach into the service.
     if name not in {"VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHONPATH"}
+    if not name.startswith("PYTEST_")
 } | GIT
-# Compiling once pays: the tests start hundreds of processes.
-ENVIRONMENT["UV_COMPILE_BYTECODE"] = "1"
+# The programs of the template's environment, also where pytest was called by its path.
+PROGRAMS = Path(sys.executable).parent
+ENVIRONMENT["PATH"] = f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"
+# Hundreds of processes are started: what they import is to be compiled once.
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@contextmanager
+def locked(file: Path, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Hold a lock on a file, alone or (LOCK_SH) with others; wait until it is free."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as opened:
+        fcntl.flock(opened, kind)
+        yield
 
 
 def run(
@@ -82,11 +102,12 @@ class Service:
         SHARED.mkdir(parents=True, exist_ok=True)
         (self.path / ".venv").symlink_to(SHARED, target_is_directory=True)
         lock = SHARED.with_name("uv.lock")
-        if lock.exists():
-            (self.path / "uv.lock").write_bytes(lock.read_bytes())
-        # Its scripts must name where it is and not the link of the service at hand.
-        self.make("setup", UV_PROJECT_ENVIRONMENT=str(SHARED))
-        lock.write_bytes((self.path / "uv.lock").read_bytes())
+        with locked(SHARED.with_name("environment.lock")):
+            if lock.exists():
+                (self.path / "uv.lock").write_bytes(lock.read_bytes())
+            # Its scripts must name where it is, not the link of the service at hand.
+            self.make("setup", UV_PROJECT_ENVIRONMENT=str(SHARED))
+            lock.write_bytes((self.path / "uv.lock").read_bytes())
         return self
 
     def make(
@@ -100,9 +121,13 @@ class Service:
         self, *command: str, check: bool = True, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command of its environment, as after `source .venv/bin/activate`."""
-        path = f"{self.path / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        variables = {"PATH": path} | variables
+        variables = self.environment() | variables
         return run(*command, cwd=self.path, check=check, **variables)
+
+    def environment(self) -> dict[str, str]:
+        """The variables of a command of its environment."""
+        path = f"{self.path / '.venv' / 'bin'}{os.pathsep}{ENVIRONMENT['PATH']}"
+        return ENVIRONMENT | {"PATH": path}
 
 
 Bake = Callable[..., Service]
@@ -144,12 +169,39 @@ def bake(tmp_path: Path) -> Bake:
     return generate
 
 
+def make_once(
+    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Service]
+) -> Service:
+    """What `make` makes in a directory of that name, by whichever worker comes first.
+
+    If it fails, it fails in every worker that needs it, as a fixture would.
+    """
+    own = factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    directory = shared / name
+    done = directory / "done"
+    with locked(shared / f"{name}.lock"):
+        if done.exists():
+            return Service(Path(done.read_text(encoding="utf-8")))
+        if directory.exists():
+            pytest.fail(
+                f"the service {name!r} could not be made: see the first failure"
+            )
+        directory.mkdir()
+        service = make(directory)
+        done.write_text(str(service.path), encoding="utf-8")
+        return service
+
+
 @pytest.fixture(scope="session")
-def default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def default(tmp_path_factory: pytest.TempPathFactory) -> Service:
     """The default service, installed; for tests that change none of its files."""
-    directory = tmp_path_factory.mktemp("default")
-    bake_into(directory, {})
-    yield Service(directory / "intent-service").install()
+
+    def make(directory: Path) -> Service:
+        bake_into(directory, {})
+        return Service(directory / "intent-service").install()
+
+    return make_once(tmp_path_factory, "default", make)
 
 
 def copy(service: Service, directory: Path) -> Service:
@@ -162,14 +214,18 @@ def copy(service: Service, directory: Path) -> Service:
 @pytest.fixture(scope="session")
 def trained(default: Service, tmp_path_factory: pytest.TempPathFactory) -> Service:
     """A service whose pipeline has run and whose results are committed."""
-    service = copy(default, tmp_path_factory.mktemp("trained"))
-    start = time.monotonic()
-    output = service.make("train").stdout
-    print(f"make train took {time.monotonic() - start:.0f} s")
-    assert "Running stage 'export'" in output
-    run("git", "add", "--all", cwd=service.path)
-    run("git", "commit", "--quiet", "--message", "Train", cwd=service.path)
-    return service
+
+    def make(directory: Path) -> Service:
+        service = copy(default, directory)
+        start = time.monotonic()
+        output = service.make("train").stdout
+        print(f"make train took {time.monotonic() - start:.0f} s")
+        assert "Running stage 'export'" in output
+        run("git", "add", "--all", cwd=service.path)
+        run("git", "commit", "--quiet", "--message", "Train", cwd=service.path)
+        return service
+
+    return make_once(tmp_path_factory, "trained", make)
 
 
 @pytest.fixture
@@ -192,6 +248,37 @@ def tokens() -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}/?x=y"
     server.shutdown()
     server.server_close()
+
+
+@pytest.hookimpl(tryfirst=True)  # the groups are read by pytest-xdist's own
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest tests first and those that want to be alone last.
+
+    So no worker is left with a long test when the others have nothing more to do.
+    """
+
+    def place(item: pytest.Item) -> tuple[bool, float]:
+        slow = item.get_closest_marker("slow")
+        seconds = slow.kwargs.get("seconds", 0) if slow else 0
+        return item.get_closest_marker("alone") is not None, -seconds
+
+    items.sort(key=place)
+    for item in items:
+        if item.get_closest_marker("alone"):
+            item.add_marker(pytest.mark.xdist_group("alone"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let no other test run beside one that is marked `alone`.
+
+    Whoever waits for that holds the gate, so that nobody else begins meanwhile.
+    """
+    kind = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
+    with ExitStack() as held:
+        with locked(BUILD / "gate.lock"):
+            held.enter_context(locked(BUILD / "running.lock", kind))
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -52,10 +52,14 @@ class Outcome:
         return self.code != 0
 
     @property
+    def command(self) -> str:
+        """The command that a refusal ends with."""
+        return self.said.split("With the corrections:\n\n  ")[1].split("\n\n")[0]
+
+    @property
     def correction(self) -> dict[str, str]:
         """The answers of the command that a refusal ends with."""
-        (line,) = (x for x in self.said.splitlines() if x.startswith("  cookiecutter "))
-        words = shlex.split(line)
+        words = shlex.split(self.command)
         return dict(word.split("=", 1) for word in words if "=" in word)
 
 
@@ -83,11 +87,13 @@ def answer(
     on_command_line: bool = False,
     only_checked: bool = False,
     template: Path = ROOT,
+    overwrite: bool = False,
+    skip: bool = False,
 ) -> Outcome:
     """Generate a service without Git; what is not typed is left at its default.
 
     On the command line, cookiecutter itself renders what is typed; at a prompt it does
-    not.
+    not. `overwrite` is its -f, `skip` its -s.
     """
     said: list[str] = []
     codes: list[int] = []
@@ -133,7 +139,11 @@ def answer(
                 extra_context=dict(typed) if on_command_line else None,
                 config_file=str(configuration),
                 output_dir=str(output),
+                overwrite_if_exists=overwrite,
+                skip_if_file_exists=skip,
             )
         except (FailedHookException, FileNotFoundError, Checked):
             made = str(output / "none")
+        finally:
+            logging.disable(logging.NOTSET)
     return Outcome(codes[-1], "".join(said), Service(Path(made)))

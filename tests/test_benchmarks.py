@@ -1,16 +1,18 @@
 """The comparison with other ways to serve a model, in its quick form: no timing."""
 
+import ast
 import dataclasses
 import os
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 from textwrap import indent
 
 import pytest
 
-from benchmarks import compare, wrk
+from benchmarks import compare, rate, wrk
 from benchmarks.peers import PEERS, SERVICE
-from benchmarks.report import compare_section
+from benchmarks.sections import compare_section
 from benchmarks.serving import (
     ServingError,
     cpu_seconds,
@@ -21,6 +23,7 @@ from benchmarks.serving import (
     runs,
     serving,
 )
+from tests.conftest import ROOT, run
 
 needs_wrk = pytest.mark.skipif(
     not wrk.installed(), reason="wrk is not installed: apt-get install wrk"
@@ -38,6 +41,31 @@ if os.fork():
 server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), SimpleHTTPRequestHandler)
 server.serve_forever()
 """
+
+
+def read_imports(path: Path, modules: set[str]) -> set[str]:
+    """Return which of the modules a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            found.add(node.module)
+    return found & modules
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for directory in ("benchmarks", "tests")
+        for path in (ROOT / directory).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    graph = {name: read_imports(path, set(paths)) for name, path in paths.items()}
+
+    assert "benchmarks.results" in graph["benchmarks.compare"]
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_a_server_and_its_workers_are_measured_and_ended(tmp_path: Path) -> None:
@@ -70,6 +98,71 @@ def test_a_load_with_errors_gives_no_figures(tmp_path: Path) -> None:
         # It knows no POST.
         with pytest.raises(wrk.LoadError, match="status that is not 2xx"):
             wrk.load(server.url, ["{}"], connections=2, seconds=1)
+
+
+# Takes what has a key, and nothing else.
+KEYED = """
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.answer(200)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        keyed = self.headers["Authorization"] == "Bearer key: 1"
+        self.answer(200 if keyed else 401)
+
+    def answer(self, status):
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@needs_wrk
+def test_headers_go_with_every_request(tmp_path: Path) -> None:
+    port = free_port()
+    command = (sys.executable, "-c", KEYED, str(port))
+    key = ["Authorization: Bearer key: 1"]
+    with serving(command, port, "/", tmp_path / "log", tmp_path) as server:
+        assert wrk.load(server.url, ["{}"], 2, 1, key).rate > 0
+        with pytest.raises(wrk.LoadError, match="status that is not 2xx"):
+            wrk.load(server.url, ["{}"], 2, 1)
+
+
+def test_a_variant_is_named_without_its_secrets() -> None:
+    variant = rate.Variant("abc", {"API_KEYS": "s3cret"}, ("Authorization: s3cret",))
+
+    assert variant.title == "the service of abc with API_KEYS, Authorization"
+    assert rate.Variant().title == "the service of this template"
+
+
+def test_a_ratio_is_made_within_a_round() -> None:
+    # The machine slows down by half; A has nine tenths of the rate throughout.
+    rates = rate.summarise([(900, 1000), (450, 500), (225, 250), (90, 100)])
+
+    assert (rates["low"], rates["ratio"], rates["high"]) == (0.9, 0.9, 0.9)
+    assert (rates["a"], rates["b"]) == (337.5, 375)
+    assert rate.summarise([(1, 2)])["low"] == 0.5
+
+
+def test_a_variable_without_a_value_is_refused() -> None:
+    command = ("-m", "benchmarks.rate", "--a-env", "API_KEYS")
+    done = run(sys.executable, *command, cwd=ROOT, check=False)
+
+    assert done.returncode == 2
+    assert "--a-env" in done.stdout and "'API_KEYS'" in done.stdout
 
 
 @needs_wrk

@@ -1,14 +1,14 @@
 """What is emitted for deployment holds before those who will read it.
 
-The manifests before Kubernetes' own schemas and the linters of the field; the verbs
-before an API server that real kubectl talks to; the pipelines before their linters.
+The manifests before Kubernetes' own schemas and the linters of the field, the pipelines
+before theirs. tests/test_releases.py has the verbs before an API server.
 """
 
 import base64
 import json
+import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.api_server import Cluster
-from tests.api_server import serving as cluster_serving
 from tests.conftest import ENVIRONMENT, Bake, Service, copy, run
 from tests.questions import CHOICES, answer
 from tests.test_service import edit, serving
@@ -110,46 +108,24 @@ def digest(letter: str) -> str:
     return f"{IMAGE}@sha256:{letter * 64}"
 
 
-def pipeline(service: Service, ci: str) -> str:
-    """The file in which the pipeline deploys a stage."""
-    places = {"github": ".github/workflows/deploy.yml", "gitlab": ".gitlab-ci.yml"}
-    return service.read(places[ci])
-
-
 def rendered(service: Service, stage: str) -> str:
-    """The manifests that `make deploy` would apply."""
-    service.make("deploy", f"ENV={stage}", f"IMAGE={digest('a')}", check=False)
+    """The manifests that `make deploy` would apply, if there were a cluster."""
+    image = f"IMAGE={digest('a')}"
+    nowhere = {"KUBECONFIG": os.devnull}
+    service.make("deploy", f"ENV={stage}", image, check=False, **nowhere)
     return run("kubectl", "kustomize", "outputs/deploy", cwd=service.path).stdout
 
 
 def watch(service: Service, stage: str) -> None:
     """Have the Prometheus operator watch a stage, as docs/deployment.md says."""
-    (line,) = re.findall(
-        "^    (components: .*)$", service.read("docs/deployment.md"), re.MULTILINE
-    )
-    overlay = service.path / "deploy" / "overlays" / stage / "kustomization.yaml"
-    overlay.write_text(f"{overlay.read_text()}{line}\n")
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A cluster that kubectl talks to."""
-    with cluster_serving() as made:
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "test", "cluster": {"server": made.url}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": ""}}],
-            "current-context": "test",
-        }
-        (tmp_path / "kubeconfig").write_text(json.dumps(config))
-        monkeypatch.setitem(ENVIRONMENT, "KUBECONFIG", str(tmp_path / "kubeconfig"))
-        monkeypatch.setitem(ENVIRONMENT, "KUBECACHEDIR", str(tmp_path / "cache"))
-        yield made
+    text = service.read("docs/deployment.md")
+    (line,) = re.findall("^ {6}(- .*monitoring/kubernetes)$", text, re.MULTILINE)
+    overlay = f"deploy/overlays/{stage}/kustomization.yaml"
+    edit(service, overlay, "components:\n", f"components:\n  {line}\n")
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_manifest_is_valid(bake: Bake, stage: str, cluster: Cluster) -> None:
+def test_every_manifest_is_valid(bake: Bake, stage: str) -> None:
     service = bake()
     watch(service, stage)
     manifests = list(yaml.safe_load_all(rendered(service, stage)))
@@ -165,9 +141,7 @@ def test_every_manifest_is_valid(bake: Bake, stage: str, cluster: Cluster) -> No
 @pytest.mark.parametrize(
     ("old", "new"), [("runAsNonRoot", "runAsNonroot"), ("sizeLimit: 64Mi", "size: 64")]
 )
-def test_an_invalid_manifest_is_seen(
-    bake: Bake, cluster: Cluster, old: str, new: str
-) -> None:
+def test_an_invalid_manifest_is_seen(bake: Bake, old: str, new: str) -> None:
     service = bake()
     edit(service, "deploy/base/deployment.yaml", old, new)
 
@@ -177,9 +151,7 @@ def test_an_invalid_manifest_is_seen(
                 kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
 
-def test_names_and_labels_follow_the_recommendation(
-    bake: Bake, cluster: Cluster
-) -> None:
+def test_names_and_labels_follow_the_recommendation(bake: Bake) -> None:
     service = bake(service_slug="a" * 40)
     manifests = list(yaml.safe_load_all(rendered(service, "stage")))
 
@@ -194,8 +166,160 @@ def test_names_and_labels_follow_the_recommendation(
         assert len(manifest["metadata"]["name"]) <= 63
 
 
+JOB = """
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: migrate
+  labels: &own
+    app.kubernetes.io/name: intent-service
+    app.kubernetes.io/component: migration
+    app.kubernetes.io/part-of: platform
+    app.kubernetes.io/managed-by: somebody
+    app.kubernetes.io/version: "7"
+spec:
+  template:
+    metadata:
+      labels: *own
+    spec:
+      restartPolicy: Never
+      containers: [{name: migrate, image: busybox}]
+"""
+
+
+@pytest.mark.parametrize(
+    "place", ["deploy/base", "deploy/overlays/prod"], ids=["base", "overlay"]
+)
+def test_other_workloads_keep_their_labels(bake: Bake, place: str) -> None:
+    service = bake()
+    (service.path / place / "job.yaml").write_text(JOB)
+    kustomization = f"{place}/kustomization.yaml"
+    edit(service, kustomization, "resources:\n", "resources:\n  - job.yaml\n")
+
+    manifests = list(yaml.safe_load_all(rendered(service, "prod")))
+
+    (job,) = (one for one in manifests if one["kind"] == "Job")
+    own = yaml.safe_load(JOB)["metadata"]["labels"]
+    assert job["metadata"]["labels"] == own
+    assert job["spec"]["template"]["metadata"]["labels"] == own
+
+
+def references(manifests: list[Any]) -> set[tuple[str, str]]:
+    """The objects of the service that others name: kind and name."""
+    found = set()
+    for one in manifests:
+        spec = one.get("spec", {})
+        if one["kind"] == "HorizontalPodAutoscaler":
+            found.add((spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]))
+        if one["kind"] == "HTTPRoute":
+            found |= {
+                ("Service", backend["name"])
+                for rule in spec["rules"]
+                for backend in rule["backendRefs"]
+            }
+        if one["kind"] == "Deployment":
+            pod = spec["template"]["spec"]
+            found.add(("ServiceAccount", pod["serviceAccountName"]))
+            found |= {
+                ("ConfigMap", source["configMapRef"]["name"])
+                for source in pod["containers"][0]["envFrom"]
+            }
+    return found
+
+
+@pytest.mark.parametrize(
+    "line", ["namePrefix: blue-", "nameSuffix: -blue", "namespace: elsewhere"]
+)
+def test_what_an_overlay_renames_is_renamed_everywhere(bake: Bake, line: str) -> None:
+    service = bake()
+    watch(service, "prod")
+    path = service.path / "deploy/overlays/prod/kustomization.yaml"
+    kept = [x for x in path.read_text().splitlines() if x[:9] != line[:9]]
+    if line[:9] == "namespace":
+        kept = [x for x in kept if not x.startswith("namespace:")]
+    path.write_text("\n".join([*kept, line, ""]))
+
+    manifests = list(yaml.safe_load_all(rendered(service, "prod")))
+
+    there = {(one["kind"], one["metadata"]["name"]) for one in manifests}
+    assert len(references(manifests)) == 4
+    assert references(manifests) <= there
+    spaces = {one["metadata"].get("namespace") for one in manifests}
+    (name,) = (name for kind, name in there if kind == "Namespace")
+    assert spaces == {name, None}
+    assert line.split()[1].strip("-") in json.dumps(manifests)
+
+
+@pytest.mark.parametrize("part", ["route", "autoscaler"])
+def test_a_component_can_be_left_out(bake: Bake, part: str) -> None:
+    service = bake()
+    overlay = "deploy/overlays/dev/kustomization.yaml"
+    edit(service, overlay, f"  - ../../components/{part}\n", "")
+
+    kinds = {one["kind"] for one in yaml.safe_load_all(rendered(service, "dev"))}
+
+    optional = {"route": "HTTPRoute", "autoscaler": "HorizontalPodAutoscaler"}
+    assert optional.pop(part) not in kinds
+    assert set(optional.values()) <= kinds
+
+
+@pytest.mark.parametrize("part", ["dns", "database", "bucket"])
+def test_a_component_lets_pods_with_its_label_out(bake: Bake, part: str) -> None:
+    service = bake()
+    overlay = "deploy/overlays/prod/kustomization.yaml"
+    more = f"components:\n  - ../../components/{part}\n"
+    edit(service, overlay, "components:\n", more)
+
+    policies = [
+        one
+        for one in yaml.safe_load_all(rendered(service, "prod"))
+        if one["kind"] == "NetworkPolicy"
+    ]
+
+    (policy,) = (one for one in policies if one["spec"].get("egress"))
+    kubernetes_validate.validate(policy, KUBERNETES, strict=True)
+    label = f'egress-{part}: "true"'
+    assert policy["spec"]["podSelector"]["matchLabels"] == yaml.safe_load(label)
+    assert policy["spec"]["policyTypes"] == ["Egress"]
+    assert f"`{label}`" in service.read("docs/deployment.md")
+
+
+def test_the_operator_finds_monitors_and_rules_by_one_label(bake: Bake) -> None:
+    service = bake()
+    watch(service, "prod")
+    edit(
+        service,
+        "monitoring/kubernetes/kustomization.yaml",
+        "value: kube-prometheus-stack",
+        "value: mine",
+    )
+
+    labelled = {
+        one["kind"]
+        for one in yaml.safe_load_all(rendered(service, "prod"))
+        if one["metadata"]["labels"].get("release") == "mine"
+    }
+
+    assert labelled == {"PodMonitor", "PrometheusRule"}
+
+
+def test_no_document_advises_what_the_next_deployment_undoes(bake: Bake) -> None:
+    service = bake()
+    documents = [path for path in service.files() if path.endswith(".md")]
+
+    assert len(documents) > 5
+    for path in documents:
+        undone = r"kubectl [^`\n]*\b(edit|patch|scale|set|autoscale|undo)\b(?! env)"
+        told = [
+            match[0]
+            for match in re.finditer(undone, service.read(path))
+            if "rollout undo" not in match[0]
+        ]
+        assert not told, f"{path}: {told}"
+
+
 @pytest.mark.slow
-def test_checkov_finds_nothing(bake: Bake, cluster: Cluster, tmp_path: Path) -> None:
+def test_checkov_finds_nothing(bake: Bake, tmp_path: Path) -> None:
     service = bake()
     for stage in STAGES:
         (tmp_path / f"{stage}.yaml").write_text(rendered(service, stage))
@@ -270,120 +394,6 @@ def test_the_pipeline_is_trunk_based_and_nobody_is_named(tmp_path: Path) -> None
         for used in re.findall(r"uses: (\S+.*)", text):
             assert re.fullmatch(r"\$/\S+|[\w/-]+@[0-9a-f]{40} # v[\d.]+", used), used
         assert yaml.safe_load(text)["permissions"] == {}
-
-
-def test_deploying_applies_everything_and_waits(bake: Bake, cluster: Cluster) -> None:
-    service = bake()
-
-    output = service.make("deploy", "ENV=dev", f"IMAGE={digest('a')}").stdout
-
-    assert "successfully rolled out" in output
-    assert cluster.image == digest("a")
-    assert {kind for kind, _ in cluster.objects} >= {
-        "configmaps",
-        "deployments",
-        "horizontalpodautoscalers",
-        "httproutes",
-        "namespaces",
-        "networkpolicies",
-        "poddisruptionbudgets",
-        "serviceaccounts",
-        "services",
-    }
-
-
-def test_a_rollout_that_fails_is_said_and_rolled_back(
-    bake: Bake, cluster: Cluster
-) -> None:
-    service = bake()
-    service.make("deploy", "ENV=prod", f"IMAGE={digest('a')}")
-    cluster.becomes_ready = False
-
-    done = service.make("deploy", "ENV=prod", f"IMAGE={digest('b')}", check=False)
-    assert done.returncode != 0 and "exceeded its progress deadline" in done.stdout
-    assert cluster.image == digest("b")
-
-    cluster.becomes_ready = True
-    (way_back,) = re.findall("test ! -s .*", pipeline(service, "github"))
-    run("sh", "-c", way_back, cwd=service.path, STAGE="prod")
-    assert cluster.image == digest("a")
-
-
-@pytest.mark.parametrize("verb", ["get", "patch"])
-@pytest.mark.parametrize("ci", CHOICES["ci"])
-def test_what_was_never_applied_is_not_rolled_back(
-    bake: Bake, cluster: Cluster, verb: str, ci: str
-) -> None:
-    service = bake(ci=ci)
-    for letter in "ab":
-        service.make("deploy", f"IMAGE={digest(letter)}")
-    cluster.forbidden = {(verb, "deployments")}
-
-    done = service.make("deploy", f"IMAGE={digest('c')}", check=False)
-    assert done.returncode != 0
-    cluster.forbidden = set()
-    (way_back,) = re.findall("test ! -s .*", pipeline(service, ci))
-    run("sh", "-c", way_back, cwd=service.path, STAGE="dev")
-
-    assert cluster.image == digest("b")
-
-
-def test_rolling_back_by_hand_goes_one_deployment_back(
-    bake: Bake, cluster: Cluster
-) -> None:
-    service = bake()
-    for letter in "ab":
-        service.make("deploy", f"IMAGE={digest(letter)}")
-
-    service.make("rollback")
-
-    assert cluster.image == digest("a")
-
-
-def test_the_role_of_the_pipeline_is_enough_and_no_more(
-    bake: Bake, cluster: Cluster
-) -> None:
-    service = bake()
-    watch(service, "dev")
-    for letter in "ab":
-        service.make("deploy", f"IMAGE={digest(letter)}")
-    service.make("rollback")
-    rules = yaml.safe_load(service.read("deploy/pipeline-role.yaml"))["rules"]
-    allowed = {
-        (verb, group, resource)
-        for rule in rules
-        for verb in rule["verbs"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-    }
-
-    assert cluster.asked <= allowed
-    assert not {resource for *_, resource in allowed} - {
-        *(resource for *_, resource in cluster.asked),
-        "pods",  # for make smoke
-        "pods/portforward",
-    }
-    assert not {verb for verb, *_ in allowed} & {"*", "delete", "escalate", "bind"}
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["deploy", "ENV=prd"], "ENV=prd is no stage: dev prod stage."),
-        (["smoke", "ENV=x"], "ENV=x is no stage"),
-        (["deploy"], "Which image? Run make publish first, or give IMAGE="),
-        (["deploy", f"IMAGE={IMAGE}:latest"], "@sha256:"),
-        (["deploy", f"IMAGE={IMAGE}@sha256:…"], "its 64 digits"),
-    ],
-)
-def test_a_mistake_is_said_before_anything_happens(
-    bake: Bake, cluster: Cluster, words: list[str], says: str
-) -> None:
-    done = bake().make(*words, check=False)
-
-    assert done.returncode != 0
-    assert says in done.stdout
-    assert not cluster.objects
 
 
 @pytest.mark.slow

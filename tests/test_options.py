@@ -154,6 +154,7 @@ def lint(service: Service) -> None:
     service.run("mypy")
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_service_of_other_choices_passes_its_own_tests(tmp_path: Path) -> None:
     # test_service.py tests the default service; this one shares no choice with it.

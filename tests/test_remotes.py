@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ENVIRONMENT, ROOT, Service, bake_into, run
+from tests.conftest import ENVIRONMENT, ROOT, Service, bake_into, locked, run
 from tests.questions import CHOICES
 from tests.test_deployment import run_action
 
@@ -192,12 +192,12 @@ def dvc(tmp_path_factory: pytest.TempPathFactory) -> str:
         bake_into(directory, answers={"dvc_remote": kind})
         wanted.add(requirement(Service(directory / "intent-service")))
     uv = str(Path(sys.executable).with_name("uv"))
-    compiled: dict[str, Any] = {"UV_COMPILE_BYTECODE": "1"}
-    if not BIN.exists():
-        run(uv, "venv", "--quiet", "--python", sys.executable, str(TOOLS), cwd=ROOT)
     servers = ("moto[server]>=5.2,<6", "gcp-storage-emulator>=2026.7", "asyncssh>=2,<3")
     install = (uv, "pip", "install", "--quiet", "--python", str(BIN / "python"))
-    run(*install, *sorted(wanted), *servers, cwd=ROOT, **compiled)
+    with locked(TOOLS.with_name("tools.lock")):
+        if not BIN.exists():
+            run(uv, "venv", "--quiet", "--python", sys.executable, str(TOOLS), cwd=ROOT)
+        run(*install, *sorted(wanted), *servers, cwd=ROOT)
     return str(BIN / "dvc")
 
 

@@ -5,28 +5,24 @@ import re
 import sys
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import pytest
 
 from benchmarks import report
 from benchmarks.__main__ import PARTS, WHEN_NAMED
 from benchmarks.curves import curves
-from benchmarks.markdown import table, tables
 from benchmarks.results import RESULTS as KEPT_IN
-from benchmarks.results import Capacity, Results, load
-from benchmarks.service_report import read
+from benchmarks.results import Comparison, Results, load
+from benchmarks.sections import SECTIONS
 from benchmarks.targets import TARGETS
-from tests.conftest import BODY, ROOT, run
-
-if TYPE_CHECKING:
-    from benchmarks.compare import Comparison
+from tests.conftest import ROOT, run
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 KEPT = sorted(KEPT_IN.glob("*.json"))
 
 
-MADE_UP: "Comparison" = {
+MADE_UP: Comparison = {
     "date": "2026-01-02",
     "cpus": 2,
     "instances": 100,
@@ -99,7 +95,50 @@ MADE_UP: "Comparison" = {
         },
     ],
 }
-RESULTS = cast(Results, {"compare": MADE_UP | {"took": 60}})
+KEPT_WITH = {"date": "2026-01-02", "cpus": 2, "took": 60, "versions": {"uvicorn": "1"}}
+RESULTS = cast(
+    Results,
+    {
+        "compare": MADE_UP | {"took": 60},
+        "rate": KEPT_WITH
+        | {"a": "this", "b": "that", "rounds": 5, "seconds": 3}
+        | {
+            "rates": {
+                "64": {"a": 9700, "b": 10_000, "low": 0.96, "ratio": 0.97, "high": 0.98}
+            }
+        },
+        "growth": KEPT_WITH
+        | {
+            "connections": {"16": {"rate": 8000, "p99": 0.0025}},
+            "bare": {"16": {"rate": 10_000, "p99": 0.0017}},
+            "batches": {"1000": {"rate": 160_000, "p99": 0.1321}},
+            "lengths": {"10": {"rate": 8000, "p99": 0.0025}},
+        },
+        "overload": KEPT_WITH
+        | {
+            "connections": 512,
+            "goodput": 0.95,
+            "floods": {
+                "1 instance": {
+                    "peak": 20_000,
+                    "answered": 19_000,
+                    "p99": 0.034,
+                    "rejected": 700,
+                    "rejected_p99": 0.277,
+                    "lost": 0,
+                    "bystander": 0.05,
+                    "refused": 0.1,
+                    "recovery": 0.5,
+                }
+            },
+        },
+        "soak": KEPT_WITH
+        | {"minutes": 10, "rate": 8000, "statuses": {"200": 4_800_000}}
+        | {"p99": 0.005, "worst_p99": 0.02, "memory": [2**27, 2**27 + 2**21]}
+        | {"rise": 3 * 2**20, "scatter": 2**20, "open_files": [14, 14]}
+        | {"faults": ["Memory rose."]},
+    },
+)
 
 
 def test_the_report_is_what_the_kept_results_give() -> None:
@@ -131,8 +170,8 @@ def test_every_result_says_when_and_with_what(path: Path) -> None:
 def test_what_is_missing_is_said_to_be_missing() -> None:
     text = report.report({})
 
-    assert set(report.SECTIONS) == {*PARTS, *WHEN_NAMED}
-    for part in report.SECTIONS:
+    assert set(SECTIONS) == {*PARTS, *WHEN_NAMED}
+    for part in SECTIONS:
         assert f"`make bench PARTS={part}`" in text
     assert text.count("not measured") == len(TARGETS)
     assert "PARTS=compare" in report.summary({})
@@ -141,10 +180,9 @@ def test_what_is_missing_is_said_to_be_missing() -> None:
 def test_each_target_is_reached_or_not() -> None:
     text = report.report(RESULTS)
 
-    (rows,) = (rows for head, rows in tables(text).items() if head == "Targets")
-    said = {
-        row["Target"]: [row["Wanted"], row["Measured"], row["Verdict"]] for row in rows
-    }
+    (section,) = re.findall(r"^## Targets$(.*?)^## ", text, re.M | re.S)
+    rows = [re.split(r" ?\| ?", line)[1:-1] for line in section.strip().splitlines()]
+    said = {what: verdict for what, *verdict in rows[2:]}
     assert len(said) == len(TARGETS)
     bare = "request rate to that of a bare ASGI function, connections: {}".format
     assert said[bare(1)] == ["≥ 0.8", "0.79", "**not reached**"]
@@ -152,6 +190,23 @@ def test_each_target_is_reached_or_not() -> None:
     assert said[bare(64)] == ["≥ 1.4", "2", "reached"]
     assert said["p99, connections: 64"] == ["≤ 20 ms", "10 ms", "reached"]
     assert said["resident memory"] == ["≤ 110 MB", "120 MB", "**not reached**"]
+    assert said["faults that the soak finds"] == ["≤ 0", "1", "**not reached**"]
+
+
+def test_every_part_is_rendered() -> None:
+    text = report.report(RESULTS)
+
+    for line in (
+        "| 64 | 9,700 | 10,000 | 0.960 | 0.970 | 0.980 |",
+        "| 16 | 8,000 | 2.5 ms | 10,000 | 1.7 ms | 0.80 |",
+        "| 1,000 | 160,000 | 132.1 ms |",
+        "| 1 instance | 20,000 | 19,000 | 95 % | 34.0 ms | 700 | 277.0 ms "
+        "| 50.0 ms | 10 % | 0.5 s |",
+    ):
+        assert line in text
+    assert "Memory rose." in text and "trend +3.0 MiB in all" in text
+    names = {curve.name: list(curve.loads) for curve in curves(RESULTS)}
+    assert names == {"connections": ["16"], "batches": ["1000"], "lengths": ["10"]}
 
 
 def test_a_peer_that_fails_is_reported_and_not_dropped() -> None:
@@ -172,29 +227,6 @@ def test_the_readme_takes_the_table_between_its_marks_only() -> None:
     assert "old" not in text and "| The service | 2,000 | 5,000 |" in text
     with pytest.raises(ValueError, match="put the marks back"):
         report.with_summary("no marks", {})
-
-
-def test_the_report_that_a_service_is_born_with_can_be_read() -> None:
-    text = (BODY / "reports" / "capacity.md").read_text(encoding="utf-8")
-    capacity = cast(Capacity, read(text) | {"soak": "# Soak", "faults": 0})
-
-    drawn = {curve.name: list(curve.loads) for curve in curves({"capacity": capacity})}
-
-    assert drawn["connections"] == ["1", "16", "64", "256"]
-    assert drawn["batches"] == ["1", "10", "100", "1000"]
-    assert drawn["lengths"] == ["10", "100", "1000", "10000"]
-    assert 0 < capacity["goodput"] < 10
-    section = report.capacity_section(capacity)
-    assert "\n### What the service can carry\n" in section
-    assert "capacity.svg" not in section
-
-
-def test_tables_are_read_as_they_were_written() -> None:
-    text = (
-        f"# One\n\n{table(('x', 'y'), [('1', '2')])}\n\n## Two\n\n{table(('z',), [])}"
-    )
-
-    assert tables(text)["One"] == [{"x": "1", "y": "2"}]
 
 
 def test_a_part_that_fails_is_named_and_does_not_stop_the_others() -> None:

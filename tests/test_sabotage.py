@@ -4,12 +4,16 @@ That the guards are green otherwise, `make test` and `make lint` of the unbroken
 show (tests/test_service.py and tests/test_generation.py).
 """
 
+import json
+import re
+import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Service, copy
+from tests.conftest import ROOT, Service, copy, make_once
 from tests.test_service import edit
 
 pytestmark = pytest.mark.slow
@@ -592,6 +596,18 @@ SABOTAGE = {
         'limits:\n              cpu: "1"\n              memory: 1',
         "pytest tests/test_capacity.py -k deploy_has",
     ),
+    "a result changed by hand": Sabotage(
+        "reports/capacity.json",
+        '"memory_at_most": ',
+        '"memory_at_most": 9',
+        "pytest tests/test_capacity.py -k deploy_has",
+    ),
+    "a rule that is looser": Sabotage(
+        "bench/rules.py",
+        "MAX_P99 = 0.020",
+        "MAX_P99 = 0.600",
+        "pytest tests/test_capacity.py -k long_p99",
+    ),
     "compose with less memory than a pod": Sabotage(
         "compose.yaml",
         "mem_limit: ",
@@ -599,10 +615,16 @@ SABOTAGE = {
         "pytest tests/test_capacity.py -k compose",
     ),
     "a report changed by hand": Sabotage(
-        "reports/capacity.md",
+        "docs/capacity.md",
         "| `averageValue` | `",
         "| `averageValue` | `1",
-        "pytest tests/test_capacity.py -k follow_from",
+        "pytest tests/test_capacity.py -k rendered",
+    ),
+    "another model that nobody mentions": Sabotage(
+        "bench/capacity.py",
+        "served is None or served[1] == capacity.model_sha256",
+        "True",
+        "pytest tests/test_capacity.py -k another_model",
     ),
     "a peak of memory at which the alert fires": Sabotage(
         "monitoring/alerts.yaml",
@@ -614,12 +636,88 @@ SABOTAGE = {
 }
 
 
+# What decides about the small model that the tests of a service train.
+TRAINS = ("training/", "dvc.yaml")
+
+
+class Forks:
+    """The process of tests/forks.py: runs pytest in one service after the other."""
+
+    def __init__(self, service: Service) -> None:
+        python = str(service.path / ".venv" / "bin" / "python")
+        self._process = subprocess.Popen(
+            [python, str(ROOT / "tests" / "forks.py"), str(service.path)],
+            cwd=service.path,
+            env=service.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def pytest(
+        self, service: Service, *arguments: str, model: Path | None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run pytest there, with a model that is kept in a file or with its own."""
+        assert self._process.stdin and self._process.stdout
+        directory = service.path.parent
+        # Where nothing is removed when others run.
+        own = ("--basetemp", str(directory / "own"))
+        request = {
+            "path": str(service.path),
+            "arguments": [*arguments, *own],
+            "output": str(directory / "output"),
+            "kept": str(model or ""),
+        }
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        code = int(self._process.stdout.readline())
+        said = (directory / "output").read_text(encoding="utf-8")
+        return subprocess.CompletedProcess(arguments, code, said)
+
+    def end(self) -> None:
+        """Let it end."""
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def forks(default: Service) -> Iterator[Forks]:
+    """The process, one for each worker."""
+    process = Forks(default)
+    yield process
+    process.end()
+
+
+@pytest.fixture(scope="module")
+def model(
+    default: Service, forks: Forks, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The file that keeps the small model of the unbroken service."""
+
+    def make(directory: Path) -> Service:
+        service = copy(default, directory)
+        sidecar = ("tests/test_pipeline.py", "-k", "sidecar")
+        done = forks.pytest(service, *sidecar, model=directory / "model")
+        assert done.returncode == 0, done.stdout[-4000:]
+        return service
+
+    return make_once(tmp_path_factory, "small", make).path.parent / "model"
+
+
 @pytest.mark.parametrize("name", SABOTAGE)
-def test_the_guard_goes_red(default: Service, tmp_path: Path, name: str) -> None:
+def test_the_guard_goes_red(
+    default: Service, forks: Forks, model: Path, tmp_path: Path, name: str
+) -> None:
     service = copy(default, tmp_path)
     sabotage = SABOTAGE[name]
+    program, *arguments = sabotage.guard.split()
 
     edit(service, sabotage.file, sabotage.old, sabotage.new)
 
-    done = service.run(*sabotage.guard.split(), check=False)
+    if program == "pytest":
+        trains = sabotage.file.startswith(TRAINS)
+        done = forks.pytest(service, *arguments, model=None if trains else model)
+        # An error of a fixture would be no proof.
+        assert re.search(r"\d failed", done.stdout), done.stdout[-4000:]
+        assert not re.search(r"\d errors?\b", done.stdout), done.stdout[-4000:]
+    else:
+        done = service.run(program, *arguments, check=False)
     assert done.returncode == 1, done.stdout[-4000:]

@@ -84,6 +84,7 @@ def ask(url: str, path: str, body: object = None) -> Any:
     pytest.fail(f"{url}{path} gives no answer")
 
 
+@pytest.mark.alone
 def test_the_service_passes_its_own_tests(default: Service) -> None:
     output = default.make("test").stdout
 
@@ -91,6 +92,7 @@ def test_the_service_passes_its_own_tests(default: Service) -> None:
     assert "skipped" not in output
 
 
+@pytest.mark.slow(seconds=60)
 def test_make_demo_works_in_an_empty_directory_without_uv(tmp_path: Path) -> None:
     run("git", "clone", "--quiet", str(ROOT), "template", cwd=tmp_path)
     path = path_without(tmp_path / "bin", "uv", "uvx")
@@ -259,6 +261,7 @@ def test_another_language_is_one_override_away(mine: Service) -> None:
     assert re.search(r"macro-F1 0\.\d+ on the test rows", output)
 
 
+@pytest.mark.slow(seconds=60)
 def test_every_language_gives_labels_that_can_be_learned_and_tested(
     default: Service,
 ) -> None:

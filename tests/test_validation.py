@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -236,7 +236,8 @@ def assert_as_given(outcome: Outcome, typed: dict[str, str]) -> None:
     assert given.items() >= typed.items()
     for path in sorted(service.path.rglob("*")):
         if path.suffix in {".yaml", ".yml"}:
-            list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+            # The loader in C is the same, ten times as fast.
+            list(yaml.load_all(path.read_bytes(), yaml.CSafeLoader))
         if path.suffix == ".py":  # so it can be imported as the default service can
             source = BODY / path.relative_to(service.path)
             assert path.read_bytes() == source.read_bytes()
@@ -244,7 +245,9 @@ def assert_as_given(outcome: Outcome, typed: dict[str, str]) -> None:
     assert project["name"] == given["service_slug"] == service.path.name
     assert project["description"] == given["description"]
     assert project["license"] == given["license"]
-    assert project["urls"]["Issues"] == given["issue_tracker_url"]
+    assert project["urls"]["Repository"].startswith("http")
+    if given["issue_tracker_url"] == typed.get("issue_tracker_url"):
+        assert project["urls"]["Issues"] == given["issue_tracker_url"]
     handles = [maintainer["name"] for maintainer in project["maintainers"]]
     assert handles == re.split("[, ]+", given["maintainers"])
     assert service.read("CODEOWNERS").splitlines()[-1] == " ".join(["*", *handles])
@@ -410,16 +413,17 @@ def without_nul(text: str) -> str:
     return text.replace("\x00", "")[:60]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=80)
+@pytest.mark.parametrize("part", range(4))
 def test_a_hostile_answer_is_refused_cleanly_or_comes_out_right(
-    tmp_path: Path,
+    tmp_path: Path, part: int
 ) -> None:
     count = {"refused": 0, "right": 0}
 
+    @seed(part)
     @settings(
-        max_examples=1000,
+        max_examples=250,
         deadline=None,
-        derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),
     )

@@ -1,5 +1,13 @@
-"""What the service can carry: measured on the model and the rows of this repository.
+"""Measure what one pod can carry, and derive from it what `deploy/` gives a pod.
 
-It talks to the service over HTTP. From `app` it takes the contract, the settings and,
-for the bare limit, the model; `app` imports none of it.
+`python -m bench` starts the service, loads it over HTTP and writes
+`reports/capacity.json`; `rules.py` holds the rules that lead from there to `deploy/`.
 """
+
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+class BenchError(Exception):
+    """Nothing can be measured; the message gives the reason and the fix."""

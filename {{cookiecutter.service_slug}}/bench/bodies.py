@@ -1,109 +1,104 @@
-"""The requests: rows of data/test.csv and the golden example of the model.
+"""Make request bodies from the examples and limits in /openapi.json."""
 
-They hold what the contract makes of a row, so that the bare limit, which knows no
-contract, gives the same answers.
-"""
-
-import csv
 import json
-import random
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
 from typing import Any
 
-from annotated_types import MaxLen
-from pydantic import ValidationError
+from bench import BenchError
 
-from app.contract import MAX_INSTANCES, Instance
-from app.model import SIDECAR_FILE, Sidecar
-from bench.serving import ROOT, BenchError
-
-ROWS = ROOT / "data" / "test.csv"
-
-Row = dict[str, Any]
-
-
-def encoded(instances: Sequence[Row]) -> bytes:
-    """The body of a request."""
-    content = {"instances": instances}
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+Schema = Mapping[str, Any]
+NOT_FREE = {
+    "enum",
+    "const",
+    "format",
+    "pattern",
+}  # what says more of a text than a length
 
 
 class Bodies:
-    """What is asked. Raises BenchError if rows or model are not there."""
+    """Bodies for `POST /v1/predict`. Raises BenchError if a field has no example."""
 
-    def __init__(self, model_dir: Path, rows: Path = ROWS) -> None:
-        self._golden = _golden(model_dir / SIDECAR_FILE)
-        self._rows = _rows(rows)
+    def __init__(self, openapi: Schema) -> None:
+        self._openapi = openapi
+        operation = openapi["paths"]["/v1/predict"]["post"]
+        content = operation["requestBody"]["content"]["application/json"]
+        (request,) = self._kinds(content["schema"])
+        instances = request["properties"]["instances"]
+        (instance,) = self._kinds(instances["items"])
+        self._max_instances: int = instances.get("maxItems", 1000)
+        fields = {
+            name: self._kinds(one) for name, one in instance["properties"].items()
+        }
+        self._max_lengths: dict[str, int] = {
+            name: kind.get("maxLength", 10_000)
+            for name, kinds in fields.items()
+            for kind in kinds
+            if kind.get("type") == "string" and not NOT_FREE & set(kind)
+        }
+        values = {name: self._values(kinds) for name, kinds in fields.items()}
+        if missing := [
+            name for name in instance.get("required", ()) if not values[name]
+        ]:
+            raise BenchError(
+                f"There is no example to send for {', '.join(missing)}. Give the field "
+                "one in app/contract.py: Field(examples=[…])."
+            )
+        count = max(map(len, values.values()), default=1)
+        self.examples: list[dict[str, Any]] = [
+            {name: some[number % len(some)] for name, some in values.items() if some}
+            for number in range(count)
+        ]
 
-    def golden(self) -> bytes:
-        """The golden example alone."""
-        return encoded([self._golden])
-
-    def batches(self, size: int, count: int) -> list[bytes]:
-        """Bodies of `size` rows each."""
-        chance = random.Random(0)
-        return [encoded(chance.choices(self._rows, k=size)) for _ in range(count)]
-
-    def longest(self) -> int:
-        """Characters that every text of an instance may have; 0 if it has no text."""
-        return min((_longest(name) for name in self._texts()), default=0)
-
-    def long(self, length: int) -> bytes:
-        """The golden example with texts of `length` characters."""
-        return encoded([self._grown(length)])
+    def of(self, size: int) -> list[bytes]:
+        """Return a body of `size` instances for each example to begin with."""
+        size = min(size, self._max_instances)
+        return [
+            encode(list(islice(cycle(self.examples), start, start + size)))
+            for start in range(len(self.examples))
+        ]
 
     def largest(self, limit: int) -> bytes:
-        """As many instances as may be, with texts that fill a body of `limit` bytes."""
-        room = limit - len(encoded([self._grown(0)] * MAX_INSTANCES))
-        length = room // MAX_INSTANCES // max(1, len(self._texts()))
-        grown = self._grown(max(1, min(length, self.longest())))
-        count = MAX_INSTANCES
-        while count > 1 and len(encoded([grown] * count)) > limit:
-            count -= 1
-        return encoded([grown] * count)
+        """Return a body of at most `limit` bytes, with as many instances as may be.
 
-    def _texts(self) -> list[str]:
-        return [name for name, value in self._golden.items() if isinstance(value, str)]
+        Texts are repeated, up to their greatest length, to fill it.
+        """
+        example = self.examples[0]
+        texts = [name for name in self._max_lengths if example.get(name)]
+        room = limit - len(encode([example] * self._max_instances))
+        extra = max(0, room // self._max_instances // max(1, len(texts)))
+        for name in texts:
+            length = min(len(example[name]) + extra, self._max_lengths[name])
+            words = f"{example[name]} " * (length // len(example[name]) + 1)
+            example = example | {name: words[:length].strip()}
+        fit = (limit - len(encode([]))) // (
+            len(encode([example])) - len(encode([])) + 1
+        )
+        return encode([example] * max(1, min(self._max_instances, fit)))
 
-    def _grown(self, length: int) -> Row:
-        return self._golden | {
-            name: _repeated(self._golden[name], length) for name in self._texts()
-        }
+    def _kinds(self, schema: Schema) -> list[Schema]:
+        """Return a schema, or its alternatives (`anyOf`), without references."""
+        while "$ref" in schema:
+            found: Any = self._openapi
+            for part in schema["$ref"].removeprefix("#/").split("/"):
+                found = found[part]
+            schema = found
+        alternatives = [self._kinds(one) for one in schema.get("anyOf", ())]
+        # Examples of a field that may be missing stand beside its alternatives.
+        return [{**schema, **kind} for kinds in alternatives for kind in kinds] or [
+            schema
+        ]
 
-
-def _repeated(text: str, length: int) -> str:
-    words = f"{text} " * (length // len(text) + 1)
-    return words[:length].strip()
-
-
-def _longest(name: str) -> int:
-    limits = [m for m in Instance.model_fields[name].metadata if isinstance(m, MaxLen)]
-    return min((limit.max_length for limit in limits), default=10_000)
-
-
-def _golden(path: Path) -> Row:
-    try:
-        sidecar = Sidecar.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        raise BenchError(
-            f"{path} cannot be used. Train the model (make train) or fetch it "
-            "(make pull)."
-        ) from None
-    return sidecar.golden_instance.model_dump(mode="json")
-
-
-def _rows(path: Path) -> list[Row]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [_row(row) for row in csv.DictReader(file)]
-    except (OSError, ValidationError) as error:
-        raise BenchError(
-            f"{path} cannot be used ({type(error).__name__}). "
-            "Make it (make train) or fetch it (make pull)."
-        ) from None
+    @staticmethod
+    def _values(kinds: Sequence[Schema]) -> list[Any]:
+        for key in ("examples", "enum"):
+            for kind in kinds:
+                if kind.get(key):
+                    return list(kind[key])
+        return [True, False] if any(k.get("type") == "boolean" for k in kinds) else []
 
 
-def _row(columns: dict[str, str]) -> Row:
-    fields = {name: columns[name] for name in Instance.model_fields if name in columns}
-    return Instance.model_validate_strings(fields).model_dump(mode="json")
+def encode(instances: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return the body of a request for these instances."""
+    content = {"instances": instances}
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()

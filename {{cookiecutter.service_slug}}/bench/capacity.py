@@ -1,150 +1,185 @@
-"""What is measured, and the figures that the report is written from."""
+"""Measure what one pod carries: rates, latencies, CPU and memory."""
 
-import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from functools import partial
 
-from bench.load import OK, REFUSED, UNSENT, Answer, Result, quantile
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bench import ROOT, BenchError
+from bench.bodies import Bodies
+from bench.load import OK, REJECTED, Result, arrivals, closed_loop, open_loop, request
+from bench.process import Process, started
+
+RESULT = ROOT / "reports" / "capacity.json"
+SETTINGS = ROOT / "deploy" / "base" / "settings.env"
+
+SECONDS = 5.0  # of each measurement, for figures that deploy/ should follow
 CONNECTIONS = [1, 16, 64, 256]
 ROUNDS = 3
-SECONDS = 5.0  # of each measurement, for a report that is to be followed
-BATCHES = [1, 10, 100, 1000]
-LENGTHS = [10, 100, 1000, 10_000]
-SOME_CONNECTIONS = 16  # enough to keep the service at work
-MANY_CONNECTIONS = 64
-OVERLOAD = 4  # times the peak
-STEPS = [0.5, 0.6, 0.7, 0.8, 0.9]  # shares of the peak
-STARTS = 3
-
-WINDOW = 0.1  # seconds: how finely the recovery is told
+STEPS = [0.5, 0.6, 0.7, 0.8, 0.9]  # shares of the peak rate
+STEP_CONNECTIONS = 64
 
 
-@dataclass(frozen=True)
-class Level:
-    """How one load was carried: predictions a second, seconds, cores used.
+class Level(BaseModel):
+    """What one load gave.
 
-    `refused` is the share of the requests that got 503.
+    `rate` counts successful answers a second, `p50` and `p99` are their latencies in
+    seconds, `rejected` is the share of requests that got 503, `cores` the CPU used.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rate: float
     p50: float
     p99: float
+    rejected: float
     cores: float
-    refused: float
-
-    @classmethod
-    def of(cls, result: Result, cpu_seconds: float) -> "Level":
-        """The figures of a load for which the server took this CPU time."""
-        return cls(
-            result.rate(),
-            result.quantile(0.5),
-            result.quantile(0.99),
-            cpu_seconds / result.seconds,
-            result.statuses()[REFUSED] / len(result.answers),
-        )
-
-    @classmethod
-    def median(cls, rounds: Sequence["Level"]) -> "Level":
-        """Each figure's median over the rounds."""
-        return cls(
-            statistics.median(level.rate for level in rounds),
-            statistics.median(level.p50 for level in rounds),
-            statistics.median(level.p99 for level in rounds),
-            statistics.median(level.cores for level in rounds),
-            statistics.median(level.refused for level in rounds),
-        )
 
 
-@dataclass(frozen=True)
-class Overload:
-    """What became of a load far above the peak, in requests a second and seconds.
+class Capacity(BaseModel):
+    """The result, as in `reports/capacity.json`; memory in bytes, times in seconds.
 
-    `recovery` is how long after its end the service was back to normal: nothing is
-    refused, and half of the answers come within twice the usual time. None: not within
-    what was looked at.
+    `connections` maps the number of connections of a closed loop to what it gave,
+    `steps` the share of the peak rate that an open loop offered. `cpus` are those that
+    the measurement could use: the service had one of them.
     """
 
-    offered: float
-    answered: float
-    peak: float
-    p99: float
-    refused: float
-    refused_p99: float
-    unsent: float
-    lost: float
-    recovery: float | None
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    @classmethod
-    def of(
-        cls, answers: Sequence[Answer], seconds: float, peak: float, usual: float
-    ) -> "Overload":
-        """From the answers to an overload of some seconds and to what came after it.
-
-        `peak` is the rate that it can carry, `usual` the usual median of the seconds.
-        """
-        during = [answer for answer in answers if answer.due < seconds]
-        by_status = {
-            status: [one for one in during if one.status == status]
-            for status in (OK, REFUSED, UNSENT)
-        }
-        in_time = [one for one in by_status[OK] if one.due + one.seconds <= seconds]
-        known = sum(map(len, by_status.values()))
-        return cls(
-            offered=len(during) / seconds,
-            answered=len(in_time) / seconds,
-            peak=peak,
-            p99=_p99(by_status[OK]),
-            refused=len(by_status[REFUSED]) / seconds,
-            refused_p99=_p99(by_status[REFUSED]),
-            unsent=len(by_status[UNSENT]) / seconds,
-            lost=(len(during) - known) / seconds,
-            recovery=_recovery(answers, seconds, usual),
-        )
-
-
-def _p99(answers: Sequence[Answer]) -> float:
-    return quantile(sorted(answer.seconds for answer in answers), 0.99)
-
-
-def _recovery(answers: Sequence[Answer], end: float, usual: float) -> float | None:
-    windows: dict[int, list[Answer]] = {}
-    for answer in answers:
-        if answer.due >= end:
-            windows.setdefault(int((answer.due - end) / WINDOW), []).append(answer)
-    for number, window in sorted(windows.items()):
-        half = quantile(sorted(answer.seconds for answer in window), 0.5)
-        if all(answer.status == OK for answer in window) and half <= 2 * usual:
-            return number * WINDOW
-    return None
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Resident memory in bytes, and open file descriptors."""
-
-    at_start: int
-    at_most: int
-    descriptors_at_start: int
-    descriptors_at_end: int
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """All figures. The keys are what grows; those of `steps` are shares of the peak."""
-
+    date: date
+    model_version: str
+    model_sha256: str
+    cpus: int
+    seconds: float
     connections: dict[int, Level]
-    bare: dict[int, Level]
-    batches: dict[int, Level]
-    lengths: dict[int, Level]
-    overloads: dict[str, Overload]
     steps: dict[float, Level]
     seconds_to_ready: float
-    memory: Memory
-    heaviest: str
-    busiest_load: float
+    memory_at_start: int
+    memory_at_most: int
 
     @property
     def peak(self) -> Level:
-        """The most requests of one instance that are answered in a second."""
+        """The level with the highest rate of a closed loop."""
         return max(self.connections.values(), key=lambda level: level.rate)
+
+
+def read() -> Capacity:
+    """Read the result. Raises BenchError if it is missing or malformed."""
+    try:
+        return Capacity.model_validate_json(RESULT.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BenchError(
+            f"reports/capacity.json cannot be read: run make bench. {error}"
+        ) from None
+
+
+def find_model() -> tuple[str, str] | None:
+    """Return version and SHA-256 of the model in MODEL_DIR; None if there is none."""
+    try:
+        path = ROOT / os.environ.get("MODEL_DIR", "models") / "model.json"
+        sidecar = json.loads(path.read_bytes())
+        return sidecar["version"], sidecar["sha256"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def explain_other_model(capacity: Capacity) -> str:
+    """Say that the result describes another model than the one served; "" if not."""
+    served = find_model()
+    if served is None or served[1] == capacity.model_sha256:
+        return ""
+    return (
+        "reports/capacity.json describes another model: run make bench. "
+        f"It was measured with {capacity.model_version}; {served[0]} is served."
+    )
+
+
+def measure(seconds: float) -> Capacity:
+    """Run all measurements, each of so many seconds. Raises BenchError."""
+    model = find_model()
+    if model is None:
+        raise BenchError("There is no model: run make train, or make pull.")
+    settings = read_settings()
+    with started(settings | {"DRAIN_SECONDS": "0"}) as service:
+        memory, port = service.memory("VmRSS"), service.port
+        bodies = Bodies(service.get("/openapi.json"))
+        small = encode(*bodies.of(1))
+        measure_level = partial(_measure_level, service)
+
+        say("connections")
+        closed_loop(port, small, STEP_CONNECTIONS, seconds)  # warms the service up
+        connections = {}
+        for count in CONNECTIONS:
+            load = partial(closed_loop, port, small, count, seconds)
+            rounds = [measure_level(load) for _ in range(ROUNDS)]
+            connections[count] = sorted(rounds, key=lambda one: one.rate)[ROUNDS // 2]
+        say("steps of load")
+        peak = max(level.rate for level in connections.values())
+        steps = {}
+        for share in STEPS:
+            due = list(arrivals(share * peak, 2 * seconds))
+            step = partial(open_loop, port, small, STEP_CONNECTIONS, due)
+            steps[share] = measure_level(step)
+        say("large bodies")
+        slots, limit = int(settings["MAX_CONCURRENCY"]), int(settings["MAX_BODY_BYTES"])
+        fit = min(slots, int(settings["MAX_BYTES_IN_WORK"]) // limit)
+        # More than may be in work; then as many of the largest bodies as may be.
+        for large, count in (bodies.of(100), 2 * slots), ([bodies.largest(limit)], fit):
+            requests = encode(*large)
+            measure_level(partial(closed_loop, port, requests, max(1, count), seconds))
+        return Capacity(
+            date=datetime.now(UTC).date(),
+            model_version=model[0],
+            model_sha256=model[1],
+            cpus=service.cpus,
+            seconds=seconds,
+            connections=connections,
+            steps=steps,
+            seconds_to_ready=round(service.seconds_to_ready, 2),
+            memory_at_start=memory,
+            memory_at_most=service.memory("VmHWM"),
+        )
+
+
+def _measure_level(service: Process, load: Callable[[], Result]) -> Level:
+    """Run a load. Raises BenchError if requests went wrong, or none was answered."""
+    before = service.cpu_seconds()
+    result = load()
+    cores = (service.cpu_seconds() - before) / result.seconds
+    statuses = result.statuses()
+    if not statuses[OK] or set(statuses) - {OK, REJECTED}:
+        counts = ", ".join(f"{one}: {count}" for one, count in sorted(statuses.items()))
+        raise BenchError(
+            f"Requests went wrong. Answers by status (0: lost): {counts or 'none'}. If "
+            "there are too few answers, measure longer: make bench SECONDS=5"
+        )
+    return Level(
+        rate=round(result.rate, 1),
+        p50=round(result.quantile(0.5), 6),
+        p99=round(result.quantile(0.99), 6),
+        rejected=round(statuses[REJECTED] / len(result.answers), 4),
+        cores=round(cores, 3),
+    )
+
+
+def read_settings() -> dict[str, str]:
+    """Return the settings that deploy/ gives a pod."""
+    lines = SETTINGS.read_text(encoding="utf-8").splitlines()
+    pairs = (line.partition("=") for line in lines if line and line[0] != "#")
+    return {name: value for name, _, value in pairs}
+
+
+def encode(*bodies: bytes) -> list[bytes]:
+    """Return requests with these bodies, and with the key in API_KEY if it is set."""
+    key = os.environ.get("API_KEY")
+    headers = [f"Authorization: Bearer {key}"] if key else []
+    return [request(body, *headers) for body in bodies]
+
+
+def say(what: str) -> None:
+    """Print what is measured now."""
+    print(f"{time.strftime('%H:%M:%S')}  {what} …", flush=True)

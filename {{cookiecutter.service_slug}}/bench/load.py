@@ -1,9 +1,9 @@
-"""The load: prebuilt requests on kept-alive connections, and what came of each.
+"""Generate load: prebuilt requests on kept-alive connections.
 
-wrk cannot hold a rate, and its latencies do not tell what was answered from what was
-refused. Here the loop is closed (every connection asks again once it is answered) or
-open (requests are due at random moments, whatever the answers do). In an open loop the
-time of an answer counts from the moment its request was due, as a user would count it.
+In a closed loop every connection sends its next request when the last one is answered:
+this finds the highest rate. In an open loop requests are due at given moments, however
+slow the answers are, and a latency counts from the moment the request was due: this is
+what users see at a given rate.
 """
 
 import asyncio
@@ -14,29 +14,28 @@ import re
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import NamedTuple, cast
 
-from bench.serving import BenchError
+from bench import BenchError
 
-if sys.platform == "win32":  # where there is no uvloop
+if sys.platform == "win32":  # uvloop does not run there
     from asyncio import run
 else:
     from uvloop import run
 
-OK, REFUSED = 200, 503
-UNSENT = 0  # no connection was free when the request was due
-LOST = -1  # the connection broke, or no answer came
+OK, REJECTED = 200, 503
+LOST = 0  # no answer came, or the connection broke before it was complete
 
-TICK = 0.001  # seconds between looks at what is due
+TICK = 0.001  # seconds between two looks at the clock
 PATIENCE = 60.0  # seconds to wait for the last answers
-LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Answer(NamedTuple):
-    """What came of a request: when it was due, its status, and seconds until then."""
+    """When a request was due, its status, and the seconds from due to answered."""
 
     due: float
     status: int
@@ -45,229 +44,177 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a load; `busy` is the share of a CPU that making it took."""
+    """All answers to a load that took so many seconds."""
 
     answers: list[Answer]
     seconds: float
-    busy: float
 
-    def rate(self, status: int = OK) -> float:
-        """Answers of this status a second."""
-        return len(self.latencies(status)) / self.seconds
+    @property
+    def rate(self) -> float:
+        """Successful answers a second."""
+        return self.statuses()[OK] / self.seconds
 
-    def latencies(self, status: int = OK) -> list[float]:
-        """The seconds of the answers of this status, in order."""
-        return sorted(a.seconds for a in self.answers if a.status == status)
+    def quantile(self, share: float) -> float:
+        """Return the latency that this share of the successful answers stays within.
 
-    def quantile(self, share: float, status: int = OK) -> float:
-        """The seconds within which this share was answered; NaN without answers."""
-        return quantile(self.latencies(status), share)
+        Raises IndexError if there is none.
+        """
+        latencies = sorted(a.seconds for a in self.answers if a.status == OK)
+        return latencies[max(0, math.ceil(share * len(latencies)) - 1)]
 
     def statuses(self) -> Counter[int]:
-        """How many requests came to each status."""
+        """Count the requests by status."""
         return Counter(answer.status for answer in self.answers)
 
 
-def named(statuses: Mapping[int, int]) -> str:
-    """How many requests came to each status, in words."""
-    words = {UNSENT: "not sent", LOST: "lost"}
-    return ", ".join(
-        f"{count:,} {words.get(status, f'of status {status}')}"
-        for status, count in sorted(statuses.items())
+def request(body: bytes, *headers: str) -> bytes:
+    """Encode a request for predictions; headers are lines such as `Name: value`."""
+    head = (
+        "POST /v1/predict HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *headers,
     )
+    return "\r\n".join((*head, "", "")).encode() + body
 
 
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that is not below this share; NaN of nothing."""
-    if not ordered:
-        return math.nan
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
-
-
-def request(body: bytes) -> bytes:
-    """A request for predictions, as it goes over the wire."""
-    head = "POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n"
-    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+def arrivals(rate: float, seconds: float) -> Iterator[float]:
+    """Yield random moments at this rate, independent of each other as users are."""
+    chance = random.Random(0)
+    due = chance.expovariate(rate)
+    while due < seconds:
+        yield due
+        due += chance.expovariate(rate)
 
 
 def closed_loop(
     port: int, requests: Sequence[bytes], connections: int, seconds: float
 ) -> Result:
-    """Every connection asks, waits for its answer and asks again."""
+    """Send on every connection, one request at a time, until `seconds` have passed.
 
-    async def drive(pool: "_Pool") -> None:
-        end = pool.now() + seconds
-
-        def again(connection: "_Connection") -> None:
-            if pool.now() < end:
-                connection.send(pool.now())
-            else:
-                pool.park(connection)
-
-        pool.on_free = again
-        for connection in pool.take_all():
-            again(connection)
-        await asyncio.sleep(seconds)
-
-    return run(_run(port, requests, connections, drive))
+    Raises BenchError if nothing listens on the port.
+    """
+    return run(_Load(port, requests).run(connections, seconds, ()))
 
 
 def open_loop(
-    port: int,
-    requests: Sequence[bytes],
-    connections: int,
-    phases: Sequence[tuple[float, float]],
-    most_waiting: float = math.inf,
+    port: int, requests: Sequence[bytes], connections: int, due: Iterable[float]
 ) -> Result:
-    """Requests are due at random moments, at a rate: phases are (rate, seconds).
+    """Send a request at each moment of `due`: ascending, in seconds from the start.
 
-    At most `most_waiting` that are due wait for a free connection; the rest is UNSENT.
+    A request waits while no connection is free. Raises BenchError if nothing listens on
+    the port.
     """
-
-    async def drive(pool: "_Pool") -> None:
-        waiting: deque[float] = deque()
-
-        def next_one(connection: "_Connection") -> None:
-            if waiting:
-                connection.send(waiting.popleft())
-            else:
-                pool.park(connection)
-
-        pool.on_free = next_one
-        for due in _moments(phases):
-            while due > pool.now():
-                await asyncio.sleep(TICK)
-            if connection := pool.take():
-                connection.send(due)
-            elif len(waiting) < most_waiting:
-                waiting.append(due)
-            else:
-                pool.answers.append(Answer(due, UNSENT, 0.0))
-        while waiting and pool.now() < _length(phases) + PATIENCE:
-            await asyncio.sleep(TICK)
-        pool.answers += [Answer(due, UNSENT, 0.0) for due in waiting]
-        waiting.clear()
-
-    return run(_run(port, requests, connections, drive))
+    return run(_Load(port, requests).run(connections, 0.0, due))
 
 
-def _length(phases: Sequence[tuple[float, float]]) -> float:
-    return sum(seconds for _, seconds in phases)
-
-
-def _moments(phases: Sequence[tuple[float, float]]) -> Iterator[float]:
-    """When requests are due: independent of each other, as those of many users."""
-    chance = random.Random(0)
-    start = 0.0
-    for rate, seconds in phases:
-        due = start + chance.expovariate(rate)
-        while due < start + seconds:
-            yield due
-            due += chance.expovariate(rate)
-        start += seconds
-
-
-class _Pool:
-    """The connections: those that are free, and what came of the others' requests."""
+class _Load:
+    """The connections that are idle, the requests that wait, and all answers so far."""
 
     def __init__(self, port: int, requests: Sequence[bytes]) -> None:
         self.answers: list[Answer] = []
-        self.on_free: Callable[[_Connection], None] = self.park
         self.requests = cycle(requests)
-        self.open = True
+        self.in_flight = 0
+        self.connections: set[_Connection] = set()
         self._port = port
-        self._free: deque[_Connection] = deque()
-        self._all: set[_Connection] = set()
-        self._opening: set[asyncio.Task[None]] = set()
-        self._start = time.perf_counter()
+        self._idle: deque[_Connection] = deque()
+        self._waiting: deque[float] = deque()
+        self._repeat_until = 0.0  # in a closed loop no connection is idle before
+        self._tasks: list[asyncio.Task[None]] = []  # asyncio keeps weak references only
+        self._closing = False
+        self._began = time.perf_counter()
 
     def now(self) -> float:
-        """Seconds since the load began."""
-        return time.perf_counter() - self._start
+        """Return the seconds since the load began."""
+        return time.perf_counter() - self._began
 
-    def restart(self) -> None:
-        """The load begins now."""
-        self._start = time.perf_counter()
-
-    async def connect(self) -> None:
-        """Open one more connection. Raises OSError."""
-        loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: _Connection(self), "127.0.0.1", self._port)
-
-    def opened(self, connection: "_Connection") -> None:
-        """It can be asked on."""
-        self._all.add(connection)
-        self.on_free(connection)
-
-    def lost(self, connection: "_Connection") -> None:
-        """It was closed: another takes its place."""
-        self._all.discard(connection)
-        if connection in self._free:
-            self._free.remove(connection)
-        if self.open:
-            task = asyncio.ensure_future(self._reconnect())
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
-
-    async def _reconnect(self) -> None:
-        while self.open:
-            try:
-                return await self.connect()
-            except OSError:  # the server is too busy, or gone
-                await asyncio.sleep(0.1)
-
-    def park(self, connection: "_Connection") -> None:
-        """It is free."""
-        self._free.append(connection)
-
-    def take(self) -> "_Connection | None":
-        """The connection that has been free the longest, if there is one."""
-        return self._free.popleft() if self._free else None
-
-    def take_all(self) -> list["_Connection"]:
-        """All that are free."""
-        taken = list(self._free)
-        self._free.clear()
-        return taken
-
-    @property
-    def busy(self) -> bool:
-        """Whether an answer is still to come."""
-        return len(self._free) < len(self._all)
-
-    def close(self) -> None:
-        """Close all connections; what is unanswered is LOST."""
-        self.open = False
-        for connection in list(self._all):
+    async def run(
+        self, connections: int, repeat_until: float, due: Iterable[float]
+    ) -> Result:
+        """Open the connections, load the service, wait for the last answers."""
+        for _ in range(connections):
+            await self._connect()
+        gc.disable()  # a collection here would show as latency there
+        self._began = time.perf_counter()
+        self._repeat_until = repeat_until
+        for connection in [self._idle.popleft() for _ in range(len(self._idle))]:
+            self.take(connection)
+        for moment in due:
+            while (rest := moment - self.now()) > 0:
+                await asyncio.sleep(max(rest, TICK))
+            self._waiting.append(moment)
+            if self._idle:
+                self.take(self._idle.popleft())
+        await asyncio.sleep(repeat_until)
+        last = self.now() + PATIENCE
+        while (self.in_flight or self._waiting) and self.now() < last:
+            await asyncio.sleep(TICK)
+        seconds = self.now()
+        gc.enable()
+        self._closing = True
+        for connection in list(self.connections):
             connection.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.answers += [Answer(moment, LOST, 0.0) for moment in self._waiting]
+        return Result(self.answers, seconds)
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_connection(
+                lambda: _Connection(self), "127.0.0.1", self._port
+            )
+        except OSError as error:
+            raise BenchError(
+                f"Port {self._port} takes no connection: {error}. Has the server ended?"
+            ) from None
+
+    def take(self, connection: "_Connection") -> None:
+        """Send the next request on a connection that is free, if there is one."""
+        if self._waiting:
+            connection.send(self._waiting.popleft())
+        elif self.now() < self._repeat_until:
+            connection.send(self.now())
+        else:
+            self._idle.append(connection)
+
+    def replace(self, connection: "_Connection") -> None:
+        """Open another connection in place of one that was closed."""
+        self.connections.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if not self._closing:
+            self._tasks.append(asyncio.ensure_future(self._connect()))
 
 
 class _Connection(asyncio.Protocol):
-    """One connection with at most one request on its way."""
+    """A connection with at most one request in flight."""
 
-    def __init__(self, pool: _Pool) -> None:
-        self._pool = pool
+    def __init__(self, load: _Load) -> None:
+        self._load = load
         self._due: float | None = None
         self._head = b""
         self._missing = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
-        self._pool.opened(self)
+        self._load.connections.add(self)
+        self._load.take(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._due is not None:
             self._finish(LOST)
-        self._pool.lost(self)
+        self._load.replace(self)
 
     def send(self, due: float) -> None:
-        """Ask; `due` is when the request should have been sent."""
+        """Send the next request, which was due at this moment."""
         self._due = due
-        self._transport.write(next(self._pool.requests))
+        self._load.in_flight += 1
+        self._transport.write(next(self._load.requests))
 
     def close(self) -> None:
-        """Leave."""
+        """Close it at once, whatever is in flight."""
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -276,7 +223,7 @@ class _Connection(asyncio.Protocol):
         else:
             self._head += data
             end = self._head.find(b"\r\n\r\n")
-            length = LENGTH.search(self._head, 0, end + 2) if end >= 0 else None
+            length = CONTENT_LENGTH.search(self._head, 0, end + 2) if end >= 0 else None
             if length is None:
                 return
             self._missing = end + 4 + int(length[1]) - len(self._head)
@@ -285,45 +232,11 @@ class _Connection(asyncio.Protocol):
         status = int(self._head[9:12])
         self._head = b""
         self._finish(status)
-        self._pool.on_free(self)
+        self._load.take(self)
 
     def _finish(self, status: int) -> None:
         assert self._due is not None
-        now = self._pool.now()
-        self._pool.answers.append(Answer(self._due, status, now - self._due))
+        seconds = self._load.now() - self._due
+        self._load.answers.append(Answer(self._due, status, seconds))
+        self._load.in_flight -= 1
         self._due = None
-
-
-async def _run(
-    port: int,
-    requests: Sequence[bytes],
-    connections: int,
-    drive: Callable[[_Pool], Awaitable[None]],
-) -> Result:
-    """Open the connections, let the load run, wait for the last answers.
-
-    Raises BenchError if nothing listens.
-    """
-    pool = _Pool(port, requests)
-    try:
-        for _ in range(connections):
-            await pool.connect()
-    except OSError as error:
-        raise BenchError(
-            f"Port {port} takes no connection ({error}): has the server ended?"
-        ) from None
-    used = time.process_time()
-    gc.disable()  # a collection here would show as latency there
-    pool.restart()
-
-    await drive(pool)
-
-    last = pool.now() + PATIENCE
-    while pool.busy and pool.now() < last:
-        await asyncio.sleep(TICK)
-    seconds = pool.now()
-    gc.enable()
-    busy = (time.process_time() - used) / seconds
-    pool.close()
-    await asyncio.sleep(0)
-    return Result(pool.answers, seconds, busy)

@@ -4,6 +4,7 @@ In docs/monitoring.md and in the PrometheusRule, what stands above the mark is y
 """
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ ROOT = Path(__file__).parent.parent
 ALERTS = ROOT / "monitoring" / "alerts.yaml"
 MANIFEST = ROOT / "monitoring" / "kubernetes" / "prometheus-rule.yaml"
 DOCUMENT = ROOT / "docs" / "monitoring.md"
+
+# The name of the service, which is the job of its series.
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+SLUG: str = PROJECT["project"]["name"]
 
 MARKS = {
     MANIFEST: "\nspec:\n",

@@ -47,7 +47,7 @@ class Batcher(Generic[In, Out]):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
     def submit(self, inputs: Sequence[In]) -> asyncio.Future[list[Out]]:
-        """Queue inputs. The future gives one output for each, or the error of `call`."""
+        """Queue inputs. The future gives an output for each, or raises like `call`."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Out]] = loop.create_future()
         self._waiting.append((inputs, future))

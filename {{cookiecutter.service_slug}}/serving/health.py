@@ -54,7 +54,7 @@ def router(lifecycle: Lifecycle, metrics: Metrics) -> APIRouter:
 
     @health.get("/readyz", responses=documented(503))
     async def readyz() -> Health:
-        """Readiness: the model is loaded and verified. 503 with the reason otherwise."""
+        """Readiness: the model is loaded and verified, and the service not draining."""
         if not lifecycle.ready:
             raise unavailable(NOT_READY, lifecycle.reason)
         return Health(status="ready")

@@ -1,1 +1,1 @@
-"""The tests: read them as documentation of the API and of the pipeline (rule C4)."""
+"""The tests: read them as documentation of the API and of the pipeline."""

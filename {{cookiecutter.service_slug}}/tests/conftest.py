@@ -121,6 +121,17 @@ class Process(ServiceProcess):
 Start = Callable[..., Process]
 
 
+@pytest.fixture(scope="session")
+def server(
+    trained: DictConfig, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Process]:
+    """One process with the default settings, for tests that leave it as it is."""
+    log = tmp_path_factory.mktemp("server") / "stderr"
+    process = Process(log, MODEL_DIR=trained.paths.model).ready()
+    yield process
+    process.end()
+
+
 @pytest.fixture
 def start(model_dir: Path, tmp_path: Path) -> Iterator[Start]:
     """`start(DRAIN_SECONDS="1")`: a process with these settings, ended afterwards."""

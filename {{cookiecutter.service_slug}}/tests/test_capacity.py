@@ -1,170 +1,176 @@
-"""What a pod may use is what was measured: deploy/ follows from reports/capacity.md.
+"""A pod may use what was measured: deploy/ follows from reports/capacity.json.
 
-After a change of the model or the code, `make bench` measures again.
+After a change of the model or of what a request costs, `make bench` measures again.
 """
 
+import json
 import re
+from datetime import date
 from pathlib import Path
 
 import pytest
 import yaml
-from omegaconf import DictConfig
+from fastapi.testclient import TestClient
 
-from bench import deploy
+from bench import ROOT, BenchError, capacity, report, rules
 from bench.bodies import Bodies
-from bench.capacity import Overload
-from bench.deploy import RULES, deployed, differences, follows, reported
-from bench.load import OK, REJECTED, UNSENT, Answer, closed_loop, open_loop, request
-from bench.serving import ROOT, BenchError
-from bench.soak import MIB, Sample, Trend
-from tests.conftest import Start
+from bench.capacity import Capacity, Level
 
-MAX_BODY = 1_048_576
-BASIS = {"limits.cpu": 0.98, "averageValue": 0.63, "limits.memory": 150.0}
+RULES = sorted(rules.RULES)
 
 
-def test_deploy_has_the_values_of_the_report() -> None:
-    _, values = reported()
+def make(cores: float = 0.98, step: float = 0.63, mib: float = 150.0) -> Capacity:
+    """A result with these cores at the peak and at its one step, and this memory."""
+    level = Level(rate=100, p50=0.01, p99=0.015, rejected=0, cores=cores)
+    return Capacity(
+        date=date(2026, 1, 2),
+        model_version="0123456789ab",
+        model_sha256="0123456789abcdef",
+        cpus=2,
+        seconds=5,
+        connections={1: level},
+        steps={0.5: level.model_copy(update={"cores": step})},
+        seconds_to_ready=1,
+        memory_at_start=100 * rules.MIB,
+        memory_at_most=int(mib * rules.MIB),
+    )
 
-    assert values.keys() == RULES.keys(), "reports/capacity.md: run make bench"
-    assert deployed() == values, differences()
+
+def test_deploy_has_the_values_that_follow_from_the_result() -> None:
+    differ = rules.differences(capacity.read())
+
+    assert not differ, "\n".join(differ)
 
 
-def test_the_values_of_the_report_follow_from_its_figures() -> None:
-    figures, values = reported()
+def test_the_document_is_rendered_from_the_result() -> None:
+    text = report.DOCUMENT.read_text(encoding="utf-8")
 
-    assert follows(figures) == values, "reports/capacity.md: run make bench"
+    assert text == report.render(capacity.read()), "docs/capacity.md: run make bench"
 
 
-def test_whoever_changes_a_value_in_deploy_is_led_to_the_report() -> None:
-    for path in {rule.place for rule in RULES.values()}:
-        assert "reports/capacity.md" in path.read_text(encoding="utf-8")
+def test_the_result_describes_the_model_that_is_served() -> None:
+    """Another model is no mistake, but somebody should measure it."""
+    if told := capacity.explain_other_model(capacity.read()):
+        pytest.skip(told)
+
+
+def test_another_model_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    measured = make()
+    assert capacity.explain_other_model(measured) == "", "there is no model"
+
+    sidecar = {"version": measured.model_version, "sha256": measured.model_sha256}
+    (tmp_path / "model.json").write_text(json.dumps(sidecar))
+    assert capacity.explain_other_model(measured) == ""
+
+    sidecar |= {"version": "ba9876543210", "sha256": "fedcba"}
+    (tmp_path / "model.json").write_text(json.dumps(sidecar))
+    told = capacity.explain_other_model(measured)
+    assert "capacity.json describes another model: run make bench" in told
+    assert "0123456789ab" in told and "ba9876543210" in told
+
+
+def test_a_result_that_cannot_be_read_names_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity, "RESULT", tmp_path / "capacity.json")
+    with pytest.raises(BenchError, match="run make bench"):
+        capacity.read()
+
+    (tmp_path / "capacity.json").write_text('{"peak": 1}')
+    with pytest.raises(BenchError, match="run make bench"):
+        capacity.read()
+
+
+def test_the_values_in_deploy_name_the_result_they_follow_from() -> None:
+    for name in RULES:
+        text = (ROOT / rules.place(name)).read_text(encoding="utf-8")
+        assert "reports/capacity.json" in text, rules.place(name)
 
 
 def test_compose_gives_as_much_as_a_pod_has() -> None:
-    (service,) = yaml.safe_load((ROOT / "compose.yaml").read_text())[
-        "services"
-    ].values()
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    (service,) = compose["services"].values()
 
-    there = deployed()
+    deployed = rules.deployed()
     memory = f"{service['mem_limit']}".removesuffix("m") + "Mi"
     told = "compose.yaml and deploy/base/deployment.yaml differ"
-    assert memory == there["limits.memory"], f"{told}: mem_limit and limits.memory"
-    assert str(service["cpus"]) == there["limits.cpu"], f"{told}: cpus and limits.cpu"
+    assert memory == deployed["limits.memory"], f"{told}: mem_limit and limits.memory"
+    assert str(service["cpus"]) == deployed["limits.cpu"], f"{told}: cpus, limits.cpu"
 
 
 def test_the_memory_alert_is_silent_at_the_peak() -> None:
     alerts = (ROOT / "monitoring" / "alerts.yaml").read_text(encoding="utf-8")
     match = re.search(r"process_memory_limit_bytes > ([\d.]+)", alerts)
-    figures, values = reported()
-    limit = float(values["limits.memory"].removesuffix("Mi"))
+    measured = capacity.read()
+    limit = float(rules.memory(measured).removesuffix("Mi")) * rules.MIB
 
     assert match
-    assert figures["limits.memory"] / limit < float(match[1])
+    assert measured.memory_at_most / limit < float(match[1])
 
 
 @pytest.mark.parametrize(
-    ("figures", "values"),
+    ("measured", "values"),
     [
-        ({}, {"limits.cpu": "1", "averageValue": "600m", "limits.memory": "256Mi"}),
-        ({"averageValue": 0.95}, {"averageValue": "700m"}),
-        ({"averageValue": 0.01}, {"averageValue": "50m"}),
-        ({"limits.cpu": 1.15}, {"limits.cpu": "1"}),  # the clock of the kernel
-        ({"limits.cpu": 1.6, "averageValue": 1.5}, {"averageValue": "1400m"}),
-        ({"limits.memory": 128.1}, {"limits.memory": "256Mi"}),
-        ({"limits.memory": 128.0}, {"limits.memory": "192Mi"}),
+        (make(), {"limits.cpu": "1", "averageValue": "600m", "limits.memory": "256Mi"}),
+        (make(step=0.95), {"averageValue": "700m", "requests.cpu": "700m"}),
+        (make(step=0.01), {"averageValue": "50m", "requests.cpu": "50m"}),
+        (make(cores=1.15), {"limits.cpu": "1"}),  # the clock of the kernel
+        (make(cores=1.6, step=1.5), {"limits.cpu": "2", "averageValue": "1400m"}),
+        (make(mib=128.1), {"limits.memory": "256Mi", "requests.memory": "256Mi"}),
+        (make(mib=128.0), {"limits.memory": "192Mi"}),
     ],
 )
-def test_the_rules(figures: dict[str, float], values: dict[str, str]) -> None:
-    assert values.items() <= follows(BASIS | figures).items()
+def test_values_follow_from_figures(measured: Capacity, values: dict[str, str]) -> None:
+    assert values.items() <= rules.values(measured).items()
+
+
+def test_a_step_with_a_long_p99_or_rejections_does_not_count() -> None:
+    well = Level(rate=1, p50=0.01, p99=0.015, rejected=0, cores=0.4)
+    slow = well.model_copy(update={"p99": 0.5, "cores": 0.6})
+    rejecting = well.model_copy(update={"rejected": 0.1, "cores": 0.6})
+    steps = {0.5: well, 0.6: slow, 0.7: rejecting}
+
+    measured = make().model_copy(update={"steps": steps})
+    none = make().model_copy(update={"steps": {0.6: slow}})
+
+    assert rules.values(measured)["averageValue"] == "400m"
+    assert "No step had a p99 within 20 ms" in report.render(none)
+
+
+@pytest.mark.parametrize(
+    ("change", "doubt"),
+    [
+        ({"connections": make(cores=0.5).connections}, "The machine was busy"),
+        ({"cpus": 1}, "shared one CPU"),
+    ],
+)
+def test_a_doubtful_result_says_so(change: dict[str, object], doubt: str) -> None:
+    assert "**Doubtful**" not in report.render(make())
+    assert doubt in report.render(make().model_copy(update=change))
 
 
 def test_a_value_that_differs_is_named_with_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(deploy, "deployed", lambda: reported()[1] | {"limits.cpu": "9"})
+    values = rules.values(make())
+    monkeypatch.setattr(rules, "deployed", lambda: values | {"limits.cpu": "9"})
 
-    line, compose = differences()
+    line, compose = rules.differences(make())
 
-    assert line.startswith("deploy/base/deployment.yaml: limits.cpu is 9;")
+    assert line.startswith("deploy/base/deployment.yaml: limits.cpu is 9; 1 follows")
     assert compose.startswith("compose.yaml")
 
 
-def test_every_answer_of_a_closed_loop_is_counted(start: Start) -> None:
-    server = start(MAX_CONCURRENCY="4").ready()
-    port = int(server.url.rpartition(":")[2])
-    good = request(b'{"instances": [{"text": "stop"}]}')
+def test_bodies_are_what_the_contract_takes(client: TestClient) -> None:
+    """`make bench` makes them from examples and limits in the OpenAPI document."""
+    bodies = Bodies(client.get("/openapi.json").json())
+    largest = bodies.largest(100_000)
 
-    few = closed_loop(port, [good, request(b"{}")], 2, 0.3)
-    many = closed_loop(port, [good], 64, 0.3)
-
-    counted = few.statuses()
-    assert set(counted) == {OK, 422}
-    assert abs(counted[OK] - counted[422]) <= 2
-    assert set(many.statuses()) <= {OK, REJECTED}
-    assert few.rate() == pytest.approx(counted[OK] / few.seconds)
-
-
-def test_an_open_loop_holds_its_rate_and_counts_from_when_it_was_due(
-    start: Start,
-) -> None:
-    server = start().ready()
-    port = int(server.url.rpartition(":")[2])
-    good = request(b'{"instances": [{"text": "stop"}]}')
-
-    result = open_loop(port, [good], 16, [(50.0, 0.5), (200.0, 1.0)])
-    late = open_loop(port, [good], 1, [(20_000.0, 0.1)])
-    never = open_loop(port, [good], 1, [(20_000.0, 0.1)], most_waiting=0)
-
-    first = sum(answer.due < 0.5 for answer in result.answers)
-    assert set(result.statuses()) == {OK}
-    assert 10 <= first <= 45
-    assert 140 <= len(result.answers) - first <= 260
-    # One connection cannot keep up: most have waited for many others.
-    assert set(late.statuses()) == {OK}
-    assert late.quantile(0.5) > 20 * late.seconds / len(late.answers)
-    assert set(never.statuses()) == {OK, UNSENT}
-
-
-def test_an_overload_tells_answered_refused_and_recovered() -> None:
-    during = [Answer(n / 100, OK if n % 4 == 0 else REJECTED, 0.01) for n in range(100)]
-    after = [Answer(1 + n / 100, OK, 0.9 if n < 30 else 0.01) for n in range(100)]
-
-    seen = Overload.of(during + after, seconds=1.0, peak=25.0, usual=0.01)
-    never = Overload.of(during + after[:30], seconds=1.0, peak=25.0, usual=0.01)
-
-    assert (seen.offered, seen.answered, seen.refused) == (100, 25, 75)
-    assert seen.recovery == pytest.approx(0.3)
-    assert never.recovery is None
-
-
-def test_a_leak_is_told_from_noise() -> None:
-    def samples(per_hour: float) -> list[Sample]:
-        return [
-            Sample(5.0 * n, 0.01, int((100 + per_hour * n / 720 + n % 3) * MIB), 14)
-            for n in range(120)
-        ]
-
-    assert not Trend.of(samples(0)).grows
-    leak = Trend.of(samples(120))
-    assert leak.grows
-    assert leak.rise / MIB == pytest.approx(120 * 119 / 720, rel=0.05)
-
-
-def test_the_largest_requests_are_just_within_the_limits(
-    start: Start, trained: DictConfig
-) -> None:
-    server = start().ready()
-    port = int(server.url.rpartition(":")[2])
-    bodies = Bodies(Path(trained.paths.model), Path(trained.paths.test))
-    largest = bodies.largest(MAX_BODY)
-
-    assert 0.9 * MAX_BODY < len(largest) <= MAX_BODY
-    assert set(closed_loop(port, [request(largest)], 1, 0.1).statuses()) == {OK}
-    for body in (bodies.golden(), bodies.long(100), *bodies.batches(3, 2)):
-        assert set(closed_loop(port, [request(body)], 1, 0.01).statuses()) == {OK}
-
-
-def test_what_is_missing_is_said_with_the_way_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="make train"):
-        Bodies(tmp_path)
+    assert 50_000 < len(largest) <= 100_000
+    for body in (*bodies.of(1), *bodies.of(3), largest):
+        headers = {"Content-Type": "application/json"}
+        answer = client.post("/v1/predict", content=body, headers=headers)
+        assert answer.status_code == 200, answer.text

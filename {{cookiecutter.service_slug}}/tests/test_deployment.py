@@ -167,17 +167,71 @@ def test_onnx_runtime_has_as_many_threads_as_the_limit_has_cpus(
     assert usable_cpus(tmp_path) == float(limit)
 
 
-def test_selectors_find_the_pods(stage: list[Manifest]) -> None:
+def selectors(manifests: list[Manifest]) -> Iterator[tuple[str, dict[str, str]]]:
+    """What chooses the pods of the server, by kind."""
+    deployment = only(manifests, "Deployment")["spec"]
+    (spread,) = pod_spec(manifests)["topologySpreadConstraints"]
+    budget = only(manifests, "PodDisruptionBudget")
+    policies = [one for one in manifests if one["kind"] == "NetworkPolicy"]
+    yield "Deployment", deployment["selector"]["matchLabels"]
+    yield "Service", only(manifests, "Service")["spec"]["selector"]
+    yield "PodDisruptionBudget", budget["spec"]["selector"]["matchLabels"]
+    yield "topologySpreadConstraints", spread["labelSelector"]["matchLabels"]
+    for policy in policies:
+        if policy["spec"].get("ingress"):
+            yield "NetworkPolicy", policy["spec"]["podSelector"]["matchLabels"]
+
+
+def test_selectors_find_the_pods_of_the_server_and_no_others(
+    stage: list[Manifest],
+) -> None:
     deployment = only(stage, "Deployment")
-    labels = deployment["spec"]["template"]["metadata"]["labels"].items()
-    budget = only(stage, "PodDisruptionBudget")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    job = labels | {"app.kubernetes.io/component": "migration"}
     scaler = only(stage, "HorizontalPodAutoscaler")
 
-    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels
-    assert only(stage, "Service")["spec"]["selector"].items() <= labels
-    assert budget["spec"]["selector"]["matchLabels"].items() <= labels
+    assert len({kind for kind, _ in selectors(stage)}) == 5
+    for kind, selector in selectors(stage):
+        assert selector.items() <= labels.items(), kind
+        assert not selector.items() <= job.items(), f"{kind} takes the pods of a Job"
     assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
     assert "replicas" not in deployment["spec"], "every deployment would undo scaling"
+
+
+def test_pods_are_spread_by_what_every_node_has(stage: list[Manifest]) -> None:
+    constraints = pod_spec(stage)["topologySpreadConstraints"]
+
+    # A scheduler ignores nodes that lack the key of any of them.
+    assert [one["topologyKey"] for one in constraints] == ["kubernetes.io/hostname"]
+
+
+def test_the_disk_of_a_pod_has_room_for_its_logs(stage: list[Manifest]) -> None:
+    limit = container(stage)["resources"]["limits"]["ephemeral-storage"]
+    (tmp,) = (x["emptyDir"] for x in pod_spec(stage)["volumes"] if "emptyDir" in x)
+    logs = 5 * 50  # files and MiB of a kubelet that keeps many
+
+    assert mebibytes(limit) >= 1.1 * (logs + mebibytes(tmp["sizeLimit"]))
+
+
+def mebibytes(quantity: str) -> int:
+    """The number before `Mi`."""
+    return int(quantity.removesuffix("Mi"))
+
+
+def test_of_secret_and_settings_the_settings_win(
+    stage: list[Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/deployment.md says: a variable wins over a key of the Secret."""
+    (tmp_path / "max_body_bytes").write_text("7")
+    (tmp_path / "log_texts").write_text("true")
+    given = only(stage, "ConfigMap")["data"]
+    monkeypatch.setenv("MAX_BODY_BYTES", given["MAX_BODY_BYTES"])
+    monkeypatch.delenv("LOG_TEXTS", raising=False)
+
+    settings = Settings(_secrets_dir=tmp_path)
+
+    assert settings.max_body_bytes == int(given["MAX_BODY_BYTES"])
+    assert settings.log_texts is True
 
 
 def test_stages_differ_only_in_what_must_differ() -> None:

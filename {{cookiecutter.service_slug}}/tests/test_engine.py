@@ -1,4 +1,4 @@
-"""The engine serves any contract: here a number beside a text, and a hand-made model."""
+"""The engine serves any contract: here a text and a number, with a hand-made model."""
 
 import hashlib
 import json

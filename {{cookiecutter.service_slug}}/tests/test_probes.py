@@ -1,4 +1,4 @@
-"""The life of a pod, by the probes and periods of the rendered Deployment (rule C5)."""
+"""The life of a pod, by the probes and periods of the rendered Deployment."""
 
 import json
 import os

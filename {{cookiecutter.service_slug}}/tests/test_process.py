@@ -171,9 +171,8 @@ def test_a_body_that_does_not_arrive_in_time_is_408(start: Start) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux counts the packets")
-def test_an_answer_comes_in_one_packet(start: Start) -> None:
-    process = start().ready()
-    address = ("127.0.0.1", int(process.url.rpartition(":")[2]))
+def test_an_answer_comes_in_one_packet(server: Process) -> None:
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
     body = json.dumps(BODY).encode()
     request = (
         b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n"
@@ -192,11 +191,10 @@ def test_an_answer_comes_in_one_packet(start: Start) -> None:
 
 @pytest.mark.parametrize("parts", [1, 2], ids=["together", "body_later"])
 def test_a_client_that_would_rather_speak_http_2_is_answered(
-    start: Start, parts: int
+    server: Process, parts: int
 ) -> None:
     """Java's HttpClient asks so; uvicorn would read the body as another request."""
-    process = start().ready()
-    address = ("127.0.0.1", int(process.url.rpartition(":")[2]))
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
     body = json.dumps(BODY).encode()
     head = (
         b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n"
@@ -218,7 +216,7 @@ def test_a_client_that_would_rather_speak_http_2_is_answered(
     assert answers.count(b"HTTP/1.1 ") == answers.count(b"HTTP/1.1 200 ") == 2
     assert answers.index(b"x-request-id: one") < answers.index(b'"label":"')
     assert answers.index(b'"label":"') < answers.index(b"x-request-id: two")
-    assert "pgrade" not in process.log()
+    assert "pgrade" not in server.log()
 
 
 def packets_with_data(connection: socket.socket) -> int:
@@ -272,12 +270,10 @@ def test_traces_that_cannot_be_sent_are_said_and_end_with_78() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_every_answer_conforms_to_the_openapi_document(start: Start) -> None:
-    process = start().ready()
-
+def test_every_answer_conforms_to_the_openapi_document(server: Process) -> None:
     done = subprocess.run(
         ["schemathesis", "--config-file", "tests/schemathesis.toml"]
-        + ["run", f"{process.url}/openapi.json", "--max-examples", "50"]
+        + ["run", f"{server.url}/openapi.json", "--max-examples", "50"]
         + ["--generation-deterministic", "--no-color"],
         cwd=ROOT,
         capture_output=True,
@@ -289,8 +285,8 @@ def test_every_answer_conforms_to_the_openapi_document(start: Start) -> None:
     assert "Unresolvable" not in done.stdout
 
 
-def test_every_documented_error_is_a_problem(start: Start) -> None:
-    document = httpx2.get(f"{start().url}/openapi.json").json()
+def test_every_documented_error_is_a_problem(server: Process) -> None:
+    document = httpx2.get(f"{server.url}/openapi.json").json()
 
     for path in document["paths"].values():
         for operation in path.values():

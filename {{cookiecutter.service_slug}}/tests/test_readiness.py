@@ -1,4 +1,4 @@
-"""Liveness and readiness (rule C5): no traffic before the model has proven itself."""
+"""Liveness and readiness: no traffic before the model has proven itself."""
 
 import hashlib
 import json

@@ -1,0 +1,191 @@
+"""Compare the request rates of two variants of the service, in one run.
+
+    python -m benchmarks.rate                        # this template to release 0.3.0
+    python -m benchmarks.rate --b-commit 1a2b3c4     # to another commit
+    python -m benchmarks.rate --b-commit "" --a-env NAME=VALUE --a-header "Name: value"
+
+The last one compares this template with itself: A is served with a variable and asked
+with a header, B without. Rounds alternate, as machines drift; a ratio is made within a
+round. `make bench PARTS=rate` keeps what the first one gives.
+"""
+
+import argparse
+import io
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from typing import cast
+
+from benchmarks import wrk
+from benchmarks.generated import BODY, PREDICT, python, served, trained
+from benchmarks.results import RateLoad, quartiles, versions
+from benchmarks.sections import rate_table
+from tests.conftest import ROOT, Service, bake_into
+
+RELEASE = "7f0a23a"  # 0.3.0
+KEPT = ROOT / "build" / "services"
+
+ROUNDS = 11
+SECONDS = 3.0
+CONNECTIONS = (1, 16, 64)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A service and how it is asked; without a commit, that of the working tree."""
+
+    commit: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    headers: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What it is called in the report; values may be secret and are left out."""
+        names = [*self.variables, *(line.partition(":")[0] for line in self.headers)]
+        of = f"the service of {self.commit or 'this template'}"
+        return f"{of} with {', '.join(names)}" if names else of
+
+
+THIS, THAT = Variant(), Variant(RELEASE)
+
+
+def measure(
+    a: Variant = THIS,
+    b: Variant = THAT,
+    rounds: int = ROUNDS,
+    seconds: float = SECONDS,
+    connections: Sequence[int] = CONNECTIONS,
+) -> dict[str, object]:
+    """Serve both variants and load them in turns.
+
+    Raises LoadError if there is no wrk or a request fails, and CalledProcessError if
+    Git does not know a commit.
+    """
+    if not wrk.installed():
+        raise wrk.LoadError("wrk is not installed: apt-get install wrk.")
+    rates: dict[int, list[tuple[float, float]]] = {many: [] for many in connections}
+    with ExitStack() as stack:
+        services = {
+            commit: stack.enter_context(generate(commit))
+            for commit in sorted({a.commit, b.commit})
+        }
+        urls = {}
+        for name, variant in (("a", a), ("b", b)):
+            service = services[variant.commit]
+            server = served(service, variables=variant.variables)
+            urls[name] = stack.enter_context(server).url + PREDICT
+        headers = {"a": a.headers, "b": b.headers}
+
+        def load(name: str, many: int, seconds: float) -> float:
+            return wrk.load(urls[name], [BODY], many, seconds, headers[name]).rate
+
+        for name in urls:
+            load(name, max(connections), seconds)
+        for turn in range(rounds):
+            for many in connections:
+                order = ("a", "b") if turn % 2 else ("b", "a")
+                found = {name: load(name, many, seconds) for name in order}
+                rates[many].append((found["a"], found["b"]))
+            said = ", ".join(f"{of[-1][0] / of[-1][1]:.3f}" for of in rates.values())
+            print(f"  round {turn + 1} of {rounds}: {said}", flush=True)
+        found_versions = versions(python(services[a.commit]), "fastapi", "uvicorn")
+    return {
+        "versions": found_versions,
+        "a": a.title,
+        "b": b.title,
+        "rounds": rounds,
+        "seconds": seconds,
+        "rates": {str(many): summarise(pairs) for many, pairs in rates.items()},
+    }
+
+
+def summarise(pairs: Sequence[tuple[float, float]]) -> RateLoad:
+    """Return the median rates, and the quartiles of the ratios A to B."""
+    return {
+        "a": round(median(a for a, _ in pairs), 1),
+        "b": round(median(b for _, b in pairs), 1),
+        **quartiles([a / b for a, b in pairs]),
+    }
+
+
+@contextmanager
+def generate(commit: str) -> Iterator[Service]:
+    """Generate and train the service of a commit, or of the working tree for "".
+
+    That of a commit has an environment of its own and is kept in build/services.
+    """
+    if not commit:
+        with trained() as service:
+            yield service
+        return
+    name = f"{commit}^{{commit}}"
+    git = ("git", "-C", str(ROOT))
+    found = subprocess.check_output([*git, "rev-parse", "--verify", name], text=True)
+    home = KEPT / found.strip()
+    service = Service(home / "intent-service")
+    done = home / "done"
+    if not done.exists():
+        print(f"  generate and train the service of {commit}", flush=True)
+        shutil.rmtree(home, ignore_errors=True)
+        content = subprocess.check_output([*git, "archive", found.strip()])
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            archive.extractall(home / "template", filter="data")
+        bake_into(home, template=home / "template")
+        service.make("train")
+        done.touch()
+    yield service
+
+
+def main() -> int:
+    """Print the ratios; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.rate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name, commit in (("a", ""), ("b", RELEASE)):
+        shown = commit or "the working tree"
+        parser.add_argument(
+            f"--{name}-commit", default=commit, help=f"of the template; else {shown}"
+        )
+        parser.add_argument(f"--{name}-env", action="append", default=[], type=pair)
+        parser.add_argument(f"--{name}-header", action="append", default=[])
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS)
+    options = vars(parser.parse_args())
+    a, b = (
+        Variant(
+            options[f"{name}_commit"],
+            dict(options[f"{name}_env"]),
+            tuple(options[f"{name}_header"]),
+        )
+        for name in "ab"
+    )
+    try:
+        measured = measure(
+            a, b, options["rounds"], options["seconds"], options["connections"]
+        )
+    except (wrk.LoadError, subprocess.CalledProcessError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    rates = cast(dict[str, RateLoad], measured["rates"])
+    print(f"A: {a.title}\nB: {b.title}\n\n{rate_table(rates)}")
+    return 0
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Split NAME=VALUE. Raises ValueError."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ValueError
+    return name, value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

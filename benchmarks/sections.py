@@ -1,0 +1,284 @@
+"""Render one section of the report for each part: figures in, Markdown out."""
+
+from collections.abc import Callable, Mapping
+from textwrap import fill, indent
+from typing import Any
+
+from benchmarks.markdown import table
+from benchmarks.results import (
+    Comparison,
+    Growth,
+    Labels,
+    Load,
+    Overload,
+    Rate,
+    RateLoad,
+    Soak,
+    Step,
+    Suite,
+    Template,
+    Watched,
+)
+from benchmarks.targets import MB
+
+
+def missing(part: str) -> str:
+    """What is said in place of figures that are not there."""
+    return f"Not measured yet: `make bench PARTS={part}` does it."
+
+
+def paragraph(text: str) -> str:
+    """The text in lines as long as those of the other documents."""
+    return fill(text, 88, break_long_words=False, break_on_hyphens=False)
+
+
+def named(versions: dict[str, str]) -> str:
+    """The versions in one line."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def steps(measured: dict[str, Step]) -> str:
+    """How long each step takes, and what of it takes longest."""
+    rows = [
+        (
+            f"`{name}`",
+            f"{step['seconds']:.1f} s",
+            ", ".join(f"{part} {of:.1f} s" for part, of in step["largest"].items()),
+        )
+        for name, step in measured.items()
+    ]
+    return table(("Step", "Takes", "Most of it"), rows)
+
+
+def scaled(
+    figure: float | None, scale: float = 1, unit: str = "", digits: int = 0
+) -> str:
+    """A figure in its unit, or a dash for one that is not there."""
+    if figure is None:
+        return "–"
+    return f"{figure / scale:,.{digits}f} {unit}".strip()
+
+
+def compare_section(compare: Comparison) -> str:
+    """What each server carries, what it takes, and which could not be measured."""
+    most = str(compare["connections"][-1])
+    resources = []
+    for peer in compare["peers"]:
+        last = peer["figures"].get(most)
+        cells = (
+            scaled(peer["seconds_to_ready"], 1, "s", 2),
+            scaled(peer["resident_bytes"], MB, "MB"),
+            scaled(peer["environment_bytes"], MB, "MB"),
+            scaled(last and last["busy"], 0.01, "%"),
+            named(peer["versions"]),
+        )
+        resources.append((peer["title"], *cells))
+    header = (
+        *("Server", "Ready after", "Memory", "Environment"),
+        *(f"of its core at {most}", "Versions"),
+    )
+    failures = [
+        f"{peer['title']} was not measured:\n\n" + indent(peer["failure"], " " * 4)
+        for peer in compare["peers"]
+        if peer["failure"]
+    ]
+    said = paragraph(
+        "One model (scikit-learn's logistic regression on 30 floats, its breast cancer "
+        f"data), {compare['instances']} real instances, one a request. The answers of "
+        "every server were compared with scikit-learn's first. Rounds: "
+        f"{compare['rounds']}, each of {compare['seconds']:g} s for every server and "
+        "number of connections."
+    )
+    return "\n\n".join([said, rates(compare), table(header, resources), *failures])
+
+
+def rates(compare: Comparison) -> str:
+    """The rate and p99 of each server, and how many times its rate the service has."""
+    connections = [str(number) for number in compare["connections"]]
+    rows = []
+    for peer in compare["peers"]:
+        figures = [peer["figures"].get(number) for number in connections]
+        cells = [
+            *(scaled(each and each["rate"]) for each in figures),
+            *(scaled(each and each["ratio"], digits=2) for each in figures),
+            scaled(figures[-1] and figures[-1]["p99"], 1e-3, "ms", 1),
+        ]
+        rows.append((peer["title"], *cells))
+    header = (
+        "Server",
+        *(f"requests/s at {number}" for number in connections),
+        *(f"service to it at {number}" for number in connections),
+        f"p99 at {connections[-1]}",
+    )
+    return table(header, rows)
+
+
+def rate_section(rate: Rate) -> str:
+    """Render the rate of one variant to that of another."""
+    said = paragraph(
+        f"A is {rate['a']}, B is {rate['b']}. Both were loaded in turns, for "
+        f"{rate['seconds']:g} s in each of {rate['rounds']} rounds. A ratio is made "
+        "within a round; the table has the median and the quartiles."
+    )
+    return f"{said}\n\n{rate_table(rate['rates'])}"
+
+
+def rate_table(rates: Mapping[str, RateLoad]) -> str:
+    """Render the ratios by number of connections."""
+    rows = [
+        (
+            number,
+            *(scaled(load["a"]), scaled(load["b"])),
+            *(scaled(load[key], digits=3) for key in ("low", "ratio", "high")),
+        )
+        for number, load in rates.items()
+    ]
+    header = ("Connections", "A, requests/s", "B, requests/s")
+    return table((*header, "lower quartile", "A to B", "upper quartile"), rows)
+
+
+def growth_section(growth: Growth) -> str:
+    """Render what the default service carries, beside its bare limit."""
+    connections = [
+        (
+            number,
+            *(scaled(load["rate"]), milliseconds(load["p99"])),
+            *(scaled(bare["rate"]), milliseconds(bare["p99"])),
+            scaled(load["rate"] / bare["rate"], digits=2),
+        )
+        for number, load in growth["connections"].items()
+        for bare in [growth["bare"][number]]
+    ]
+    header = ("Connections", "requests/s", "p99", "bare: requests/s", "bare: p99")
+    said = paragraph(
+        "The default service with its text model. The bare limit is the same model "
+        "behind an ASGI function on uvicorn, without validation, batching, limits, "
+        "ids, metrics and log. Tables without a column of connections are of 16."
+    )
+    return "\n\n".join(
+        [
+            said,
+            table((*header, "service to bare"), connections),
+            loads("Instances in a request", "instances/s", growth["batches"]),
+            loads("Characters in a text", "requests/s", growth["lengths"]),
+        ]
+    )
+
+
+def loads(grows: str, counted: str, of: Mapping[str, Load]) -> str:
+    """Render rate and p99 by what grows."""
+    rows = [
+        (f"{int(number):,}", scaled(load["rate"]), milliseconds(load["p99"]))
+        for number, load in of.items()
+    ]
+    return table((grows, counted, "p99"), rows)
+
+
+def overload_section(overload: Overload) -> str:
+    """Render what floods of requests did."""
+    rows = [
+        (
+            name,
+            *(scaled(one["peak"]), scaled(one["answered"])),
+            scaled(one["answered"] / one["peak"], 0.01, "%"),
+            milliseconds(one["p99"]),
+            *(scaled(one["rejected"]), milliseconds(one["rejected_p99"])),
+            *(milliseconds(one["bystander"]), scaled(one["refused"], 0.01, "%")),
+            "not seen" if one["recovery"] is None else f"{one['recovery']:.1f} s",
+        )
+        for name, one in overload["floods"].items()
+    ]
+    header = (
+        *("Requests of", "peak/s", "answered/s", "of the peak", "p99"),
+        *("rejected/s", "p99 of rejections", "bystander's p99"),
+        *("bystander rejected", "as usual after"),
+    )
+    said = paragraph(
+        f"{overload['connections']} connections, twice as many as there may be "
+        "requests in work, each asking again as soon as it is answered; the peak is "
+        "that of 64. A connection that is rejected twice in a second is not read from "
+        "for a quarter of one. A bystander asks now and then. It is as usual when all "
+        "of a tenth of a second is answered, half of it within twice the usual time."
+    )
+    return f"{said}\n\n{table(header, rows)}"
+
+
+def soak_section(soak: Soak) -> str:
+    """Render what a long load left behind."""
+    mib = 2**20
+    first, last = (each / mib for each in soak["memory"])
+    statuses = ", ".join(
+        f"{count:,} of status {status}" for status, count in soak["statuses"].items()
+    )
+    faults = " ".join(soak["faults"]) or "No fault was found."
+    return paragraph(
+        f"{soak['minutes']:g} minutes at {soak['rate']:,.0f} requests/s, 80 % of the "
+        f"peak: {statuses}. The p99 of a slice of five seconds was "
+        f"{milliseconds(soak['p99'])} in the median and "
+        f"{milliseconds(soak['worst_p99'])} at the most. Resident memory went from "
+        f"{first:.1f} to {last:.1f} MiB (trend {soak['rise'] / mib:+.1f} MiB in all, "
+        f"scatter {soak['scatter'] / mib:.1f} MiB), open files from "
+        f"{soak['open_files'][0]} to {soak['open_files'][1]}. {faults}"
+    )
+
+
+def milliseconds(seconds: float) -> str:
+    """Render a time."""
+    return scaled(seconds, 1e-3, "ms", 1)
+
+
+def labels_section(labels: Labels) -> str:
+    """Rate and p99 for each number of labels."""
+    rows = [
+        (number, scaled(load["rate"]), scaled(load["p99"], 1e-3, "ms", 1))
+        for number, load in labels["labels"].items()
+    ]
+    said = paragraph(
+        "The model of the default service, fitted to its sentences with labels that "
+        f"their hashes deal out; {labels['connections']} connections."
+    )
+    return f"{said}\n\n{table(('Labels', 'Requests a second', 'p99'), rows)}"
+
+
+def watched_section(watched: Watched) -> str:
+    """The cost of metrics, log lines and request ids."""
+    return paragraph(
+        "With metrics, log lines and request ids the service has "
+        f"{watched['ratio']:.3f} of the request rate that it has without them "
+        f"(quartiles of {watched['rounds']} rounds: {watched['low']:.3f} to "
+        f"{watched['high']:.3f}; {watched['connections']} connections)."
+    )
+
+
+def template_section(template: Template) -> str:
+    """The cost of generation, then that of each step."""
+    generation = template["generation"]
+    full, without, empty = (
+        generation[key] for key in ("template", "without_hooks", "empty")
+    )
+    said = paragraph(
+        f"Generation takes {full:.2f} s of processor time, {full / empty:.2f} times "
+        f"that of an empty template: {empty:.2f} s are cookiecutter's start, "
+        f"{without - empty:.2f} s the rendering and {full - without:.2f} s the hooks. "
+        "The steps after it, in wall time, with packages that are in uv's cache and "
+        "bytecode that is compiled:"
+    )
+    return f"{said}\n\n{steps(template['steps'])}"
+
+
+def suite_section(suite: Suite) -> str:
+    """How long the tests take."""
+    return steps(suite["steps"])
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "compare": ("The same model behind other servers", compare_section),
+    "rate": ("Beside an earlier release", rate_section),
+    "growth": ("What one service carries", growth_section),
+    "overload": ("Overload", overload_section),
+    "soak": ("A long load", soak_section),
+    "labels": ("The number of labels", labels_section),
+    "watched": ("What it costs to be watched", watched_section),
+    "template": ("What the template costs", template_section),
+    "suite": ("All tests of the template", suite_section),
+}

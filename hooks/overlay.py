@@ -1,0 +1,161 @@
+"""Lays a service over a directory that has files: all of its own files, or none.
+
+cookiecutter writes straight over what is there. So `prepare` first generates the
+service aside, where it is judged, and keeps a copy of every file that has a namesake in
+it; after cookiecutter, `finish` puts each file in its place, and `undo` all of them
+back. What the template has no namesake of is neither read nor changed.
+
+pre_gen_project.py loads this module from the template, post_gen_project.py the copy of
+it that `prepare` leaves in the directory. Standard library only.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+WORK = Path(".generating")
+AFTER = WORK / "after"  # the service as it should be
+BEFORE = WORK / "before"  # what was there under the same names
+COMPLETE = WORK / "complete"  # there once BEFORE has all of them
+OPTIONS = Path("_options")
+# The template has a file of this name, which cookiecutter writes unless it skips those
+# that exist: nothing else tells a hook of --skip-if-file-exists.
+WITNESS = OPTIONS / "replaced"
+
+
+class Obstacle(Exception):
+    """What is in the way of a file of the service."""
+
+
+def prepare(generate: Callable[[Path], Path]) -> None:
+    """Generate the service aside and keep what it would replace.
+
+    Args:
+        generate: makes the service in the directory it is given, and returns its path.
+
+    Raises:
+        Obstacle: if a file or directory of the service has no place.
+    """
+    undo()
+    try:
+        WORK.mkdir()
+        generate(WORK / "made").rename(AFTER)
+        names = list(files_in(AFTER))
+        for name in names:
+            check_place(name)
+        for name in filter(os.path.isfile, names):
+            copy(name, BEFORE / name)
+        if OPTIONS.exists():
+            shutil.copytree(OPTIONS, BEFORE / OPTIONS, symlinks=True)
+        COMPLETE.touch()
+        WITNESS.parent.mkdir(exist_ok=True)
+        WITNESS.write_text("", encoding="utf-8")
+        shutil.copy(__file__, WORK)
+    except BaseException:
+        undo()
+        raise
+
+
+def check_place(name: Path) -> None:
+    """See to it that a file can be written under its name.
+
+    Raises:
+        Obstacle: if a link, a directory, a file or missing rights are in the way.
+    """
+    if name.is_symlink():
+        raise Obstacle(f"{name} is a link to a file that is none of the service's.")
+    if name.is_dir():
+        raise Obstacle(f"{name} is a directory, and the service has a file there.")
+    for parent in name.parents:
+        if parent.exists() and not parent.is_dir():
+            raise Obstacle(
+                f"{parent} is a file, and the service has a directory there."
+            )
+    nearest = next(path for path in (name, *name.parents) if path.exists())
+    if not os.access(nearest, os.W_OK):
+        raise Obstacle(f"{nearest} may not be written to.")
+
+
+def finish() -> list[Path]:
+    """Put each file of the service in its place, and tell which are the service's.
+
+    Where cookiecutter skips files that exist, those are as they were.
+    """
+    skip = WITNESS.read_text(encoding="utf-8") == ""
+    written = []
+    for name in files_in(AFTER):
+        if skip and (BEFORE / name).exists():
+            put(BEFORE / name, name)
+        else:
+            put(AFTER / name, name)
+            written.append(name)
+    restore_options()
+    shutil.rmtree(WORK)
+    return written
+
+
+def undo() -> None:
+    """Leave every file as it was before `prepare`; also after it was interrupted."""
+    if COMPLETE.exists():
+        for name in filter(is_generated, files_in(AFTER)):
+            if (BEFORE / name).exists():
+                put(BEFORE / name, name)
+                continue
+            name.unlink()
+            remove_empty(name.parent)
+        restore_options()
+    shutil.rmtree(WORK, ignore_errors=True)
+
+
+def is_generated(name: Path) -> bool:
+    """Whether a file is, whole or in part, what was generated: not edited since."""
+    if not name.is_file():
+        return False
+    return (AFTER / name).read_bytes().startswith(name.read_bytes())
+
+
+def restore_options() -> None:
+    """Leave of _options what was there before."""
+    shutil.rmtree(OPTIONS, ignore_errors=True)
+    if (BEFORE / OPTIONS).exists():
+        shutil.copytree(BEFORE / OPTIONS, OPTIONS, symlinks=True)
+
+
+def files_in(directory: Path) -> Iterator[Path]:
+    """The files of a directory, relative to it."""
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            yield path.relative_to(directory)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file with its times and rights."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(source, target)
+
+
+def put(source: Path, target: Path) -> None:
+    """Give a file its content at once, unless it has it: nobody sees a half of it."""
+    if is_same(source, target):
+        return
+    part = WORK / "part"
+    shutil.copy2(source, part)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(part, target)
+
+
+def is_same(one: Path, other: Path) -> bool:
+    """Whether two files have the same content, time and rights."""
+    if not other.is_file():
+        return False
+    first, second = one.stat(), other.stat()
+    same = (first.st_mode, first.st_mtime_ns) == (second.st_mode, second.st_mtime_ns)
+    return same and one.read_bytes() == other.read_bytes()
+
+
+def remove_empty(directory: Path) -> None:
+    """Remove a directory, and those above it, as far as nothing is in them."""
+    while directory.parts and directory.is_dir() and not any(directory.iterdir()):
+        directory.rmdir()
+        directory = directory.parent

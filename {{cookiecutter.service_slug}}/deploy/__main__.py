@@ -1,0 +1,187 @@
+"""`make deploy`, `make rollback`, `make releases`, and the way in for `make smoke`."""
+
+import argparse
+import subprocess
+import sys
+
+from deploy import preflight
+from deploy.fields import applied
+from deploy.install import install
+from deploy.kubectl import DeployError, Kubectl
+from deploy.manifests import (
+    COMPONENT,
+    OUTPUT,
+    ROOT,
+    Key,
+    Manifest,
+    check_stage,
+    image_of,
+    key,
+    of_kind,
+    render,
+    server,
+    write_kustomization,
+)
+from deploy.releases import Release, Releases, release_of
+
+# The number of the release before, for the pipeline; there once something is applied.
+EARLIER = OUTPUT / "earlier"
+
+
+def deploy(kubectl: Kubectl, stage: str, image: str, room: bool) -> None:
+    """Apply the overlay of a stage with an image, and wait until it runs."""
+    EARLIER.unlink(missing_ok=True)
+    overlay = check_stage(stage)
+    if image == "live":
+        image = _live_image(kubectl, server(render(kubectl, overlay)))
+    write_kustomization(stage, image)
+    manifests = render(kubectl, OUTPUT)
+    live = preflight.check(kubectl, manifests, room)
+    # A release is recorded before it is applied, and the record needs a namespace.
+    kubectl.apply([x for x in of_kind(manifests, "Namespace") if key(x) not in live])
+    releases = Releases(kubectl, server(manifests))
+    known, earlier = _what_runs(releases, manifests, live)
+    number = max(known, default=0) + 1
+    release = releases.record(number, manifests, earlier, commit=_commit())
+    EARLIER.write_text("" if earlier is None else str(earlier), encoding="utf-8")
+    try:
+        install(kubectl, release, known, live)
+    except DeployError as error:
+        releases.mark(number, "failed")
+        way = "" if earlier is None else f"\nThe way back: make rollback ENV={stage}"
+        raise DeployError(f"{error}{way}") from None
+    releases.finish(number)
+    print(f"{stage} runs release {number}: {image}")
+
+
+def rollback(kubectl: Kubectl, stage: str, to: str) -> None:
+    """Apply an earlier release again, as it was recorded, and wait until it runs."""
+    deployment = server(render(kubectl, check_stage(stage)))
+    releases = Releases(kubectl, deployment)
+    known = releases.read()
+    target = _target(known, _find(kubectl, deployment), to)
+    # No room is asked for: the pods of that release may still be there.
+    live = preflight.check(kubectl, target.manifests, room=False)
+    install(kubectl, target, known, live)
+    releases.finish(target.number)
+    print(f"{stage} is back at release {target.number}: {target.image}")
+
+
+def show_releases(kubectl: Kubectl, stage: str) -> None:
+    """List the recorded releases of a stage, the newest last."""
+    deployment = server(render(kubectl, check_stage(stage)))
+    known = Releases(kubectl, deployment).read()
+    runs = release_of(_find(kubectl, deployment), known)
+    for one in known.values():
+        outcome = "runs" if one == runs and one.outcome == "deployed" else one.outcome
+        print(f"{one.number:>4}  {outcome:<8}  {one.created}  {one.image}")
+        print(f"{'':16}commit {one.commit or 'unknown'}")
+    if not known:
+        print("No release is recorded: make deploy makes the first.")
+
+
+def show_tunnel(kubectl: Kubectl, stage: str) -> None:
+    """Print the command that leads to the Service of a stage."""
+    manifests = render(kubectl, check_stage(stage))
+    namespace = server(manifests)["metadata"]["namespace"]
+    service, *_ = [
+        one["metadata"]["name"]
+        for one in of_kind(manifests, "Service")
+        if one["metadata"].get("labels", {}).get(COMPONENT) == "server"
+    ]
+    way = ("--namespace", namespace, "port-forward", f"service/{service}", ":http")
+    print("kubectl", *kubectl.options, *way)
+
+
+def _what_runs(
+    releases: Releases, manifests: list[Manifest], live: dict[Key, Manifest]
+) -> tuple[dict[int, Release], int | None]:
+    """The recorded releases, and the number of that to which a rollback will go.
+
+    What runs without a record, from an older `make deploy`, gets one.
+    """
+    known = releases.read()
+    there = live.get(key(server(manifests)))
+    runs = release_of(there, known)
+    if runs:
+        return known, runs.number if runs.outcome == "deployed" else runs.earlier
+    if there is None or applied(there) is None:
+        return known, None
+    found = releases.found(manifests)
+    if key(there) not in map(key, found):
+        return known, None
+    number = max(known, default=0) + 1
+    print(f"What runs has no record yet: it becomes release {number}.")
+    known[number] = releases.record(number, found, None, outcome="deployed")
+    return known, number
+
+
+def _target(known: dict[int, Release], live: Manifest | None, to: str) -> Release:
+    """The release to go back to. Raises DeployError if there is none."""
+    recorded = ", ".join(map(str, known)) or "none"
+    if to and (not to.isdigit() or int(to) not in known):
+        raise DeployError(f"TO={to} is not recorded; these releases are: {recorded}.")
+    if to:
+        return known[int(to)]
+    runs = release_of(live, known)
+    good = [one.number for one in known.values() if one.outcome == "deployed"]
+    number = runs.earlier if runs else max(good, default=None)
+    if number is None or number not in known:
+        raise DeployError(
+            f"There is no earlier release to go back to; recorded: {recorded}. Check "
+            "out the commit that was there before, then make deploy with its IMAGE=…"
+        )
+    return known[number]
+
+
+def _find(kubectl: Kubectl, deployment: Manifest) -> Manifest | None:
+    which = key(deployment)
+    found = kubectl.items(which.resource, which.name, "--namespace", which.namespace)
+    return found[0] if found else None
+
+
+def _live_image(kubectl: Kubectl, deployment: Manifest) -> str:
+    live = _find(kubectl, deployment)
+    if live is None:
+        raise DeployError("IMAGE=live: nothing runs there yet.")
+    return image_of(live)
+
+
+def _commit() -> str:
+    """The commit of the working tree, for the record; nothing without Git."""
+    command = "git describe --always --abbrev=40 --dirty --exclude *".split()
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()
+
+
+def main() -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python3 -m deploy", description=__doc__)
+    parser.add_argument("verb", choices=["apply", "rollback", "releases", "tunnel"])
+    parser.add_argument("stage", help="a directory in deploy/overlays")
+    parser.add_argument("--context", help="of kubectl; else the current one")
+    parser.add_argument("--image", default="", help="by its digest; or live: what runs")
+    parser.add_argument("--to", default="", help="number of the release to go back to")
+    parser.add_argument("--room", choices=["checked", "unchecked"], default="checked")
+    given = parser.parse_args()
+    kubectl = Kubectl(("--context", given.context) if given.context else ())
+    try:
+        if given.verb == "apply":
+            deploy(kubectl, given.stage, given.image, given.room == "checked")
+        elif given.verb == "rollback":
+            rollback(kubectl, given.stage, given.to)
+        elif given.verb == "releases":
+            show_releases(kubectl, given.stage)
+        else:
+            show_tunnel(kubectl, given.stage)
+    except DeployError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""Why pods do not get ready: their states, the last events and lines of the logs."""
+
+import re
+from collections.abc import Iterator
+
+from deploy.kubectl import DeployError, Kubectl
+from deploy.manifests import Manifest, key
+
+EVENTS = 15
+LINES = 20
+PODS_WITH_LOGS = 2
+
+# What a state or an event says, and what helps.
+REMEDIES = {
+    r"ImagePull|ErrImage|InvalidImageName|pull image": (
+        "The image cannot be pulled. Is it published (make publish)? May the cluster "
+        "read the registry? Else give the ServiceAccount in deploy/base "
+        "`imagePullSecrets`."
+    ),
+    r"FailedScheduling|Unschedulable": (
+        "No node has room: add one, free room on one, or ask for less in "
+        "deploy/base/deployment.yaml."
+    ),
+    r"exceeded quota": "The quota of the namespace is used up: have it raised.",
+    r"violates PodSecurity": (
+        "Something that `restricted` forbids was added to the pod."
+    ),
+    r"CreateContainer\w*Error": (
+        "The container cannot be made: are the ConfigMaps and Secrets there?"
+    ),
+    r"OOMKilled": "It needs more memory than its limit: make bench says how much.",
+    r"exit code 78": (
+        "A setting is refused, and the log names it: deploy/base/settings.env, or the "
+        "overlay."
+    ),
+    r"Evicted": "It took more than its limit in deploy/base/deployment.yaml.",
+    r"Readiness probe failed": (
+        "`/readyz` says why it is not ready, and so does the log."
+    ),
+}
+
+
+def explain(kubectl: Kubectl, deployment: Manifest) -> str:
+    """What the cluster says about the pods of a Deployment, and what helps."""
+    which = key(deployment)
+    where = ("--namespace", which.namespace)
+    labels = deployment["spec"]["selector"]["matchLabels"]
+    selector = ",".join(f"{name}={value}" for name, value in labels.items())
+    parts: list[str] = []
+    try:
+        pods = kubectl.items("pods", *where, "--selector", selector)
+        events = kubectl.items("events", *where)
+    except DeployError as error:
+        return f"Pods and events cannot be read: {error}"
+    waiting = [pod for pod in pods if not _is_ready(pod)]
+    states = [f"  {pod['metadata']['name']}: {_state(pod)}" for pod in pods]
+    parts += ["Pods:", *(states or ["  none"])]
+    lines = list(_events(events, which.name))[-EVENTS:]
+    parts += ["Last events:", *(lines or ["  none"])]
+    for pod in _telling(waiting):
+        parts += _log(kubectl, pod, where)
+    said = "\n".join(parts)
+    helps = [help_ for text, help_ in REMEDIES.items() if re.search(text, said)]
+    return "\n".join([said, *helps])
+
+
+def _is_ready(pod: Manifest) -> bool:
+    return any(
+        condition["type"] == "Ready" and condition["status"] == "True"
+        for condition in pod.get("status", {}).get("conditions", [])
+    )
+
+
+def _state(pod: Manifest) -> str:
+    """Its phase, and what keeps it from being ready."""
+    status = pod.get("status", {})
+    if _is_ready(pod):
+        return "ready"
+    words = [
+        status.get("phase", "Pending"),
+        status.get("reason", ""),
+        status.get("message", ""),
+    ]
+    words += [
+        f"{condition['reason']}: {condition.get('message', '')}"
+        for condition in status.get("conditions", [])
+        if condition["status"] == "False" and condition.get("reason") == "Unschedulable"
+    ]
+    containers = status.get("initContainerStatuses", []) + status.get(
+        "containerStatuses", []
+    )
+    for container in containers:
+        words += _container(container)
+    return ", ".join(filter(None, words))
+
+
+def _container(status: Manifest) -> Iterator[str]:
+    """What keeps a container from running, and how it ended before."""
+    waiting = status.get("state", {}).get("waiting", {})
+    if waiting:
+        why = f"{waiting.get('reason', '')} {waiting.get('message', '')}".strip()
+        yield f"{status['name']} waits: {why}"
+    for ended in (
+        status.get("state", {}).get("terminated"),
+        status.get("lastState", {}).get("terminated"),
+    ):
+        if ended:
+            yield (
+                f"{status['name']} ended: {ended.get('reason', '')}, exit code "
+                f"{ended.get('exitCode')}, {status.get('restartCount', 0)} restarts"
+            )
+    if status.get("state", {}).get("running") and not status.get("ready"):
+        yield f"{status['name']} runs and is not ready"
+
+
+def _events(events: list[Manifest], name: str) -> Iterator[str]:
+    """The events about the Deployment and what it has made, the newest last."""
+    about = [
+        event
+        for event in events
+        if re.match(rf"{re.escape(name)}(-|$)", event["involvedObject"].get("name", ""))
+    ]
+    for event in sorted(about, key=_time):
+        where = event["involvedObject"]
+        yield (
+            f"  {event.get('type', '')} {event.get('reason', '')} "
+            f"{where['kind'].lower()}/{where['name']}: "
+            f"{event.get('message', '').strip()}"
+        )
+
+
+def _time(event: Manifest) -> str:
+    times = (event.get("lastTimestamp"), event.get("eventTime"))
+    return (
+        next(filter(None, times), None)
+        or event["metadata"].get("creationTimestamp")
+        or ""
+    )
+
+
+def _telling(pods: list[Manifest]) -> list[Manifest]:
+    """The pods that have logs, the newest first."""
+    with_logs = [
+        pod
+        for pod in pods
+        if any(
+            status.get("containerID") or status.get("restartCount")
+            for status in pod.get("status", {}).get("containerStatuses", [])
+        )
+    ]
+    with_logs.sort(key=lambda pod: pod["metadata"].get("creationTimestamp") or "")
+    return with_logs[::-1][:PODS_WITH_LOGS]
+
+
+def _log(kubectl: Kubectl, pod: Manifest, where: tuple[str, ...]) -> list[str]:
+    """The last lines of each container, of the one that crashed before as well."""
+    parts = []
+    for status in pod["status"]["containerStatuses"]:
+        options = ["--container", status["name"], "--tail", str(LINES)]
+        crashed = ["--previous"] if status.get("restartCount") else []
+        for previous in ([], crashed) if crashed else ([],):
+            done = kubectl.attempt(
+                "logs", pod["metadata"]["name"], *where, *options, *previous
+            )
+            lines = (done.stdout or done.stderr).strip().splitlines()
+            title = "of the container that crashed" if previous else "of the container"
+            parts += [f"Log {title} {status['name']} in {pod['metadata']['name']}:"]
+            parts += [f"  {line}" for line in lines] or ["  (empty)"]
+    return parts

@@ -1,0 +1,162 @@
+"""What is to be deployed: the manifests of a stage, and what is found in them."""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deploy.kubectl import DeployError, Kubectl, objects_in
+
+ROOT = Path(__file__).parent.parent
+OVERLAYS = ROOT / "deploy" / "overlays"
+OUTPUT = ROOT / "outputs" / "deploy"
+
+NAME = "app.kubernetes.io/name"
+COMPONENT = "app.kubernetes.io/component"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+RELEASE = "release"  # annotation of the Deployments: which release they are
+
+# The overlay of a stage with one image. The labels go to what is the server's only.
+KUSTOMIZATION = """\
+resources: [../../deploy/overlays/{stage}]
+images:
+  - {{name: {repository}, newName: {name}, digest: "{digest}"}}
+patches:
+  - target: {{labelSelector: app.kubernetes.io/component=server}}
+    patch: |
+      - op: add
+        path: /metadata/labels/app.kubernetes.io~1version
+        value: "{version}"
+      - op: add
+        path: /metadata/labels/app.kubernetes.io~1managed-by
+        value: kustomize
+      - op: add
+        path: /metadata/labels/app.kubernetes.io~1part-of
+        value: "{part_of}"
+  - target: {{kind: Deployment, labelSelector: app.kubernetes.io/component=server}}
+    patch: |
+      - op: add
+        path: /spec/template/metadata/labels/app.kubernetes.io~1version
+        value: "{version}"
+"""
+
+Manifest = dict[str, Any]
+
+
+class Key(NamedTuple):
+    """What tells an object from all others."""
+
+    group: str
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def resource(self) -> str:
+        """Its kind, as kubectl takes it."""
+        return f"{self.kind}.{self.group}".rstrip(".").lower()
+
+
+def key(manifest: Manifest) -> Key:
+    """The key of an object."""
+    group, _, _ = manifest["apiVersion"].rpartition("/")
+    metadata = manifest["metadata"]
+    return Key(group, manifest["kind"], metadata.get("namespace", ""), metadata["name"])
+
+
+def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
+    """The manifests of one kind."""
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
+
+
+def check_stage(stage: str) -> Path:
+    """The overlay of a stage. Raises DeployError if there is none."""
+    stages = sorted(path.name for path in OVERLAYS.iterdir())
+    if stage not in stages:
+        raise DeployError(f"ENV={stage} is no stage: {' '.join(stages)}.")
+    return OVERLAYS / stage
+
+
+def render(kubectl: Kubectl, kustomization: Path) -> list[Manifest]:
+    """Render a kustomization. Raises DeployError if kubectl cannot."""
+    path = OUTPUT / "rendered.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(kubectl.run("kustomize", str(kustomization)), encoding="utf-8")
+    # kubectl reads YAML, which Python alone cannot.
+    as_json = ("patch", "--local", "--type", "merge", "--patch", "{}")
+    output = kubectl.run(*as_json, "--filename", str(path), "--output", "json")
+    return objects_in(output)
+
+
+def write_kustomization(stage: str, image: str) -> None:
+    """Write outputs/deploy: the overlay of a stage with its image by digest.
+
+    Raises DeployError if the image is named otherwise.
+    """
+    base = (ROOT / "deploy" / "base" / "deployment.yaml").read_text(encoding="utf-8")
+    repository = re.findall(r"^ +image: (\S+)", base, re.MULTILINE)[0]
+    part_of = re.findall(rf"^ +{NAME}: (\S+)", base, re.MULTILINE)[0]
+    if not re.fullmatch(r"[^@ ]+@sha256:[0-9a-f]{64}", image):
+        raise DeployError(
+            f"Which image? Run make publish first, or give IMAGE={repository}@sha256: "
+            "and its 64 digits."
+        )
+    name, _, digest = image.partition("@")
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    text = KUSTOMIZATION.format(
+        stage=stage,
+        part_of=part_of,
+        repository=repository,
+        name=name,
+        digest=digest,
+        version=digest.removeprefix("sha256:")[:12],
+    )
+    (OUTPUT / "kustomization.yaml").write_text(text, encoding="utf-8")
+
+
+def server(manifests: list[Manifest]) -> Manifest:
+    """The Deployment of the server. Raises DeployError if there is not just one."""
+    found = [
+        manifest
+        for manifest in of_kind(manifests, "Deployment")
+        if manifest["metadata"].get("labels", {}).get(COMPONENT) == "server"
+    ]
+    if len(found) != 1:
+        raise DeployError(
+            f"There must be one Deployment with the label {COMPONENT}: server, and "
+            f"there are {len(found)}."
+        )
+    (deployment,) = found
+    if "namespace" not in deployment["metadata"]:
+        raise DeployError("The kustomization.yaml of the stage names no `namespace:`.")
+    return deployment
+
+
+def image_of(deployment: Manifest) -> str:
+    """The image of the first container."""
+    return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def selector_differs(manifest: Manifest, live: dict[Key, Manifest]) -> bool:
+    """Whether it is a Deployment that is there with another selector."""
+    there = live.get(key(manifest))
+    return (
+        manifest["kind"] == "Deployment"
+        and there is not None
+        and there["spec"]["selector"] != manifest["spec"]["selector"]
+    )
+
+
+def least_replicas(manifests: list[Manifest], deployment: Manifest) -> int | None:
+    """How many pods of a Deployment there are at least; None if nothing says so."""
+    for scaler in of_kind(manifests, "HorizontalPodAutoscaler"):
+        target = scaler["spec"]["scaleTargetRef"]
+        if (target["kind"], target["name"]) == (
+            "Deployment",
+            deployment["metadata"]["name"],
+        ):
+            return int(scaler["spec"].get("minReplicas", 1))
+    replicas = deployment["spec"].get("replicas")
+    return None if replicas is None else int(replicas)

@@ -1,0 +1,240 @@
+"""What a deployment needs, looked at before anything is applied: all of it at once."""
+
+from dataclasses import dataclass
+
+from deploy.kubectl import APPLY, DeployError, Kubectl, objects_in
+from deploy.manifests import (
+    Key,
+    Manifest,
+    key,
+    least_replicas,
+    of_kind,
+    selector_differs,
+    server,
+)
+from deploy.prune import PRUNED
+from deploy.releases import LARGEST, text
+from deploy.room import lack_of_room
+
+# What the verbs ask for beside what they apply: verb, resource, group.
+ALSO_ASKED = [
+    ("list", "pods", ""),
+    ("get", "pods/log", ""),
+    ("list", "events", ""),
+    ("list", "resourcequotas", ""),
+    ("create", "pods/portforward", ""),
+]
+WITHOUT = {
+    "gateway.networking.k8s.io": (
+        "install the Gateway API, or leave deploy/components/route out of the overlay"
+    ),
+    "monitoring.coreos.com": (
+        "install the Prometheus operator, or leave monitoring/kubernetes out of the "
+        "overlay"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Resource:
+    """What the cluster calls a kind."""
+
+    name: str
+    namespaced: bool
+
+
+Resources = dict[tuple[str, str], Resource]  # by group and kind
+
+
+def check(
+    kubectl: Kubectl, manifests: list[Manifest], room: bool
+) -> dict[Key, Manifest]:
+    """See that all can be applied and, if asked, that one more pod finds room.
+
+    Returns what of it is there already. Raises DeployError with all that is missing;
+    prints what is only not as it should be.
+    """
+    resources = _known_resources(kubectl)
+    namespace = server(manifests)["metadata"]["namespace"]
+    looked = kubectl.attempt("get", "namespace", namespace, "--ignore-not-found")
+    # Who may not look is told so with the other rights.
+    there = looked.returncode != 0 or bool(looked.stdout)
+    _stop_for(
+        _unfit(manifests),
+        _unknown_kinds(manifests, resources),
+        _no_namespace(manifests, namespace, there),
+        _no_rights(kubectl, manifests, resources, there),
+    )
+    found = kubectl.items("--filename", "-", "--show-managed-fields", objects=manifests)
+    live = {key(one): one for one in found}
+    # Before there is a namespace, nothing can be tried in it.
+    planned, refused = _try(kubectl, manifests, live) if there else (manifests, [])
+    _stop_for(refused, _no_room(kubectl, planned, live) if room else [])
+    scaled = of_kind(manifests, "HorizontalPodAutoscaler")
+    if scaled and not any(group == "metrics.k8s.io" for group, _ in resources):
+        print(
+            "The cluster has no metrics server: the autoscaler keeps its minimum of "
+            "pods, whatever the load. Install one, or see deploy/components/autoscaler."
+        )
+    return live
+
+
+def _stop_for(*missing: list[str]) -> None:
+    lines = [f"- {line}" for some in missing for line in some]
+    if lines:
+        raise DeployError("\n".join(["Nothing was applied. What is missing:", *lines]))
+
+
+def _known_resources(kubectl: Kubectl) -> Resources:
+    """What the cluster has. Raises DeployError if it cannot be reached."""
+    command = ("api-resources", "--no-headers")
+    # One API that does not answer (metrics, say) makes an error of it; all others are
+    # printed: name, short names or none, version, whether in a namespace, kind.
+    lines = [line.split() for line in kubectl.attempt(*command).stdout.splitlines()]
+    found = {
+        (version.rpartition("/")[0], kind): Resource(name, namespaced == "true")
+        for name, *_, version, namespaced, kind in lines
+    }
+    if not found:
+        kubectl.run(*command)
+    return found
+
+
+def _unfit(manifests: list[Manifest]) -> list[str]:
+    """What is wrong with the manifests themselves."""
+    lines = [
+        f"{key(secret)} cannot be deployed: releases are kept in ConfigMaps, for "
+        "all who read those. Make the Secret by hand, or by an operator for secrets."
+        for secret in of_kind(manifests, "Secret")
+    ]
+    lines += [
+        f"{key(deployment)}: nothing says how many pods there are. Give the overlay "
+        "deploy/components/autoscaler or `replicas:`."
+        for deployment in of_kind(manifests, "Deployment")
+        if least_replicas(manifests, deployment) is None
+    ]
+    if (size := len(text(manifests).encode())) > LARGEST:
+        lines.append(
+            f"The manifests have {size:,} bytes; their record may have {LARGEST:,}. "
+            "Large files belong into the image or a volume, not into a ConfigMap."
+        )
+    return lines
+
+
+def _unknown_kinds(manifests: list[Manifest], resources: Resources) -> list[str]:
+    unknown = dict.fromkeys(
+        (manifest["apiVersion"], which.group, which.kind)
+        for manifest in manifests
+        if ((which := key(manifest)).group, which.kind) not in resources
+    )
+    return [
+        f"The cluster has no kind {kind} of {version} (a CRD): "
+        f"{WITHOUT.get(group, 'install what brings it, or leave it out')}."
+        for version, group, kind in unknown
+    ]
+
+
+def _no_namespace(manifests: list[Manifest], name: str, there: bool) -> list[str]:
+    rendered = {one["metadata"]["name"] for one in of_kind(manifests, "Namespace")}
+    if there or name in rendered:
+        return []
+    return [f"There is no namespace {name}: kubectl create namespace {name}"]
+
+
+def _no_rights(
+    kubectl: Kubectl, manifests: list[Manifest], resources: Resources, there: bool
+) -> list[str]:
+    """Verbs that the cluster would refuse: it is asked about all of them at once."""
+    namespace = server(manifests)["metadata"]["namespace"]
+    reviews = [_review(*asked, namespace) for asked in ALSO_ASKED]
+    for which in [*map(key, manifests), Key("", "ConfigMap", namespace, "")]:
+        resource = resources.get((which.group, which.kind))
+        if resource is None:
+            continue
+        verbs = ["get", "patch"]
+        if which.kind != "Namespace" or not there:
+            verbs.append("create")
+        if (which.group, which.kind) in PRUNED:
+            verbs += ["list", "delete"]
+        for verb in verbs:
+            review = _review(verb, resource.name, which.group, which.namespace)
+            if not resource.namespaced:
+                review["spec"]["resourceAttributes"] |= {"name": which.name}
+            if which.kind == "Namespace":  # a Role in it may speak of it
+                review["spec"]["resourceAttributes"] |= {"namespace": which.name}
+            if review not in reviews:
+                reviews.append(review)
+    create = ("create", "--validate=false", "--filename", "-", "--output", "json")
+    answers = objects_in(kubectl.run(*create, objects=reviews))
+    refused: dict[str, list[str]] = {}
+    for review, answer in zip(reviews, answers, strict=True):
+        if not answer["status"]["allowed"]:
+            asked = review["spec"]["resourceAttributes"]
+            name = f"{asked['resource']}.{asked['group']}".rstrip(".")
+            name += f"/{asked['subresource']}" if asked["subresource"] else ""
+            refused.setdefault(name, []).append(asked["verb"])
+    lines = [f"No right to {', '.join(refused[name])} {name}" for name in refused]
+    if lines:
+        lines[-1] += (
+            f" in {namespace}.\n  If deploy/pipeline-role.yaml lists them, somebody "
+            "who administers the cluster runs\n  kubectl apply --namespace "
+            f"{namespace} --filename deploy/pipeline-role.yaml\n  and binds the role "
+            "to who deploys: step 3 of docs/deployment.md."
+        )
+    return lines
+
+
+def _review(verb: str, resource: str, group: str, namespace: str) -> Manifest:
+    """The question whether who asks may do something."""
+    resource, _, subresource = resource.partition("/")
+    return {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {
+            "resourceAttributes": {
+                "verb": verb,
+                "group": group,
+                "resource": resource,
+                "subresource": subresource,
+                "namespace": namespace,
+            }
+        },
+    }
+
+
+def _try(
+    kubectl: Kubectl, manifests: list[Manifest], live: dict[Key, Manifest]
+) -> tuple[list[Manifest], list[str]]:
+    """Have the cluster check all, admission included, and change nothing.
+
+    Returns what would come of it, and what is refused.
+    """
+    # What will be made anew is tried as what is not there.
+    tried = [
+        (
+            one | {"metadata": one["metadata"] | {"name": f"{key(one).name}-new"}}
+            if selector_differs(one, live)
+            else one
+        )
+        for one in manifests
+    ]
+    try:
+        output = kubectl.run(
+            *APPLY, "--dry-run=server", "--output", "json", objects=tried
+        )
+    except DeployError as error:
+        return manifests, [str(error).replace("\n", "\n  ")]
+    return objects_in(output), []
+
+
+def _no_room(
+    kubectl: Kubectl, planned: list[Manifest], live: dict[Key, Manifest]
+) -> list[str]:
+    """Why the next pod of a Deployment would wait; pods that stay need no room."""
+    return [
+        line
+        for deployment in of_kind(planned, "Deployment")
+        if (there := live.get(key(deployment))) is None
+        or there["spec"]["template"] != deployment["spec"]["template"]
+        for line in lack_of_room(kubectl, deployment)
+    ]

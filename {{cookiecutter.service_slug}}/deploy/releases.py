@@ -1,0 +1,170 @@
+"""Releases: what was applied, kept in the cluster so that it can be applied again.
+
+Each is a ConfigMap that nobody can change, with the manifests as they were rendered.
+They hold no Secret, so that all who read ConfigMaps may read them. The newest are kept.
+The Deployments say in an annotation which release they are.
+"""
+
+import json
+from dataclasses import dataclass
+
+from deploy.fields import applied
+from deploy.kubectl import Kubectl
+from deploy.manifests import (
+    COMPONENT,
+    MANAGED_BY,
+    NAME,
+    RELEASE,
+    Manifest,
+    image_of,
+    key,
+    of_kind,
+    server,
+)
+from deploy.prune import PRUNED
+
+KEPT = 10
+LARGEST = 1_000_000  # bytes; Kubernetes takes ConfigMaps of up to 1 MiB
+DATA = "manifests.json"
+OUTCOME = "outcome"  # label of a record: pending, deployed, failed
+
+
+@dataclass(frozen=True)
+class Release:
+    """One that was applied, or was to be."""
+
+    number: int
+    outcome: str
+    earlier: int | None  # to which a rollback goes
+    commit: str
+    created: str
+    manifests: list[Manifest]
+
+    @property
+    def image(self) -> str:
+        """The image of the server."""
+        return image_of(server(self.manifests))
+
+
+def text(manifests: list[Manifest]) -> str:
+    """Manifests as a record has them: kubectl can apply that."""
+    whole = {"apiVersion": "v1", "kind": "List", "items": manifests}
+    return json.dumps(whole, indent=1)
+
+
+class Releases:
+    """The releases of one Deployment."""
+
+    def __init__(self, kubectl: Kubectl, deployment: Manifest) -> None:
+        self._kubectl = kubectl
+        self._which = key(deployment)
+        self._labels = {
+            NAME: deployment["metadata"]["labels"][NAME],
+            COMPONENT: "release",
+            "app.kubernetes.io/instance": self._which.name,
+        }
+        self._where = ("--namespace", self._which.namespace)
+
+    def read(self) -> dict[int, Release]:
+        """The recorded releases by their numbers, the oldest first."""
+        selector = ("--selector", _selector(self._labels))
+        records = self._kubectl.items("configmaps", *self._where, *selector)
+        found = {release.number: release for release in map(_release, records)}
+        return dict(sorted(found.items()))
+
+    def record(
+        self,
+        number: int,
+        manifests: list[Manifest],
+        earlier: int | None,
+        outcome: str = "pending",
+        commit: str = "",
+    ) -> Release:
+        """Keep a release. Raises DeployError if somebody else has taken the number."""
+        for deployment in of_kind(manifests, "Deployment"):
+            metadata = deployment["metadata"]
+            metadata.setdefault("annotations", {})[RELEASE] = str(number)
+        notes = {
+            "commit": commit,
+            "earlier": "" if earlier is None else str(earlier),
+            "image": image_of(server(manifests)),
+        }
+        record = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": self._name(number),
+                "namespace": self._which.namespace,
+                "labels": self._labels | {RELEASE: str(number), OUTCOME: outcome},
+                "annotations": notes,
+            },
+            "immutable": True,
+            "data": {DATA: text(manifests)},
+        }
+        create = ("create", "--validate=false", "--filename", "-")
+        self._kubectl.run(*create, objects=[record])
+        return Release(number, outcome, earlier, commit, "", manifests)
+
+    def mark(self, number: int, outcome: str) -> None:
+        """Note what became of a release."""
+        label = ("label", "--overwrite", "configmap", self._name(number))
+        self._kubectl.run(*label, f"{OUTCOME}={outcome}", *self._where)
+
+    def finish(self, number: int) -> None:
+        """Note that a release is deployed, and drop the oldest records."""
+        self.mark(number, "deployed")
+        known = self.read()
+        needed = {number, known[number].earlier}
+        old = [self._name(one) for one in list(known)[:-KEPT] if one not in needed]
+        if old:
+            delete = ("delete", "--wait=false", "configmaps", *old)
+            self._kubectl.run(*delete, *self._where)
+
+    def found(self, manifests: list[Manifest]) -> list[Manifest]:
+        """What is there without a record, as an older `make deploy` has applied it."""
+        labels = {
+            NAME: self._labels[NAME],
+            COMPONENT: "server",
+            MANAGED_BY: "kustomize",
+        }
+        kinds = {
+            which.resource
+            for which in map(key, manifests)
+            if (which.group, which.kind) in PRUNED
+        }
+        live = self._kubectl.items(
+            ",".join(sorted(kinds)),
+            *self._where,
+            *("--selector", _selector(labels), "--show-managed-fields"),
+        )
+        return [part for part in map(applied, live) if part is not None]
+
+    def _name(self, number: int) -> str:
+        return f"{self._which.name}-release-{number}"
+
+
+def release_of(
+    deployment: Manifest | None, known: dict[int, Release]
+) -> Release | None:
+    """Which release a Deployment in the cluster is; None if no record has it."""
+    if deployment is None:
+        return None
+    number = deployment["metadata"].get("annotations", {}).get(RELEASE, "")
+    return known.get(int(number)) if number.isdigit() else None
+
+
+def _release(record: Manifest) -> Release:
+    metadata = record["metadata"]
+    labels, notes = metadata["labels"], metadata.get("annotations", {})
+    return Release(
+        int(labels[RELEASE]),
+        labels[OUTCOME],
+        int(notes["earlier"]) if notes.get("earlier") else None,
+        notes.get("commit", ""),
+        metadata.get("creationTimestamp", ""),
+        json.loads(record["data"][DATA])["items"],
+    )
+
+
+def _selector(labels: dict[str, str]) -> str:
+    return ",".join(f"{name}={value}" for name, value in labels.items())

@@ -1,0 +1,170 @@
+"""Whether one more pod finds a place: a rollout needs one beside the others."""
+
+import re
+from typing import Any
+
+from deploy.kubectl import DeployError, Kubectl
+from deploy.manifests import Manifest, key
+
+Amounts = dict[str, float]
+
+UNITS = {
+    **{"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3},
+    **{letter: 1000.0**power for power, letter in enumerate("MGTPE", 2)},
+    **{f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", 1)},
+}
+COUNTED = ("cpu", "memory", "ephemeral-storage")
+ANYWAY = (
+    "If there will be room in time (nodes are added on demand, say): ROOM=unchecked."
+)
+
+
+def lack_of_room(kubectl: Kubectl, deployment: Manifest) -> list[str]:
+    """Why one more pod of it finds no place, in one line; nothing if it finds one.
+
+    Quotas and waiting pods of its namespace count. Nodes count for who may list them;
+    the pipeline may not.
+    """
+    spec, namespace = deployment["spec"]["template"]["spec"], key(deployment).namespace
+    wanted = requests(spec)
+    why = (
+        _quota(kubectl.items("resourcequotas", "--namespace", namespace), spec)
+        or _waiting(kubectl.items("pods", "--namespace", namespace), deployment, wanted)
+        or _full_nodes(kubectl, spec, wanted)
+    )
+    if not why:
+        return []
+    return [
+        f"Room for one more pod of {key(deployment)} ({_say(wanted)}): {why} {ANYWAY}"
+    ]
+
+
+def amount(quantity: object) -> float:
+    """A quantity as a number: "700m" is 0.7. Raises ValueError if it is none."""
+    match = re.fullmatch(r"([\d.]+(?:[eE][-+]?\d+)?)([a-zA-Z]*)", str(quantity))
+    if not match or match[2] not in UNITS:
+        raise ValueError(f"{quantity!r} is no quantity")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def requests(spec: Manifest, kind: str = "requests") -> Amounts:
+    """What a pod asks for, or may use at most (`limits`)."""
+    needs = [
+        _amounts(container.get("resources", {}).get(kind, {}))
+        for container in spec["containers"]
+    ]
+    total = {name: sum(one.get(name, 0.0) for one in needs) for name in COUNTED}
+    # Containers that only prepare run before the others.
+    for container in spec.get("initContainers", []):
+        needed = _amounts(container.get("resources", {}).get(kind, {}))
+        total = {name: max(total[name], needed.get(name, 0.0)) for name in COUNTED}
+    return total
+
+
+def _amounts(resources: Manifest) -> Amounts:
+    return {name: amount(value) for name, value in resources.items() if name in COUNTED}
+
+
+def _say(amounts: Amounts) -> str:
+    """As people read it."""
+    cpu = f"{amounts['cpu'] * 1000:.0f}m of CPU"
+    return f"{cpu}, {amounts['memory'] / 2**20:.0f}Mi of memory"
+
+
+def _quota(quotas: list[Manifest], spec: Manifest) -> str:
+    """The quota of the namespace that one more pod would exceed."""
+    needed = {"pods": 1.0, "count/pods": 1.0}
+    for kind in ("requests", "limits"):
+        asked = requests(spec, kind)
+        needed |= {f"{kind}.{name}": value for name, value in asked.items()}
+        needed |= asked if kind == "requests" else {}
+    for quota in quotas:
+        status = quota.get("status", {})
+        for name, hard in status.get("hard", {}).items():
+            used = amount(status.get("used", {}).get(name, "0"))
+            if name in needed and used + needed[name] > amount(hard) + 1e-9:
+                return (
+                    f"quota {quota['metadata']['name']} has {name}={hard}, of which "
+                    f"{status['used'][name]} are used. Have it raised."
+                )
+    return ""
+
+
+def _waiting(pods: list[Manifest], deployment: Manifest, wanted: Amounts) -> str:
+    """A pod of it that asks for no more, and waits for room already."""
+    labels = deployment["spec"]["selector"]["matchLabels"].items()
+    for pod in pods:
+        if not labels <= pod["metadata"].get("labels", {}).items():
+            continue
+        asks = requests(pod["spec"])
+        for condition in pod.get("status", {}).get("conditions", []):
+            if condition.get("reason") == "Unschedulable" and all(
+                asks[name] <= wanted[name] for name in COUNTED
+            ):
+                return (
+                    f"{pod['metadata']['name']} waits for some already: "
+                    f"{condition.get('message', 'Unschedulable')} Add a node, or free "
+                    "room on one."
+                )
+    return ""
+
+
+def _full_nodes(kubectl: Kubectl, spec: Manifest, wanted: Amounts) -> str:
+    """That no node has room, if nodes and pods may be listed."""
+    try:
+        nodes = kubectl.items("nodes")
+        pods = kubectl.items("pods", "--all-namespaces")
+    except DeployError:
+        return ""
+    free = {
+        node["metadata"]["name"]: _free(node, pods)
+        for node in nodes
+        if _takes(node, spec)
+    }
+    if not nodes or any(
+        left["pods"] >= 1 and all(left[name] >= wanted[name] for name in COUNTED)
+        for left in free.values()
+    ):
+        return ""
+    lefts = ", ".join(f"{name} has {_say(left)} left" for name, left in free.items())
+    return (
+        f"{lefts or 'no node takes it (unready, cordoned or tainted)'}. Add a node, or "
+        "free room on one."
+    )
+
+
+def _free(node: Manifest, pods: list[Manifest]) -> Amounts:
+    allocatable = node["status"]["allocatable"]
+    # A node that does not say how much disk it has is taken to have enough.
+    free = {name: amount(allocatable.get(name, "1P")) for name in (*COUNTED, "pods")}
+    for pod in pods:
+        done = pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}
+        if done or pod["spec"].get("nodeName") != node["metadata"]["name"]:
+            continue
+        asks = requests(pod["spec"]) | {"pods": 1.0}
+        free = {name: left - asks[name] for name, left in free.items()}
+    return free
+
+
+def _takes(node: Manifest, spec: Manifest) -> bool:
+    """Whether the node is ready and takes such a pod at all."""
+    labels = node["metadata"].get("labels", {})
+    conditions = node["status"].get("conditions", [])
+    ready = all(x["status"] == "True" for x in conditions if x["type"] == "Ready")
+    return (
+        ready
+        and spec.get("nodeSelector", {}).items() <= labels.items()
+        and all(
+            taint["effect"] == "PreferNoSchedule" or _tolerates(spec, taint)
+            for taint in node["spec"].get("taints", [])
+        )
+    )
+
+
+def _tolerates(spec: Manifest, taint: dict[str, Any]) -> bool:
+    return any(
+        one.get("key") in (None, taint["key"])
+        and one.get("effect") in (None, taint["effect"])
+        and (one.get("operator") == "Exists" or one.get("value") == taint.get("value"))
+        for one in spec.get("tolerations", [])
+    )

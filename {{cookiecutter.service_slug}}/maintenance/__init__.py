@@ -1,0 +1,1 @@
+"""Keeps the service current: with its template, and with its dependencies."""
