@@ -1,8 +1,4 @@
-"""Request predictions from the running service and print them: `make ask`.
-
-TEXT="…" sends one text, INSTANCE='{…}' one instance as JSON. Without them, the sample
-instances of the service are sent.
-"""
+"""Ask the running service for predictions and show them: `make ask TEXT="…"`."""
 
 import json
 import os
@@ -13,7 +9,10 @@ from demo.client import ServiceError, examples, get, show_predictions
 
 
 def instances(url: str) -> list[dict[str, Any]]:
-    """Return the instances to send. Raises ServiceError if INSTANCE is not JSON."""
+    """Return the instances to send, from INSTANCE (JSON), TEXT or the samples.
+
+    Raises ServiceError if INSTANCE is not JSON.
+    """
     # From the environment, where no shell interprets their values.
     text, instance = os.environ.get("TEXT"), os.environ.get("INSTANCE")
     if instance:

@@ -63,11 +63,11 @@ class Slots:
         if not self._waiting and self._has_room(size):
             self._add(holder, size, loop.time())
             return None
-        turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((holder, size, turn))
+        slot: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((holder, size, slot))
         if self._timer is None:
             self._timer = loop.call_later(SLOT_SECONDS, self._expire, loop)
-        return turn
+        return slot
 
     def release(self, holder: object) -> None:
         """Release the slot of a holder, if it has one, and grant it to the next."""
@@ -79,15 +79,15 @@ class Slots:
     def _wake(self) -> None:
         now = asyncio.get_running_loop().time()
         while self._waiting:
-            holder, size, turn = self._waiting[0]
-            if turn.cancelled():
+            holder, size, slot = self._waiting[0]
+            if slot.cancelled():
                 self._waiting.popleft()
                 continue
             if not self._has_room(size):
                 return
             self._waiting.popleft()
             self._add(holder, size, now)
-            turn.set_result(None)
+            slot.set_result(None)
 
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None

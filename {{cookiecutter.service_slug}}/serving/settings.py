@@ -34,7 +34,7 @@ class ServingSettings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
-        8000, description="Port to listen on; 0 picks a free one."
+        8000, description="Port to listen on; 0 takes a free one."
     )
     model_dir: Path = Field(
         Path("models"), description="Directory of model.onnx and model.json."

@@ -1,4 +1,4 @@
-"""Stage 2: clean the rows and split them by template into training and test."""
+"""Stage 2: clean the rows and split them so that no template is on both sides."""
 
 import logging
 import math
