@@ -243,6 +243,27 @@ def test_bytes_in_work_are_bounded_on_every_route(
     assert admission.bytes == admission.requests == 0
 
 
+def refuse() -> None:
+    """A dependency that lets nobody in."""
+    raise HTTPException(403, "Members only.")
+
+
+@pytest.mark.parametrize("place", ["route", "router", "included router"])
+def test_a_dependency_is_asked_wherever_it_is_declared(
+    settings: Settings, place: str
+) -> None:
+    def given(here: str) -> dict[str, Any]:
+        return {"dependencies": [Depends(refuse)]} if here == place else {}
+
+    inner = APIRouter(**given("router"))
+    inner.add_api_route("/x", plain, methods=["POST"], **given("route"))
+    app = build(settings)
+    app.include_router(inner, **given("included router"))
+
+    with TestClient(app) as client:
+        assert client.post("/x", json={"name": "a"}).status_code == 403
+
+
 def test_mistakes_of_parameters_say_which(client: TestClient) -> None:
     answer = client.post("/included/query?top=secret", json={"name": "a"})
 
@@ -465,6 +486,30 @@ def test_middleware_may_raise_a_problem(settings: Settings) -> None:
 
     assert answer.status_code == 429
     assert answer.json()["type"] == "urn:problem-type:quota-exceeded"
+    assert answer.headers["x-request-id"]
+
+
+class Crash:
+    """Middleware with a defect."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            raise RuntimeError("secret")
+        await self.app(scope, receive, send)
+
+
+def test_middleware_that_crashes_is_answered_with_a_problem(settings: Settings) -> None:
+    app = build(settings, middleware=[Middleware(Crash)])
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.get("/livez")
+
+    assert answer.status_code == 500
+    assert answer.json()["type"] == "urn:problem-type:internal-error"
+    assert "secret" not in answer.text
     assert answer.headers["x-request-id"]
 
 
