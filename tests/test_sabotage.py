@@ -98,13 +98,13 @@ SABOTAGE = {
     ),
     "all large bodies at once": Sabotage(
         "serving/admission.py",
-        "return len(self._holders) < FEW_BODIES or self._bytes + size <= SMALL_BYTES",
+        "return len(self._holders) < MIN_SLOTS or self._bytes + size <= SMALL_BYTES",
         "return True",
         "pytest tests/test_slots.py -k parses_few",
     ),
     "a turn that is not waited for": Sabotage(
         "serving/admission.py",
-        "            await self._wait_for(turn)\n",
+        "            await self._wait_for(slot)\n",
         "            pass\n",
         "pytest tests/test_slots.py -k parses_few",
     ),
@@ -116,8 +116,8 @@ SABOTAGE = {
     ),
     "a turn that is lost with who waited for it": Sabotage(
         "serving/admission.py",
-        "            self._add(holder, size, now)\n            turn.set",
-        "            self._add(turn, size, now)\n            turn.set",
+        "            self._add(holder, size, now)\n            slot.set",
+        "            self._add(slot, size, now)\n            slot.set",
         "pytest tests/test_slots.py -k hands_it_on",
     ),
     "body without a limit": Sabotage(
@@ -242,13 +242,13 @@ SABOTAGE = {
     ),
     "a lone request that waits": Sabotage(
         "serving/batching.py",
-        "self._shared = len(batch) > 1",
-        "self._shared = True",
+        "self._batched = len(batch) > 1",
+        "self._batched = True",
         "pytest tests/test_batching.py -k alone",
     ),
     "spans without a route": Sabotage(
         "serving/build.py",
-        '"traces are on" if traces.wanted() else ""',
+        '"traces are on" if traces.enabled() else ""',
         '""',
         "pytest tests/test_logs.py -k span_of",
     ),
@@ -298,8 +298,8 @@ SABOTAGE = {
     ),
     "an error that waits": Sabotage(
         "serving/logs.py",
-        "if not self._gathers or record.levelno >= logging.ERROR:",
-        "if not self._gathers:",
+        "if not self._buffered or record.levelno >= logging.ERROR:",
+        "if not self._buffered:",
         "pytest tests/test_logs.py -k does_not_wait",
     ),
     "a log of lines that are no JSON": Sabotage(
@@ -449,7 +449,7 @@ SABOTAGE = {
     ),
     "predictions for who has left": Sabotage(
         "serving/admission.py",
-        "if await has_left(self._receive):",
+        "if await client_has_left(self._receive):",
         "if False:",
         "pytest tests/test_slots.py -k has_left",
     ),
@@ -461,8 +461,8 @@ SABOTAGE = {
     ),
     "a body that is taken for another request": Sabotage(
         "serving/protocol.py",
-        "        if not self.reads_again:\n            super().on_headers",
-        "        self.reads_again = False\n"
+        "        if not self.ignores_upgrade:\n            super().on_headers",
+        "        self.ignores_upgrade = False\n"
         "        if True:\n            super().on_headers",
         "pytest tests/test_process.py -k would_rather",
     ),
@@ -671,8 +671,8 @@ SABOTAGE = {
     ),
     "a fast path before an earlier route": Sabotage(
         "serving/routing.py",
-        "obstacle or first_obstacle(context) or shadow(path, method, earlier)",
-        "obstacle or first_obstacle(context)",
+        "or find_earlier_match(path, method, earlier)",
+        "",
         "pytest tests/test_routing.py -k earlier_route",
     ),
     "middleware that crashes without a problem document": Sabotage(
