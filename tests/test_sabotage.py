@@ -502,6 +502,24 @@ SABOTAGE = {
         "make bill",
         "pytest tests/test_deployment.py -k verb",
     ),
+    "a Service that takes the pods of a Job": Sabotage(
+        "deploy/base/service.yaml",
+        "    app.kubernetes.io/component: server\n  ports",
+        "  ports",
+        "pytest tests/test_deployment.py -k no_others",
+    ),
+    "a spread that some nodes switch off": Sabotage(
+        "deploy/base/deployment.yaml",
+        "topologyKey: kubernetes.io/hostname",
+        "topologyKey: topology.kubernetes.io/zone",
+        "pytest tests/test_deployment.py -k spread",
+    ),
+    "a disk without room for logs": Sabotage(
+        "deploy/base/deployment.yaml",
+        "ephemeral-storage: 512Mi",
+        "ephemeral-storage: 256Mi",
+        "pytest tests/test_deployment.py -k logs",
+    ),
     "a metric with another name": Sabotage(
         "serving/metrics.py",
         '"predictions_total"',

@@ -42,16 +42,23 @@ class ServiceProcess:
                 env={**os.environ, "HOST": "127.0.0.1", "PORT": "0", **settings},
                 stderr=stderr,
             )
+        try:
+            self.url = self._wait_for_address()
+        except BaseException:
+            self.end()
+            raise
+
+    def log(self) -> str:
+        """Return what the process has written to stderr so far."""
+        return self._log.read_text(encoding="utf-8")
+
+    def _wait_for_address(self) -> str:
         found = re.compile(r"Listening on (\S+) ")
         wait_until(lambda: bool(found.search(self.log())) or self.has_ended())
         match = found.search(self.log())
         if match is None:
             raise RuntimeError(f"The service did not start:\n{self.log()}")
-        self.url = match[1]
-
-    def log(self) -> str:
-        """Return what the process has written to stderr so far."""
-        return self._log.read_text(encoding="utf-8")
+        return match[1]
 
     def has_ended(self) -> bool:
         """Return whether the process has ended."""
