@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 OPSET = 17
 
+# What the model is made by: an edit of it is noted beside the commit.
+CODE = ("app", "serving", "training", "dvc.yaml")
+
 # Texts on which the tokenisers of Python and ONNX Runtime may differ.
 EDGE_CASES = (
     "",
@@ -174,7 +177,7 @@ def git_revision() -> str:
     """Return the commit, with "+changes" if the code was edited, or "unknown"."""
     try:
         revision = _git("rev-parse", "HEAD").strip()
-        edited = _git("status", "--porcelain", "--", "app", "training", "dvc.yaml")
+        edited = _git("status", "--porcelain", "--", *CODE)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return revision + ("+changes" if edited else "")
