@@ -197,7 +197,9 @@ SABOTAGE = {
         "    problems.install(app)\n",
         "    problems.install(app)\n"
         "    from starlette.middleware.base import BaseHTTPMiddleware\n\n"
-        "    app.add_middleware(BaseHTTPMiddleware)\n",
+        "    async def pass_on(request, call_next):\n"
+        "        return await call_next(request)\n\n"
+        "    app.add_middleware(BaseHTTPMiddleware, dispatch=pass_on)\n",
         "pytest tests/test_contract.py -k middleware",
     ),
     "an answer in two packets": Sabotage(
