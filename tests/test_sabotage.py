@@ -195,7 +195,17 @@ SABOTAGE = {
     "middleware that is not pure ASGI": Sabotage(
         "app/main.py",
         "    auth.guard(app,",
-        "    from starlette.middleware.base import BaseHTTPMiddleware\n\n    app.add_middleware(BaseHTTPMiddleware, dispatch=None)\n    auth.guard(app,",
+        "    from starlette.middleware.base import BaseHTTPMiddleware
+
+"
+        "    async def pass_on(request, call_next):
+"
+        "        return await call_next(request)
+
+"
+        "    app.add_middleware(BaseHTTPMiddleware, dispatch=pass_on)
+"
+        "    auth.guard(app,",
         "pytest tests/test_contract.py -k middleware",
     ),
     "an answer in two packets": Sabotage(
