@@ -195,16 +195,10 @@ SABOTAGE = {
     "middleware that is not pure ASGI": Sabotage(
         "app/main.py",
         "    auth.guard(app,",
-        "    from starlette.middleware.base import BaseHTTPMiddleware
-
-"
-        "    async def pass_on(request, call_next):
-"
-        "        return await call_next(request)
-
-"
-        "    app.add_middleware(BaseHTTPMiddleware, dispatch=pass_on)
-"
+        "    from starlette.middleware.base import BaseHTTPMiddleware\n\n"
+        "    async def pass_on(request, call_next):\n"
+        "        return await call_next(request)\n\n"
+        "    app.add_middleware(BaseHTTPMiddleware, dispatch=pass_on)\n"
         "    auth.guard(app,",
         "pytest tests/test_contract.py -k middleware",
     ),
