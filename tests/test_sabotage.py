@@ -98,13 +98,13 @@ SABOTAGE = {
     ),
     "all large bodies at once": Sabotage(
         "serving/admission.py",
-        "return len(self._holders) < FEW_BODIES or self._bytes + size <= SMALL_BYTES",
+        "return len(self._holders) < MIN_SLOTS or self._bytes + size <= SMALL_BYTES",
         "return True",
         "pytest tests/test_slots.py -k parses_few",
     ),
     "a turn that is not waited for": Sabotage(
         "serving/admission.py",
-        "            await self._wait_for(turn)\n",
+        "            await self._wait_for(slot)\n",
         "            pass\n",
         "pytest tests/test_slots.py -k parses_few",
     ),
@@ -116,8 +116,8 @@ SABOTAGE = {
     ),
     "a turn that is lost with who waited for it": Sabotage(
         "serving/admission.py",
-        "            self._add(holder, size, now)\n            turn.set",
-        "            self._add(turn, size, now)\n            turn.set",
+        "            self._add(holder, size, now)\n            slot.set",
+        "            self._add(slot, size, now)\n            slot.set",
         "pytest tests/test_slots.py -k hands_it_on",
     ),
     "body without a limit": Sabotage(
@@ -195,7 +195,11 @@ SABOTAGE = {
     "middleware that is not pure ASGI": Sabotage(
         "app/main.py",
         "    auth.guard(app,",
-        "    from starlette.middleware.base import BaseHTTPMiddleware\n\n    app.add_middleware(BaseHTTPMiddleware, dispatch=lambda one, go: go(one))\n    auth.guard(app,",
+        "    from starlette.middleware.base import BaseHTTPMiddleware\n\n"
+        "    async def pass_on(request, call_next):\n"
+        "        return await call_next(request)\n\n"
+        "    app.add_middleware(BaseHTTPMiddleware, dispatch=pass_on)\n"
+        "    auth.guard(app,",
         "pytest tests/test_contract.py -k middleware",
     ),
     "an answer in two packets": Sabotage(
@@ -242,13 +246,13 @@ SABOTAGE = {
     ),
     "a lone request that waits": Sabotage(
         "serving/batching.py",
-        "self._shared = len(batch) > 1",
-        "self._shared = True",
+        "self._batched = len(batch) > 1",
+        "self._batched = True",
         "pytest tests/test_batching.py -k alone",
     ),
     "spans without a route": Sabotage(
         "serving/build.py",
-        '"traces are on" if traces.wanted() else ""',
+        '"traces are on" if traces.enabled() else ""',
         '""',
         "pytest tests/test_logs.py -k span_of",
     ),
@@ -298,8 +302,8 @@ SABOTAGE = {
     ),
     "an error that waits": Sabotage(
         "serving/logs.py",
-        "if not self._gathers or record.levelno >= logging.ERROR:",
-        "if not self._gathers:",
+        "if not self._buffered or record.levelno >= logging.ERROR:",
+        "if not self._buffered:",
         "pytest tests/test_logs.py -k does_not_wait",
     ),
     "a log of lines that are no JSON": Sabotage(
@@ -449,7 +453,7 @@ SABOTAGE = {
     ),
     "predictions for who has left": Sabotage(
         "serving/admission.py",
-        "if await has_left(self._receive):",
+        "if await client_has_left(self._receive):",
         "if False:",
         "pytest tests/test_slots.py -k has_left",
     ),
@@ -461,8 +465,8 @@ SABOTAGE = {
     ),
     "a body that is taken for another request": Sabotage(
         "serving/protocol.py",
-        "        if not self.reads_again:\n            super().on_headers",
-        "        self.reads_again = False\n"
+        "        if not self.ignores_upgrade:\n            super().on_headers",
+        "        self.ignores_upgrade = False\n"
         "        if True:\n            super().on_headers",
         "pytest tests/test_process.py -k would_rather",
     ),
@@ -501,6 +505,24 @@ SABOTAGE = {
         "make sbom",
         "make bill",
         "pytest tests/test_deployment.py -k verb",
+    ),
+    "a Service that takes the pods of a Job": Sabotage(
+        "deploy/base/service.yaml",
+        "    app.kubernetes.io/component: server\n  ports",
+        "  ports",
+        "pytest tests/test_deployment.py -k no_others",
+    ),
+    "a spread that some nodes switch off": Sabotage(
+        "deploy/base/deployment.yaml",
+        "topologyKey: kubernetes.io/hostname",
+        "topologyKey: topology.kubernetes.io/zone",
+        "pytest tests/test_deployment.py -k spread",
+    ),
+    "a disk without room for logs": Sabotage(
+        "deploy/base/deployment.yaml",
+        "ephemeral-storage: 512Mi",
+        "ephemeral-storage: 256Mi",
+        "pytest tests/test_deployment.py -k logs",
     ),
     "a metric with another name": Sabotage(
         "serving/metrics.py",
@@ -671,8 +693,8 @@ SABOTAGE = {
     ),
     "a fast path before an earlier route": Sabotage(
         "serving/routing.py",
-        "obstacle or first_obstacle(context) or shadow(path, method, earlier)",
-        "obstacle or first_obstacle(context)",
+        "or find_earlier_match(path, method, earlier)",
+        "",
         "pytest tests/test_routing.py -k earlier_route",
     ),
     "middleware that crashes without a problem document": Sabotage(

@@ -9,7 +9,7 @@ import pytest
 
 from app.contract import Instance
 from serving.batching import MAX_BATCH, Batcher
-from serving.model import Classified
+from serving.model import Classification
 
 
 class CountingModel:
@@ -19,13 +19,13 @@ class CountingModel:
         self.calls: list[int] = []
         self.threads: set[str] = set()
 
-    def classify(self, instances: Sequence[Instance]) -> list[Classified]:
+    def classify(self, instances: Sequence[Instance]) -> list[Classification]:
         self.calls.append(len(instances))
         self.threads.add(threading.current_thread().name)
         if any(instance.text == "bad" for instance in instances):
             raise RuntimeError("bad")
         none = np.empty(0, np.float32)
-        return [Classified(i.text, len(i.text), none) for i in instances]
+        return [Classification(i.text, len(i.text), none) for i in instances]
 
 
 def instances(*texts: str) -> list[Instance]:
@@ -33,7 +33,7 @@ def instances(*texts: str) -> list[Instance]:
 
 
 def gather(
-    batcher: Batcher[Instance, Classified], *requests: list[Instance]
+    batcher: Batcher[Instance, Classification], *requests: list[Instance]
 ) -> list[list[float]]:
     """Submit all requests in one turn of the event loop."""
 
@@ -105,7 +105,7 @@ def test_a_failure_reaches_its_callers_and_the_next_are_served(
     model = CountingModel()
     batcher = Batcher(model.classify, lambda _: seconds, inline_budget=0.5)
 
-    async def run() -> list[Classified]:
+    async def run() -> list[Classification]:
         with pytest.raises(RuntimeError, match="bad"):
             await batcher.submit(instances("bad"))
         return await batcher.submit(instances("good"))
@@ -137,7 +137,7 @@ def test_a_size_that_cannot_be_told_fails_and_the_next_are_served() -> None:
     model = CountingModel()
     batcher = Batcher(model.classify, lambda some: 1 / (len(some[0].text) - 3), 1)
 
-    async def run() -> list[Classified]:
+    async def run() -> list[Classification]:
         async with asyncio.timeout(10):
             with pytest.raises(ZeroDivisionError):
                 await batcher.submit(instances("odd"))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
-from serving.admission import FEW_BODIES, Admission, Body
+from serving.admission import MIN_SLOTS, Admission, Body
 from serving.problems import ProblemError
 
 SHORT = 0.05
@@ -134,7 +134,7 @@ def test_a_request_that_has_ended_leaves_its_slot() -> None:
     async def run() -> None:
         admission = Admission(Settings())
         size = admission.max_body_bytes
-        for _ in range(FEW_BODIES):
+        for _ in range(MIN_SLOTS):
             await read(body_of(admission, (0, b"x" * size, False)))
         assert admission.slots.take("next", size) is None
 

@@ -266,7 +266,7 @@ def test_traces_that_cannot_be_sent_are_said_and_end_with_78() -> None:
     done = run_to_its_end(PORT="0", OTEL_TRACES_EXPORTER="zipkin")
 
     assert done.returncode == 78
-    assert "OTEL_TRACES_EXPORTER='zipkin': take otlp or none" in done.stderr
+    assert "OTEL_TRACES_EXPORTER='zipkin': use otlp or none" in done.stderr
     assert "Traceback" not in done.stderr
 
 

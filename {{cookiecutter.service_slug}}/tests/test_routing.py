@@ -36,7 +36,7 @@ from serving.build import Application, build_app
 from serving.contract import Contract
 from serving.model import Model, ModelError
 from serving.problems import ProblemError, ProblemType
-from serving.routing import adopt, find_ways
+from serving.routing import plan_routes, prepare_routes
 from serving.service import Service
 
 
@@ -278,15 +278,15 @@ def test_mistakes_of_parameters_say_which(client: TestClient) -> None:
     ]
 
 
-def ways(
+def obstacles(
     endpoint: Callable[..., Any], path: str = "/x", **options: Any
 ) -> dict[tuple[str, str], str]:
     """Return why a route does not take the fast path; nothing if it does."""
     app = FastAPI(openapi_url=None)
     options = {"methods": ["POST"]} | options
     app.add_api_route(path, endpoint, **options)
-    adopt(app.routes)
-    return find_ways(iter_route_contexts(app.routes)).through_fastapi
+    prepare_routes(app.routes)
+    return plan_routes(iter_route_contexts(app.routes)).through_fastapi
 
 
 async def two(item: Item, more: Annotated[int, Body()]) -> Echo:
@@ -316,13 +316,13 @@ async def of_path(item: Item, number: int) -> Echo:
         (plain, {"dependencies": [Depends(allow)]}, "it has a dependency"),
         (two, {}, "it takes several bodies, or embeds one"),
         (embedded, {}, "it takes several bodies, or embeds one"),
-        (optional, {}, "its body may be left out"),
+        (optional, {}, "its body is optional"),
         (with_query, {}, "it has the parameter top"),
         (raw, {}, "it takes no JSON body"),
         (with_request, {}, "it has the parameter request"),
         (with_background, {}, "it has the parameter tasks"),
         (untyped, {}, "its answer has no type"),
-        (blocking, {}, "it is no `async def`"),
+        (blocking, {}, "it is not an `async def`"),
         (streaming, {}, "its answer has no type"),
         (plain, {"response_model": Noted}, "its answer is declared by response_model"),
         (plain, {"response_class": Response}, "it has a response class"),
@@ -332,12 +332,12 @@ async def of_path(item: Item, number: int) -> Echo:
 def test_what_the_fast_path_does_not_do_goes_through_fastapi(
     endpoint: Callable[..., Any], options: dict[str, Any], reason: str
 ) -> None:
-    assert list(ways(endpoint, **options).values()) == [reason]
+    assert list(obstacles(endpoint, **options).values()) == [reason]
 
 
 def test_one_body_and_a_typed_answer_take_the_fast_path() -> None:
-    assert ways(plain) == {}
-    assert ways(plain, status_code=201) == {}
+    assert obstacles(plain) == {}
+    assert obstacles(plain, status_code=201) == {}
 
 
 def test_an_earlier_route_keeps_its_requests(settings: Settings) -> None:

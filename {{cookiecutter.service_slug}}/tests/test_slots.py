@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from serving.admission import FEW_BODIES, SLOT_SECONDS, SMALL_BYTES, Slots
+from serving.admission import MIN_SLOTS, SLOT_SECONDS, SMALL_BYTES, Slots
 from serving.testing import wait_until
 
 TEXT = "set a timer for 20 minutes"
@@ -57,7 +57,7 @@ class Work:
 @pytest.fixture
 def few() -> list[str]:
     """Names of as many as may always be in work."""
-    return [f"{number} of a few" for number in range(FEW_BODIES)]
+    return [f"{number} of a few" for number in range(MIN_SLOTS)]
 
 
 def test_more_than_a_few_large_ones_wait_in_order(few: list[str]) -> None:
@@ -139,7 +139,7 @@ def test_who_leaves_from_the_front_lets_those_behind_go_on(few: list[str]) -> No
 def test_who_leaves_as_the_turn_comes_hands_it_on() -> None:
     async def run() -> None:
         slots = Slots()
-        for number in range(FEW_BODIES):
+        for number in range(MIN_SLOTS):
             slots.take(number, SMALL_BYTES)
         leaves, stays = (slots.take(name, SMALL_BYTES) for name in ("leaves", "stays"))
         assert leaves and stays
@@ -154,7 +154,7 @@ def test_who_leaves_as_the_turn_comes_hands_it_on() -> None:
 def test_who_waits_for_something_else_than_the_processor_loses_the_slot() -> None:
     async def run() -> None:
         work = Work(Slots())
-        for number in range(FEW_BODIES):
+        for number in range(MIN_SLOTS):
             await work.add(f"waits for a database {number}", SMALL_BYTES)
         await work.add("predicts", SMALL_BYTES)
         assert "predicts" not in work.begun
@@ -205,35 +205,35 @@ def test_who_has_left_before_the_turn_costs_no_prediction(
         sent.append(message)
 
     async def run() -> None:
-        for number in range(FEW_BODIES):
+        for number in range(MIN_SLOTS):
             slots.take(number, SMALL_BYTES)
         request = asyncio.create_task(app(scope | {"headers": headers}, receive, send))
         await settled()
-        for number in range(FEW_BODIES):
+        for number in range(MIN_SLOTS):
             slots.release(number)
         await request
 
     assert client.portal
     client.portal.call(run)
     assert not working
-    assert b"left before its turn" in sent[1]["body"]
+    assert b"left while it waited for a slot" in sent[1]["body"]
 
 
 def test_the_service_parses_few_large_bodies_at_once(
     client: TestClient, working: list[int]
 ) -> None:
     body = {"instances": [{"text": TEXT}] * 1_000}
-    with ThreadPoolExecutor(2 * FEW_BODIES) as clients:
+    with ThreadPoolExecutor(2 * MIN_SLOTS) as clients:
         answers = [
             clients.submit(client.post, "/v1/predict", json=body)
-            for _ in range(2 * FEW_BODIES)
+            for _ in range(2 * MIN_SLOTS)
         ]
-        wait_until(lambda: len(working) >= FEW_BODIES)
+        wait_until(lambda: len(working) >= MIN_SLOTS)
         time.sleep(0.2)  # for one more
         most = len(working)
         while not all(answer.done() for answer in answers):
             working.clear()
             time.sleep(0.01)
 
-    assert most == FEW_BODIES
-    assert [answer.result().status_code for answer in answers] == [200] * 2 * FEW_BODIES
+    assert most == MIN_SLOTS
+    assert [answer.result().status_code for answer in answers] == [200] * 2 * MIN_SLOTS
