@@ -36,8 +36,8 @@ IMPORTS = {
     """,
 }
 ENDPOINTS = (
-    *("An endpoint", "With a dependency"),
-    *("An error of its own kind", "A metric"),
+    *("An endpoint", "An endpoint with a dependency"),
+    *("A problem type", "A metric"),
 )
 
 
@@ -105,9 +105,10 @@ def url(followed: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Where it serves the model that the recipe has chosen, in its small form."""
     service = copy(followed, tmp_path_factory.mktemp("served"))
     service.run("python", "-m", "training", "experiment=debug")
-    debug = service.path / "outputs" / "debug"
-    assert "training.models.bayes" in (debug / "reports" / "config.yaml").read_text()
-    shutil.copytree(debug / "models", service.path / "models", dirs_exist_ok=True)
+    fitted = service.path / "outputs" / "debug" / "models"
+    show = f"import joblib; print(joblib.load('{fitted / 'pipeline.joblib'}'))"
+    assert "ComplementNB" in service.run("python", "-c", show).stdout
+    shutil.copytree(fitted, service.path / "models", dirs_exist_ok=True)
     with serving(service) as address:
         ask(address, "/readyz")
         yield address
