@@ -7,33 +7,33 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from app.contract import Instance
 from serving.batching import MAX_BATCH, Batcher
 from serving.model import Classified
+from tests.serving.toy import Claim
 
 
 class CountingModel:
-    """Gives each instance its text as the label, and the length as the score."""
+    """Gives each claim its note as the label, and the length as the score."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []
         self.threads: set[str] = set()
 
-    def classify(self, instances: Sequence[Instance]) -> list[Classified]:
-        self.calls.append(len(instances))
+    def classify(self, claims: Sequence[Claim]) -> list[Classified]:
+        self.calls.append(len(claims))
         self.threads.add(threading.current_thread().name)
-        if any(instance.text == "bad" for instance in instances):
+        if any(claim.note == "bad" for claim in claims):
             raise RuntimeError("bad")
         none = np.empty(0, np.float32)
-        return [Classified(i.text, len(i.text), none) for i in instances]
+        return [Classified(i.note, len(i.note), none) for i in claims]
 
 
-def instances(*texts: str) -> list[Instance]:
-    return [Instance(text=text) for text in texts]
+def claims(*notes: str) -> list[Claim]:
+    return [Claim(note=note) for note in notes]
 
 
 def gather(
-    batcher: Batcher[Instance, Classified], *requests: list[Instance]
+    batcher: Batcher[Claim, Classified], *requests: list[Claim]
 ) -> list[list[float]]:
     """Submit all requests in one turn of the event loop."""
 
@@ -49,7 +49,7 @@ def test_requests_of_one_moment_share_a_call(seconds: float) -> None:
     model = CountingModel()
     batcher = Batcher(model.classify, lambda _: seconds, inline_budget=0.5)
 
-    answers = gather(batcher, instances("a", "bb"), instances("ccc"), instances("d"))
+    answers = gather(batcher, claims("a", "bb"), claims("ccc"), claims("d"))
 
     assert answers == [[1, 2], [3], [1]]
     assert model.calls == [4]
@@ -60,13 +60,13 @@ def test_a_request_that_is_alone_does_not_wait_for_others() -> None:
     batcher = Batcher(model.classify, lambda _: 0, inline_budget=1)
 
     async def run() -> tuple[bool, bool]:
-        first = batcher.submit(instances("a"))
-        second = batcher.submit(instances("b"))
+        first = batcher.submit(claims("a"))
+        second = batcher.submit(claims("b"))
         await asyncio.gather(first, second)
-        await batcher.submit(instances("c"))
+        await batcher.submit(claims("c"))
         await asyncio.sleep(0)
-        alone = batcher.submit(instances("d"))
-        together = batcher.submit(instances("e"))
+        alone = batcher.submit(claims("d"))
+        together = batcher.submit(claims("e"))
         answered = alone.done(), together.done()
         await together
         return answered
@@ -78,11 +78,11 @@ def test_a_request_that_is_alone_does_not_wait_for_others() -> None:
 def test_a_fast_model_runs_in_the_event_loop_and_a_slow_one_beside_it() -> None:
     fast, slow = CountingModel(), CountingModel()
 
-    def expect(batch: Sequence[Instance]) -> float:
-        return 0.001 * sum(len(instance.text) for instance in batch)
+    def expect(batch: Sequence[Claim]) -> float:
+        return 0.001 * sum(len(claim.note) for claim in batch)
 
-    gather(Batcher(fast.classify, expect, inline_budget=0.005), instances("a"))
-    gather(Batcher(slow.classify, expect, inline_budget=0.005), instances("a" * 6))
+    gather(Batcher(fast.classify, expect, inline_budget=0.005), claims("a"))
+    gather(Batcher(slow.classify, expect, inline_budget=0.005), claims("a" * 6))
 
     assert fast.threads == {"MainThread"}
     assert slow.threads == {"model_0"}
@@ -90,7 +90,7 @@ def test_a_fast_model_runs_in_the_event_loop_and_a_slow_one_beside_it() -> None:
 
 def test_a_batch_has_a_largest_size() -> None:
     model = CountingModel()
-    part = instances(*["a"] * 400)
+    part = claims(*["a"] * 400)
 
     gather(Batcher(model.classify, lambda _: 0, inline_budget=1), part, part, part)
 
@@ -107,8 +107,8 @@ def test_a_failure_reaches_its_callers_and_the_next_are_served(
 
     async def run() -> list[Classified]:
         with pytest.raises(RuntimeError, match="bad"):
-            await batcher.submit(instances("bad"))
-        return await batcher.submit(instances("good"))
+            await batcher.submit(claims("bad"))
+        return await batcher.submit(claims("good"))
 
     assert [label for label, *_ in asyncio.run(run())] == ["good"]
 
@@ -119,7 +119,7 @@ def test_a_request_that_makes_the_model_fail_fails_alone(seconds: float) -> None
     batcher = Batcher(model.classify, lambda _: seconds, inline_budget=0.5)
 
     async def run() -> list[object]:
-        parts = [instances("a", "b"), instances("bad"), instances("c")]
+        parts = [claims("a", "b"), claims("bad"), claims("c")]
         waiting = [batcher.submit(part) for part in parts]
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
         return [
@@ -135,13 +135,13 @@ def test_a_request_that_makes_the_model_fail_fails_alone(seconds: float) -> None
 
 def test_a_size_that_cannot_be_told_fails_and_the_next_are_served() -> None:
     model = CountingModel()
-    batcher = Batcher(model.classify, lambda some: 1 / (len(some[0].text) - 3), 1)
+    batcher = Batcher(model.classify, lambda some: 1 / (len(some[0].note) - 3), 1)
 
     async def run() -> list[Classified]:
         async with asyncio.timeout(10):
             with pytest.raises(ZeroDivisionError):
-                await batcher.submit(instances("odd"))
-            return await batcher.submit(instances("good"))
+                await batcher.submit(claims("odd"))
+            return await batcher.submit(claims("good"))
 
     assert [label for label, *_ in asyncio.run(run())] == ["good"]
 
@@ -151,9 +151,9 @@ def test_a_client_that_has_gone_costs_nothing() -> None:
     batcher = Batcher(model.classify, lambda _: 0, inline_budget=1)
 
     async def run() -> None:
-        gone = batcher.submit(instances("gone"))
+        gone = batcher.submit(claims("gone"))
         gone.cancel()
-        await batcher.submit(instances("here"))
+        await batcher.submit(claims("here"))
 
     asyncio.run(run())
     assert model.calls == [1]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.settings import Settings
 from serving.admission import Admission, Body
 from serving.problems import ProblemError
+from serving.settings import ServingSettings
 
 SHORT = 0.05
 Part = tuple[float, bytes, bool]  # seconds before it, its bytes, whether more come
@@ -45,7 +45,7 @@ def outcomes(*parts: list[Part], **settings: Any) -> list[object]:
     """Return what comes of bodies that begin at the same moment."""
 
     async def run() -> list[object]:
-        admission = Admission(Settings(body_seconds=SHORT, **settings))
+        admission = Admission(ServingSettings(body_seconds=SHORT, **settings))
         async with asyncio.timeout(10):
             return await asyncio.gather(
                 *[read(body_of(admission, *each)) for each in parts]
@@ -68,7 +68,7 @@ def test_a_body_in_many_parts_has_one_deadline() -> None:
 
 def test_a_body_that_begins_later_has_its_own_time() -> None:
     async def run() -> list[object]:
-        admission = Admission(Settings(body_seconds=SHORT))
+        admission = Admission(ServingSettings(body_seconds=SHORT))
 
         async def later() -> object:
             await asyncio.sleep(SHORT / 2)
@@ -83,7 +83,7 @@ def test_a_body_that_begins_later_has_its_own_time() -> None:
 
 def test_a_handler_that_reads_late_gets_a_body_that_has_come() -> None:
     async def run() -> object:
-        admission = Admission(Settings(body_seconds=SHORT))
+        admission = Admission(ServingSettings(body_seconds=SHORT))
         await asyncio.sleep(3 * SHORT)
         return await read(body_of(admission, (0, b"x", False)))
 
@@ -99,7 +99,7 @@ def test_a_body_over_the_limit_is_413() -> None:
 
 def test_the_task_goes_on_after_a_timeout() -> None:
     async def run() -> str:
-        admission = Admission(Settings(body_seconds=SHORT))
+        admission = Admission(ServingSettings(body_seconds=SHORT))
         await read(body_of(admission, (60, b"x", False)))
         await asyncio.sleep(2 * SHORT)
         return "done"
@@ -109,7 +109,7 @@ def test_the_task_goes_on_after_a_timeout() -> None:
 
 def test_a_request_that_is_cancelled_stays_cancelled() -> None:
     async def run() -> None:
-        admission = Admission(Settings(body_seconds=60))
+        admission = Admission(ServingSettings(body_seconds=60))
         task = asyncio.create_task(read(body_of(admission, (60, b"x", False))))
         await asyncio.sleep(0)
         task.cancel()
@@ -124,7 +124,7 @@ def test_the_failure_of_a_connection_reaches_the_reader() -> None:
         raise ConnectionError
 
     async def run(receive: Callable[[], Awaitable[Any]]) -> None:
-        await Body(receive, Admission(Settings()))()
+        await Body(receive, Admission(ServingSettings()))()
 
     with pytest.raises(ConnectionError):
         asyncio.run(run(fail))

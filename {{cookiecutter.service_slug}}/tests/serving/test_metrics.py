@@ -13,8 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from serving.container import cpu_limit, memory_limit
 from serving.testing import wait_until
 from tests.conftest import Serve
-
-BODY = {"instances": [{"text": "set a timer for 20 minutes"}, {"text": "mute the tv"}]}
+from tests.serving.conftest import BODY, PATH
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -44,7 +43,7 @@ def test_the_metrics_and_their_types_are_these(client: TestClient) -> None:
         for family in parse(client.get("/metrics").text)
         if family.samples
     }
-    client.post("/v1/predict", json=BODY)
+    client.post(PATH, json=BODY)
 
     assert families == {
         "http_requests": ("counter", {"route", "method", "status"}),
@@ -72,51 +71,46 @@ def test_the_metrics_and_their_types_are_these(client: TestClient) -> None:
 
 
 def test_answers_are_counted_and_timed_by_route(client: TestClient) -> None:
-    client.post("/v1/predict", json=BODY)
-    client.post("/v1/predict", json={})
-    client.get("/v1/predict")
+    client.post(PATH, json=BODY)
+    client.post(PATH, json={})
+    client.get(PATH)
 
     for method, status in (("POST", "200"), ("POST", "422"), ("GET", "405")):
-        name, route = "http_requests_total", "/v1/predict"
+        name, route = "http_requests_total", PATH
         assert value(client, name, route=route, method=method, status=status) == 1
-    route = "/v1/predict"
-    assert value(client, "http_request_duration_seconds_count", route=route) == 3
-    seconds = value(client, "http_request_duration_seconds_sum", route=route)
-    assert 0 < seconds
+    assert value(client, "http_request_duration_seconds_count", route=PATH) == 3
+    assert value(client, "http_request_duration_seconds_sum", route=PATH) > 0
 
 
-def test_a_crash_counts_as_500(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("app.api.Prediction", None)
-    client.post("/v1/predict", json=BODY)
+def test_a_crash_counts_as_500(client: TestClient) -> None:
+    client.post("/v1/crash", json=BODY)
 
-    crash = {"route": "/v1/predict", "method": "POST", "status": "500"}
+    crash = {"route": "/v1/crash", "method": "POST", "status": "500"}
     assert value(client, "http_requests_total", **crash) == 1
 
 
-def test_what_is_turned_away_counts_for_its_route(
+def test_a_rejected_request_counts_for_its_route(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = serve(max_concurrency=1)
     monkeypatch.setattr(service(client).admission, "requests", 1)
 
-    assert client.post("/v1/predict", json=BODY).status_code == 503
+    assert client.post(PATH, json=BODY).status_code == 503
 
-    shed = {"route": "/v1/predict", "method": "POST", "status": "503"}
+    shed = {"route": PATH, "method": "POST", "status": "503"}
     assert value(client, "http_requests_total", **shed) == 1
     assert value(client, "http_requests_shed_total") == 1
     assert value(client, "http_requests_in_flight") == 1
 
 
 def test_no_request_stays_in_flight(client: TestClient) -> None:
-    client.post("/v1/predict", json=BODY)
-    client.post("/v1/predict", json={})
+    client.post(PATH, json=BODY)
+    client.post(PATH, json={})
 
     assert value(client, "http_requests_in_flight") == 0
 
 
-def test_ten_thousand_made_up_paths_and_methods_add_no_series(
+def test_a_thousand_made_up_paths_and_methods_add_no_series(
     client: TestClient,
 ) -> None:
     client.get("/nothing")
@@ -125,7 +119,7 @@ def test_ten_thousand_made_up_paths_and_methods_add_no_series(
     before = set(scrape(client))
 
     async def ask_all() -> None:
-        for number in range(10_000):
+        for number in range(1_000):
             method = "GET" if number % 2 else f"BREW{number}"
             await call(application(client), method, f"/v1/{number}/nothing")
 
@@ -134,33 +128,21 @@ def test_ten_thousand_made_up_paths_and_methods_add_no_series(
     assert set(scrape(client)) == before
     unmatched = {"route": "unmatched", "status": "404"}
     total = "http_requests_total"
-    assert value(client, total, method="GET", **unmatched) == 5_001
-    assert value(client, total, method="other", **unmatched) == 5_001
-
-
-def test_a_parameter_in_the_path_is_no_label(client: TestClient) -> None:
-    @application(client).get("/things/{name}")
-    async def thing(name: str) -> str:
-        return name
-
-    client.get("/things/one")
-    client.get("/things/two")
-
-    things = {"route": "/things/{name}", "method": "GET", "status": "200"}
-    assert value(client, "http_requests_total", **things) == 2
+    assert value(client, total, method="GET", **unmatched) == 501
+    assert value(client, total, method="other", **unmatched) == 501
 
 
 def test_predictions_are_counted_by_label_and_score(client: TestClient) -> None:
-    first, _ = client.post("/v1/predict", json=BODY).json()["predictions"]
+    client.post(PATH, json={"claims": BODY["claims"][:1] * 2})
 
-    assert first["label"] == "HassStartTimer"
-    assert value(client, "predictions_total", label="HassStartTimer") == 1
+    assert value(client, "predictions_total", label="suspicious") == 2
+    assert value(client, "predictions_total", label="honest") == 0
     assert value(client, "prediction_score_count") == 2
-    assert 0 < value(client, "prediction_score_sum") <= 2
+    assert 1 < value(client, "prediction_score_sum") <= 2
 
 
 def test_the_model_is_measured_by_call_and_batch(client: TestClient) -> None:
-    client.post("/v1/predict", json=BODY)
+    client.post(PATH, json=BODY)
 
     assert value(client, "model_batch_size_count") == 1
     assert value(client, "model_batch_size_sum") == 2
@@ -171,16 +153,10 @@ def test_the_model_is_measured_by_call_and_batch(client: TestClient) -> None:
 def test_labels_start_at_zero_beside_their_share_in_training(
     client: TestClient,
 ) -> None:
-    model = client.get("/v1/model").json()
-    shares = [
-        value(client, "model_training_label_share", label=label)
-        for label in model["labels"]
-    ]
-
-    assert sum(shares) == pytest.approx(1) and min(shares) > 0
-    assert {found["label"] for found in labels(client, "predictions_total")} == set(
-        model["labels"]
-    )
+    for label, share in (("honest", 0.75), ("suspicious", 0.25)):
+        assert value(client, "model_training_label_share", label=label) == share
+    found = labels(client, "predictions_total")
+    assert found == [{"label": "honest"}, {"label": "suspicious"}]
 
 
 def test_the_model_is_named(client: TestClient) -> None:

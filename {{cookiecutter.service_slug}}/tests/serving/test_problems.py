@@ -1,11 +1,11 @@
 """docs/problems.md lists the problem types as they are."""
 
 import re
-from pathlib import Path
 
 from serving.problems import TYPES, documented
+from serving.testing import ROOT
 
-PAGE = Path(__file__).parent.parent / "docs" / "problems.md"
+PAGE = ROOT / "docs" / "problems.md"
 
 
 def test_the_page_lists_every_type_of_the_engine() -> None:

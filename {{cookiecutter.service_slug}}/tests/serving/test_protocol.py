@@ -1,4 +1,4 @@
-"""The bytes on the wire: an answer is one packet, and who does not wait is paused."""
+"""The bytes on the wire: an answer is one packet, an eager client is paused."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -118,17 +118,17 @@ class Clock(asyncio.SelectorEventLoop):
 
 
 class Connection:
-    """A connection whose requests are all turned away."""
+    """A connection whose requests are all rejected."""
 
     def __init__(self, wire: Wire, clock: Clock) -> None:
-        async def refuse(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        async def reject(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
             scope[REJECTED] = True
             start = {"type": "http.response.start", "status": 503, "headers": []}
             await send(start)
             await send({"type": "http.response.body"})
 
         self.clock = clock
-        config = Config(refuse, log_config=None, lifespan="off")
+        config = Config(reject, log_config=None, lifespan="off")
         config.load()
         self.protocol = Protocol(config, ServerState(), {}, self.clock)
         self.protocol.connection_made(wire)
@@ -146,7 +146,9 @@ def connection(wire: Wire) -> Iterator[Connection]:
     clock.close()
 
 
-def test_who_is_refused_once_is_read_from(wire: Wire, connection: Connection) -> None:
+def test_a_client_that_is_rejected_once_is_read_from(
+    wire: Wire, connection: Connection
+) -> None:
     connection.ask()
     assert wire.reading
 
@@ -155,7 +157,7 @@ def test_who_is_refused_once_is_read_from(wire: Wire, connection: Connection) ->
     assert wire.reading
 
 
-def test_who_does_not_wait_after_a_refusal_is_not_read_from_for_a_moment(
+def test_a_client_that_does_not_wait_after_a_rejection_is_paused(
     wire: Wire, connection: Connection
 ) -> None:
     connection.ask()
@@ -178,7 +180,3 @@ def test_thousands_that_ask_for_another_protocol_at_once_are_read(
 
     assert sum(data.startswith(b"HTTP/1.1 503 ") for data in wire.writes) == 3_000
     assert not wire.is_closing()
-
-
-def test_all_else_is_the_transports(holder: HeadHolder) -> None:
-    assert not holder.is_closing()

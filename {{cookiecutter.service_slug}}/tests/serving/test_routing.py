@@ -31,13 +31,13 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.settings import Settings
 from serving.build import Application, build_app
 from serving.contract import Contract
 from serving.model import Model, ModelError
 from serving.problems import ProblemError, ProblemType
 from serving.routing import adopt, find_ways
 from serving.service import Service
+from serving.settings import ServingSettings
 
 
 class Item(Contract):
@@ -129,8 +129,10 @@ WAYS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.fixture(scope="module")
-def settings() -> Settings:
-    return Settings(max_body_bytes=2_000, max_bytes_in_work=4_000, log_level="critical")
+def settings() -> ServingSettings:
+    return ServingSettings(
+        max_body_bytes=2_000, max_bytes_in_work=4_000, log_level="critical"
+    )
 
 
 def no_model() -> Model[Any]:
@@ -138,14 +140,16 @@ def no_model() -> Model[Any]:
 
 
 def build(
-    settings: Settings, *routers: APIRouter, middleware: list[Middleware] | None = None
+    settings: ServingSettings,
+    *routers: APIRouter,
+    middleware: list[Middleware] | None = None,
 ) -> Application:
     """Build an application of routes that need no model."""
     return build_app(Service(settings, no_model), routers, middleware or [])
 
 
 @pytest.fixture(scope="module")
-def client(settings: Settings) -> Iterator[TestClient]:
+def client(settings: ServingSettings) -> Iterator[TestClient]:
     """A client of an application with an endpoint of each kind, in each place."""
     router = APIRouter()
     for name, endpoint in WAYS.items():
@@ -319,7 +323,7 @@ def test_one_body_and_a_typed_answer_take_the_fast_path() -> None:
     assert ways(plain, status_code=201) == {}
 
 
-def test_an_earlier_route_keeps_its_requests(settings: Settings) -> None:
+def test_an_earlier_route_keeps_its_requests(settings: ServingSettings) -> None:
     async def first(name: str) -> Echo:
         return Echo(name=f"first {name}")
 
@@ -332,7 +336,7 @@ def test_an_earlier_route_keeps_its_requests(settings: Settings) -> None:
 
 
 def test_the_start_log_says_which_routes_take_the_fast_path(
-    settings: Settings, caplog: pytest.LogCaptureFixture
+    settings: ServingSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     router = APIRouter()
     router.add_api_route("/a", plain, methods=["POST"])
@@ -346,7 +350,7 @@ def test_the_start_log_says_which_routes_take_the_fast_path(
 
 
 def test_a_status_of_its_own_and_a_field_that_is_none_are_kept(
-    settings: Settings,
+    settings: ServingSettings,
 ) -> None:
     async def noted(item: Item) -> Noted:
         return Noted(item.name)
@@ -361,7 +365,7 @@ def test_a_status_of_its_own_and_a_field_that_is_none_are_kept(
     assert answer.json() == {"text": "a", "note": None}
 
 
-def test_several_bodies_are_validated_together(settings: Settings) -> None:
+def test_several_bodies_are_validated_together(settings: ServingSettings) -> None:
     async def both(item: Item, painted: Painted, more: Annotated[int, Body()]) -> Echo:
         return Echo(name=f"{item.name} {painted.colour.name} {more}", at=item.at)
 
@@ -379,7 +383,9 @@ def test_several_bodies_are_validated_together(settings: Settings) -> None:
     assert bad.json()["errors"][0]["pointer"] == "/painted/colour"
 
 
-def test_a_body_may_be_left_out_where_the_route_says_so(settings: Settings) -> None:
+def test_a_body_may_be_left_out_where_the_route_says_so(
+    settings: ServingSettings,
+) -> None:
     router = APIRouter()
     router.add_api_route("/x", optional, methods=["POST"])
 
@@ -406,7 +412,7 @@ class AddHeader:
 
 
 def test_middleware_sees_every_request_and_keeps_the_fast_path(
-    settings: Settings, caplog: pytest.LogCaptureFixture
+    settings: ServingSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     router = APIRouter()
     router.add_api_route("/x", plain, methods=["POST"])
@@ -425,7 +431,7 @@ def test_middleware_sees_every_request_and_keeps_the_fast_path(
         assert answer.headers["x-request-id"]
 
 
-def test_middleware_of_starlettes_base_class_works(settings: Settings) -> None:
+def test_middleware_of_starlettes_base_class_works(settings: ServingSettings) -> None:
     async def dispatch(request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
         response.headers["x-passed"] = "yes"
@@ -457,7 +463,7 @@ class Reject:
         await self.app(scope, receive, send)
 
 
-def test_middleware_may_raise_a_problem(settings: Settings) -> None:
+def test_middleware_may_raise_a_problem(settings: ServingSettings) -> None:
     app = build(settings, middleware=[Middleware(Reject)])
 
     with TestClient(app) as client:
@@ -474,7 +480,7 @@ class Missing(Exception):
 
 @pytest.mark.parametrize("endpoint", ["plain", "with a dependency"])
 def test_what_a_handler_raises_is_answered_alike(
-    settings: Settings, endpoint: str
+    settings: ServingSettings, endpoint: str
 ) -> None:
     errors: dict[str, Exception] = {
         "teapot": HTTPException(418, "short and stout", {"X-Tea": "green"}),

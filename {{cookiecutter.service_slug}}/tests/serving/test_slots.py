@@ -11,8 +11,9 @@ from fastapi.testclient import TestClient
 
 from serving.admission import FEW_BODIES, SLOT_SECONDS, SMALL_BYTES, Slots
 from serving.testing import wait_until
+from tests.serving.conftest import PATH
 
-TEXT = "set a timer for 20 minutes"
+BODY = {"claims": [{"note": "a dent in the left door"}] * 1_000}
 
 
 async def settled() -> None:
@@ -111,7 +112,7 @@ def test_small_ones_are_many_at_once() -> None:
     asyncio.run(run())
 
 
-def test_who_leaves_while_waiting_or_working_makes_room(few: list[str]) -> None:
+def test_a_request_that_is_cancelled_frees_its_place(few: list[str]) -> None:
     async def run() -> None:
         work = Work(Slots())
         for name in [*few, "leaves", "stays", "last"]:
@@ -126,7 +127,7 @@ def test_who_leaves_while_waiting_or_working_makes_room(few: list[str]) -> None:
     asyncio.run(run())
 
 
-def test_who_leaves_from_the_front_lets_those_behind_go_on(few: list[str]) -> None:
+def test_cancelling_the_first_in_line_lets_the_next_begin(few: list[str]) -> None:
     async def run() -> None:
         work = await behind_a_large_one(few)
 
@@ -136,7 +137,7 @@ def test_who_leaves_from_the_front_lets_those_behind_go_on(few: list[str]) -> No
     asyncio.run(run())
 
 
-def test_who_leaves_as_the_turn_comes_hands_it_on() -> None:
+def test_a_slot_given_to_a_request_that_was_cancelled_goes_to_the_next() -> None:
     async def run() -> None:
         slots = Slots()
         for number in range(FEW_BODIES):
@@ -151,7 +152,7 @@ def test_who_leaves_as_the_turn_comes_hands_it_on() -> None:
     asyncio.run(run())
 
 
-def test_who_waits_for_something_else_than_the_processor_loses_the_slot() -> None:
+def test_a_holder_that_works_too_long_loses_its_slot() -> None:
     async def run() -> None:
         work = Work(Slots())
         for number in range(FEW_BODIES):
@@ -170,8 +171,8 @@ def working(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A number for each request that was parsed; they go on once it is cleared."""
     working: list[int] = []
 
-    async def wait(instances: list[object]) -> list[object]:
-        working.append(len(instances))
+    async def wait(claims: list[object]) -> list[object]:
+        working.append(len(claims))
         async with asyncio.timeout(20):
             while working:
                 await asyncio.sleep(0.01)
@@ -181,13 +182,13 @@ def working(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return working
 
 
-def test_who_has_left_before_the_turn_costs_no_prediction(
+def test_a_client_that_left_before_its_turn_costs_no_prediction(
     client: TestClient, working: list[int]
 ) -> None:
     app: Any = client.app
     slots: Slots = app.state.service.admission.slots
     sent: list[Any] = []
-    body = json.dumps({"instances": [{"text": TEXT}] * 1_000}).encode()
+    body = json.dumps(BODY).encode()
     messages: list[Any] = [
         {"type": "http.request", "body": body},
         {"type": "http.disconnect"},
@@ -196,7 +197,7 @@ def test_who_has_left_before_the_turn_costs_no_prediction(
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
     ]
-    scope = {"type": "http", "method": "POST", "path": "/v1/predict"}
+    scope = {"type": "http", "method": "POST", "path": PATH}
 
     async def receive() -> Any:
         return messages.pop(0)
@@ -222,11 +223,9 @@ def test_who_has_left_before_the_turn_costs_no_prediction(
 def test_the_service_parses_few_large_bodies_at_once(
     client: TestClient, working: list[int]
 ) -> None:
-    body = {"instances": [{"text": TEXT}] * 1_000}
     with ThreadPoolExecutor(2 * FEW_BODIES) as clients:
         answers = [
-            clients.submit(client.post, "/v1/predict", json=body)
-            for _ in range(2 * FEW_BODIES)
+            clients.submit(client.post, PATH, json=BODY) for _ in range(2 * FEW_BODIES)
         ]
         wait_until(lambda: len(working) >= FEW_BODIES)
         time.sleep(0.2)  # for one more
