@@ -28,7 +28,7 @@ from the moment a request was due:
 The service was ready after {seconds_to_ready:.2f} s, with {start:.0f} MiB of resident
 memory; with the largest bodies it took {most:.0f} MiB at the most.
 
-This follows for `deploy/base`; `tests/test_capacity.py` fails if it differs:
+This follows for `deploy/base`; `tests/bench/test_capacity.py` fails if it differs:
 
 {follows}"""
 

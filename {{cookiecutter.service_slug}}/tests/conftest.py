@@ -1,8 +1,8 @@
 """Fixtures: the service of `app/` around a small model, with its real life.
 
-Nothing is mocked: the pipeline trains the model as `training/conf` says, on rows made of
-the samples in `app/examples.py`, and every client lives between the service's real
-start-up and shutdown. `tests/serving` puts a service of its own in the same fixtures.
+Nothing is mocked: the pipeline trains the model that `training/conf` names, on rows
+made of the samples in `app/examples.py`, and every client lives between the service's
+real start-up and shutdown. `tests/serving` puts a service of its own in its place.
 """
 
 import csv

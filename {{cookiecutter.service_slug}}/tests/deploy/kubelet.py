@@ -17,7 +17,9 @@ from contextlib import closing
 from http.client import HTTPConnection, HTTPException
 from itertools import cycle
 
-from tests.manifests import ROOT, Image, Manifest, container, only, pod_spec
+from app.examples import EXAMPLES
+from serving.testing import ROOT
+from tests.deploy.manifests import Image, Manifest, container, only, pod_spec
 
 # How long after a pod began to end some proxy may still send it requests.
 PROXY_LAG = 2.0
@@ -140,7 +142,7 @@ class Load:
     its pod until one side closes it.
     """
 
-    BODY = json.dumps({"instances": [{"text": "set a timer for 20 minutes"}]})
+    BODY = json.dumps({"instances": EXAMPLES[:1]})
     HEADERS = {"Content-Type": "application/json"}
     PER_CONNECTION = (50, sys.maxsize)
 

@@ -1,6 +1,5 @@
 """The life of a pod, by the probes and periods of the rendered Deployment."""
 
-import json
 import os
 import socket
 import threading
@@ -11,20 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from app.contract import MAX_TEXT_LENGTH
+from app.main import create_app
+from app.settings import Settings
+from bench.bodies import Bodies
 from serving.model import MODEL_FILE
 from serving.testing import wait_until
-from tests.kubelet import Load, Pod
-from tests.manifests import only, render
+from tests.deploy.kubelet import Load, Pod
+from tests.deploy.manifests import STAGES, only, render
 
 Run = Callable[..., Pod]
 
-STAGE = "prod"
+STAGE = "prod" if "prod" in STAGES else STAGES[0]
 
 
 @pytest.fixture
 def run(model_dir: Path) -> Iterator[Run]:
-    """`run(MODEL_DIR=…)`: a pod of production, with the small model of the tests."""
+    """`run(MODEL_DIR=…)`: a pod of that stage, with the small model of the tests."""
     manifests = render(STAGE)
     pods: list[Pod] = []
 
@@ -83,9 +84,8 @@ def test_a_wrong_model_gets_no_traffic_while_the_old_pod_serves(
 def test_liveness_is_answered_while_all_workers_are_busy(run: Run) -> None:
     pod = run()
     wait_until(lambda: pod.ready)
-    # As slow as requests can be: as much text as a body may hold.
-    instance = {"text": "turn on " * (MAX_TEXT_LENGTH // 8)}
-    body = json.dumps({"instances": [instance] * 100})
+    # As slow as requests can be: as many bytes as a body may hold.
+    body = Bodies(create_app(Settings()).openapi()).largest(1_000_000).decode()
     probes: list[tuple[bool, float]] = []
 
     with ThreadPoolExecutor(8) as clients:

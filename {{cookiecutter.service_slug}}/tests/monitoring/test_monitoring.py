@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring import dashboard
 from monitoring.__main__ import ALERTS, MANIFEST, ROOT, SLUG, Rule, expected, load_rules
+from tests.conftest import BODY
 
 RUNBOOK = ROOT / "docs" / "runbook.md"
 RULES = load_rules()
@@ -82,7 +83,7 @@ def selectors(query: str) -> list[promql_parser.VectorSelector]:
 @pytest.fixture
 def exposed(client: TestClient) -> dict[str, list[dict[str, str]]]:
     """The labels of every series that the running service exposes, by its name."""
-    client.post("/v1/predict", json={"instances": [{"text": "mute the tv"}]})
+    client.post("/v1/predict", json=BODY)
     series: dict[str, list[dict[str, str]]] = {}
     for family in text_string_to_metric_families(client.get("/metrics").text):
         for sample in family.samples:

@@ -8,7 +8,7 @@ import pytest
 
 from app.contract import Instance
 from serving.contract import Contract
-from tests.conftest import Compose
+from tests.training.conftest import Compose
 from training import __main__ as pipeline
 from training import ingest
 from training.files import read_rows
