@@ -263,7 +263,7 @@ def test_stages_differ_only_in_what_must_differ() -> None:
 
 
 def name_of(manifest: Manifest) -> str:
-    """Its name, without the hash of a ConfigMap's values and the stage of a namespace."""
+    """Its name, without what differs by stage: a hash of values, the stage."""
     name: str = manifest["metadata"]["name"]
     return name.split("-")[0] if manifest["kind"] in RENAMED else name
 
