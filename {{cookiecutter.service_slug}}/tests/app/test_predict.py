@@ -23,7 +23,7 @@ def ask(client: TestClient, *instances: Any, **options: Any) -> list[dict[str, A
     return predictions
 
 
-def answers(predictions: list[dict[str, Any]]) -> list[tuple[str, float]]:
+def answers(predictions: list[dict[str, Any]]) -> list[tuple[str, Any]]:
     """What is the same each time that one asks."""
     return [(each["label"], pytest.approx(each["score"])) for each in predictions]
 
