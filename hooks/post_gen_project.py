@@ -310,16 +310,23 @@ def main() -> None:
         files = finish_over_files()
     else:
         complete()
+    typed = str(ANSWERS["_template"])
+    has_credentials = typed != without_credentials(typed)
     if "_commit" in ANSWERS:  # cruft makes it to compare, or says the rest itself
+        if has_credentials:
+            line = (
+                "cruft writes the template's address into .cruft.json as it was given:"
+            )
+            print(line, "take the credentials out of it.", file=sys.stderr)
         return
     lines = [
         NEXT_STEPS.format(slug=ANSWERS["service_slug"], directory=shown_directory()),
         make_repository(files),
     ]
-    typed, reason = str(ANSWERS["_template"]), find_origin().no_updates
+    reason = find_origin().no_updates
     if reason:
         lines.append(f"`make update` has nothing to follow: {reason}.")
-    if typed != without_credentials(typed):
+    if has_credentials:
         lines.append(
             "The credentials in the template's address were written into no file: "
             "`make update` gets them from Git's credential helper."

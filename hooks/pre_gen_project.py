@@ -491,7 +491,7 @@ def fit_tracker_url(text: str, answers: Answers) -> str:
     plain = fit_web(text)
     short, whole = SHORT[answers["issue_tracker"]]
     bare = text.strip(" \t'\"<>/")
-    is_host = re.match(rf"({LABEL}\.)+[a-z]{{2,}}(/|$)", bare, re.IGNORECASE)
+    is_host = re.match(rf"({LABEL}\.)+[a-z][a-z]+(/|$)", bare, re.IGNORECASE)
     if re.fullmatch(short, bare, re.ASCII) and not is_host:
         return whole.format(bare)
     if plain.endswith(".git"):
@@ -677,7 +677,9 @@ def mistakes(answers: Answers) -> Iterator[Mistake]:
         finding = check(question, answers)
         if not finding:
             continue
-        if found and follows and not finding.question:  # it will follow from the corrections
+        if (
+            found and follows and not finding.question
+        ):  # it will follow from the corrections
             answers.values[question] = answer
             continue
         answers.values[finding.question or question] = finding.instead
@@ -818,7 +820,7 @@ def report(found: list[Mistake], answers: Answers) -> str:
     lines = [f"{len(found)} of the answers cannot be used. Nothing was written.", ""]
     for question, answer, (reason, instead, other) in found:
         shown = re.sub(r"(?<=://)[^@]*:.*(?=@)|(?<=[?&;]).*=.*", "***", answer)
-        shown = re.sub(r"(?<=https://).*(?=@)", "***", shown)
+        shown = re.sub(r"(?<=https://).*(?=@)|^[^/@]*:[^/@]*(?=@)", "***", shown)
         lines += [f"  {question}: {shown[:200]!r}"]
         lines += textwrap.wrap(
             reason, 80, initial_indent=INDENT, subsequent_indent=INDENT

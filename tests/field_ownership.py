@@ -165,11 +165,13 @@ def _merge(live: Any, stated: Any, name: str, kind: str) -> Any:
         }
         return live | merged
     if isinstance(stated, list) and (keys := _keys(name, stated, kind)):
-        items = {_item(item, keys): item for item in live}
-        for item in stated:
-            found = items.get(_item(item, keys), {})
-            items[_item(item, keys)] = _merge(found, item, "", kind)
-        return list(items.values())
+        there = {_item(item, keys): item for item in live}
+        items = {
+            name: _merge(there.pop(name, {}), item, "", kind)
+            for item in stated
+            if (name := _item(item, keys))
+        }
+        return [*items.values(), *there.values()]
     return deepcopy(stated)
 
 

@@ -424,7 +424,7 @@ def test_the_smoke_test_asks_what_was_deployed(trained: Service) -> None:
 
     assert "HassStartTimer" in good.stdout
     assert bad.returncode == 1
-    assert "No way to the service: error: pods not found" in bad.stdout
+    assert "Cannot reach the service: error: pods not found" in bad.stdout
     assert "Traceback" not in bad.stdout
 
 

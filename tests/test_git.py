@@ -70,8 +70,8 @@ def generate(
 ) -> str:
     """Call cookiecutter in a directory; returns what it said."""
     command = (sys.executable, "-m", "cookiecutter", str(template), "--no-input")
-    variables = {"PWD": str(directory)} | variables
-    return run(*command, *words, cwd=directory, **variables).stdout
+    variables.setdefault("PWD", str(directory))
+    return run(*command, *words, cwd=directory, check=True, **variables).stdout
 
 
 def settle(
@@ -264,7 +264,7 @@ def test_without_its_python_another_is_taken_and_that_is_said(tmp_path: Path) ->
     if found.returncode == 0:
         pytest.skip("this machine has Python 3.14")
 
-    said = service.make(".venv/bin/python", **variables).stdout
+    said = service.make(".venv/bin/python", check=True, **variables).stdout
 
     assert "Python 3.14 cannot be had" in said and "No interpreter found" in said
     run(".venv/bin/python", "--version", cwd=service.path)
@@ -285,7 +285,7 @@ def test_without_a_cache_uv_works_on_and_that_is_said(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template in a repository of its own, on a branch of an unusual name."""
-    directory = tmp_path_factory.mktemp("history") / "template"
+    directory = tmp_path_factory.mktemp("history") / "git-template"
     directory.mkdir()
     for name in ("hooks", BODY.name):
         ignore = shutil.ignore_patterns("__pycache__")
@@ -388,6 +388,7 @@ def test_a_zip_is_no_template_to_follow_and_that_is_said(
     (tmp_path / "work").mkdir()
     archive = tmp_path / "work" / "template.zip"
     with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("t/", "")
         for path in sorted(history.rglob("*")):
             if ".git" not in path.parts:
                 file.write(path, Path("t") / path.relative_to(history))
@@ -414,7 +415,7 @@ def test_line_ends_of_a_clone_of_the_template_do_not_show(
         tmp_path,
         *("--config-file", configuration(home)),
         template=history.as_uri(),
-        **configure(home, machine),
+        GIT_CONFIG_GLOBAL=configure(home, machine)["GIT_CONFIG_GLOBAL"],
     )
 
     for name in Service(tmp_path / "intent-service").files():

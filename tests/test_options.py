@@ -78,6 +78,7 @@ def test_every_other_answer_has_an_effect(tmp_path: Path, question: str) -> None
         "maintainers": "@ada",
         "domain": "ml.example.com",
         "container_registry": "ghcr.io/another",
+        "repository": "https://github.com/another/one",
         "issue_tracker_url": "https://github.com/another/one",
         "dvc_remote_url": "/srv/storage",
     }.get(question, "another")
@@ -89,6 +90,93 @@ def test_every_other_answer_has_an_effect(tmp_path: Path, question: str) -> None
 
     assert trees[0] != trees[1]
     assert any(other.encode() in text for text in trees[1].values())
+
+
+GIVEN: list[tuple[dict[str, str], dict[str, str]]] = [
+    (
+        {"container_registry": "ghcr.io/acme", "issue_tracker": "jira"},
+        {"repository": "https://github.com/acme/intent-service"},
+    ),
+    (
+        {"container_registry": "ghcr.io/acme"},
+        {
+            "repository": "https://github.com/acme/intent-service",
+            "issues": "https://github.com/acme/intent-service/issues",
+        },
+    ),
+    (
+        {"repository": "https://github.com/Acme/claims"},
+        {
+            "repository": "https://github.com/Acme/claims",
+            "issues": "https://github.com/Acme/claims/issues",
+            "image": "ghcr.io/acme/intent-service",
+            "owners": "@Acme",
+        },
+    ),
+    (
+        {
+            "repository": "https://gitlab.com/acme/ml/claims",
+            "ci": "gitlab",
+            "issue_tracker": "gitlab",
+        },
+        {
+            "repository": "https://gitlab.com/acme/ml/claims",
+            "issues": "https://gitlab.com/acme/ml/claims/-/issues",
+            "image": "registry.gitlab.com/acme/ml/intent-service",
+            "owners": "@acme",
+        },
+    ),
+    (
+        {"issue_tracker_url": "https://github.com/acme/x/issues"},
+        {
+            "repository": "https://github.com/acme/x",
+            "image": "ghcr.io/acme/intent-service",
+        },
+    ),
+    (
+        {"maintainers": "@ada, @acme/ml"},
+        {
+            "repository": "https://github.com/acme/intent-service",
+            "issues": "https://github.com/acme/intent-service/issues",
+            "image": "ghcr.io/acme/intent-service",
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("answers", "expected"), GIVEN, ids=str)
+def test_what_is_given_once_is_everywhere(
+    tmp_path: Path, answers: dict[str, str], expected: dict[str, str]
+) -> None:
+    service = answer(tmp_path, answers).service
+
+    urls = tomllib.loads(service.read("pyproject.toml"))["project"]["urls"]
+    image = re.search(" image: (.*)", service.read("deploy/base/deployment.yaml"))
+    assert image
+    found = {
+        "repository": urls["Repository"],
+        "issues": urls["Issues"],
+        "image": image[1],
+        "owners": service.read("CODEOWNERS").splitlines()[-1].removeprefix("* "),
+    }
+    assert found.items() >= expected.items()
+    for name in (
+        "monitoring/alerts.yaml",
+        "monitoring/kubernetes/prometheus-rule.yaml",
+    ):
+        links = re.findall('runbook_url: "(.*)/blob/main/', service.read(name))
+        assert len(links) >= 15 and set(links) == {expected["repository"]}
+
+
+def test_no_name_leads_nowhere(tmp_path: Path) -> None:
+    for answers in ({}, {question: names[-1] for question, names in FACTORS.items()}):
+        path = answer(tmp_path, answers).service.path
+        for file in path.rglob("*"):
+            if file.is_file() and file.suffix != ".svg":
+                text = file.read_text(encoding="utf-8")
+                assert not re.search(r"\brules? [WSBMPCVEO]\d", text), file
+                assert "grafana." not in text, file
+        shutil.rmtree(path)
 
 
 def test_more_than_two_weeks_ask_for_a_functional_spec(tmp_path: Path) -> None:
@@ -280,6 +368,7 @@ def rendered_hooks(directory: Path, typed: dict[str, str]) -> list[Path]:
         question: default[0] if isinstance(default, list) else default
         for question, default in QUESTIONS.items()
     }
+    values |= {"repository": "https://github.com/a/b", "maintainers": "@a"}
     values |= {"service_slug": "a", "issue_tracker_url": "https://github.com/a/b"}
     values |= {"dvc_remote_url": "/srv", "container_registry": "ghcr.io/a"}
     values |= {
@@ -297,6 +386,17 @@ def rendered_hooks(directory: Path, typed: dict[str, str]) -> list[Path]:
         scripts.append(directory / name)
         scripts[-1].write_text(text, encoding="utf-8")
     return scripts
+
+
+def test_the_hooks_hold_no_jinja_but_the_context() -> None:
+    for hook in (ROOT / "hooks").glob("*.py"):
+        text = hook.read_text(encoding="utf-8")
+        for context in (
+            "cookiecutter | tojson",
+            "_cookiecutter | default({}) | tojson",
+        ):
+            text = text.replace("{{ " + context + " }}", "")
+        assert not re.search("{[{%#]", text), hook.name
 
 
 def test_nothing_in_the_template_offends_windows(tmp_path: Path) -> None:

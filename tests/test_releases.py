@@ -479,7 +479,7 @@ def test_all_that_is_missing_is_named_and_nothing_is_applied(
     assert done.returncode != 0
     for words in [
         "Nothing was applied. What is missing:",
-        "no kind HTTPRoute of gateway.networking.k8s.io/v1 (a CRD): install the Gateway",
+        "no kind HTTPRoute of gateway.networking.k8s.io/v1 (a CRD): install the",
         "no kind PodMonitor of monitoring.coreos.com/v1",
         "Secret/mine-",
         "nothing says how many pods there are",
@@ -611,7 +611,7 @@ def test_room_for_one_more_pod_is_looked_for(
     if not says:
         assert "prod runs release 1" in output
         return
-    assert "No room for a pod of Deployment/intent-service (700m of CPU" in output
+    assert "Room for one more pod of Deployment/intent-service (700m of CPU" in output
     assert says in output
     assert not cluster.names("deployments")
     # It is no deployment of pods that stay, nor of who knows better.

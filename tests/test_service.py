@@ -208,7 +208,7 @@ def test_a_weak_model_stops_the_pipeline_and_the_earlier_one_stays(
     done = mine.make("train", check=False)
 
     assert done.returncode != 0
-    assert re.search(r"macro-F1 is 0\.9\d+, below the floor of 0\.99", done.stdout)
+    assert re.search(r"macro-F1 is 0\.9\d+, below the minimum of 0\.99", done.stdout)
     assert "Traceback" not in done.stdout
     assert (mine.path / "models" / "model.onnx").read_bytes() == before
     assert (mine.path / "reports" / "metrics.json").exists()

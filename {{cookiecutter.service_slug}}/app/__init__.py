@@ -1,4 +1,4 @@
-"""What this service is: its contract, endpoints, settings and examples.
+"""This service: its contract, endpoints, settings and examples.
 
-Edit these files; `serving/`, the engine that runs them, is kept up by the template.
+These files are yours to edit. The template updates `serving/`, the engine.
 """

@@ -1,4 +1,4 @@
-"""`python -m app` starts the service."""
+"""Start the service: `python -m app`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The endpoints. Each is a few lines; what they stand on is in `serving`."""
+"""The endpoints of the service."""
 
 import logging
 from os import urandom
@@ -15,12 +15,12 @@ logger = logging.getLogger(__name__)
 
 
 def router(service: Service[Instance], settings: Settings) -> APIRouter:
-    """Return the endpoints, bound to the service that they speak for."""
+    """Return the endpoints of a service."""
     api = APIRouter(prefix="/v1", redirect_slashes=False)
 
     @api.post("/predict", response_model_exclude_none=True)
     async def predict(request: PredictRequest) -> PredictResponse:
-        """Classify one instance or many, in one call."""
+        """Classify one or more instances."""
         model = service.model
         predictions = []
         for label, score, row in await service.batcher.submit(request.instances):
@@ -44,7 +44,7 @@ def router(service: Service[Instance], settings: Settings) -> APIRouter:
 
     @api.get("/model", responses=documented(503))
     async def model() -> ModelInfo:
-        """Tell which model is served, how good it is and where it comes from."""
+        """Return the version, metrics and origin of the served model."""
         return service.model.info
 
     return api

@@ -1,9 +1,9 @@
-"""Who may ask: API keys by name. They are off until there is one.
+"""Check API keys by name. Without configured keys, requests need none.
 
-`make key NAME=acme` makes a key and shows it once. The service stores only its hash, in
-the setting API_KEYS or the file /run/secrets/api_keys: one `name:hash` for each key,
-separated by commas or white space. A name may have two keys at a time, so that a client
-can change over before the old one is removed.
+`make key NAME=acme` creates a key and prints it once. The service stores only its hash,
+in the setting API_KEYS or the file /run/secrets/api_keys: one `name:hash` for each key,
+separated by commas or white space. A name may have several keys, so that a client can
+switch to a new one before the old one is removed.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from serving.problems import UNAUTHORIZED, ProblemError, documented, problem_res
 from serving.requests import TENANT
 from serving.settings import SettingsError
 
-# What needs no key: probes, metrics and the documentation of the API.
+# Paths without a key: probes, metrics and the documentation of the API.
 PUBLIC = frozenset(
     {"/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/redoc"}
     | {"/docs/oauth2-redirect"}
@@ -32,22 +32,22 @@ _is_hash = re.compile(r"[0-9a-f]{64}").fullmatch
 
 
 class ApiKey(NamedTuple):
-    """The name of who has a key, and the SHA-256 of the key."""
+    """The name of a key and its SHA-256."""
 
     name: str
     hash: bytes
 
 
 def hash_key(key: bytes) -> bytes:
-    """Return what is stored of a key.
+    """Return the hash of a key that the service stores.
 
-    A key is 256 random bits: nobody can guess it from a fast hash without salt.
+    A fast hash without salt is safe, because a key is 256 random bits.
     """
     return hashlib.sha256(key).digest()
 
 
 def read_keys(text: str) -> list[ApiKey]:
-    """Read `name:hash` entries. Raises SettingsError, which repeats no entry."""
+    """Parse `name:hash` entries. Raises SettingsError, which quotes no entry."""
     keys = []
     for number, entry in enumerate(re.split(r"[,\s]+", text.strip()), 1):
         if not entry:
@@ -55,7 +55,7 @@ def read_keys(text: str) -> list[ApiKey]:
         name, _, digest = entry.partition(":")
         if not _is_name(name) or not _is_hash(digest):
             raise SettingsError(
-                f"API_KEYS cannot be used: entry {number} is not name:hash, a name "
+                f"API_KEYS is invalid: entry {number} is not name:hash, with a name "
                 "of a-z, 0-9 and hyphens and the 64 hexadecimal digits that "
                 "`make key NAME=…` prints."
             )
@@ -64,9 +64,11 @@ def read_keys(text: str) -> list[ApiKey]:
 
 
 def guard(app: Application, keys: list[ApiKey]) -> None:
-    """Ask for a key on every path that is not in `PUBLIC`; without keys, on none."""
+    """Require a key on every path outside `PUBLIC`, if there are keys."""
     if not keys:
-        app.start_notes.append("API keys are off: everybody may ask (make key NAME=…).")
+        app.start_notes.append(
+            "API keys are off: requests need no key (make key NAME=…)."
+        )
         return
     names = sorted({key.name for key in keys})
     app.start_notes.append(f"API keys are on, for: {', '.join(names)}.")
@@ -75,10 +77,10 @@ def guard(app: Application, keys: list[ApiKey]) -> None:
 
 
 class ApiKeyLayer:
-    """ASGI middleware: rejects (401) requests without a known key.
+    """ASGI middleware that rejects (401) requests without a known key.
 
-    It looks at the headers only, before the body is read, and stores the name of the
-    key in the scope: logs and metrics show it as the tenant.
+    It reads only the headers, and runs before the body is read. It stores the name of
+    the key in the scope, which logs and metrics show as the tenant.
     """
 
     def __init__(self, app: ASGIApp, keys: list[ApiKey]) -> None:
@@ -98,7 +100,7 @@ class ApiKeyLayer:
         await self.app(scope, receive, send)
 
     def _name_of(self, key: bytes) -> str | None:
-        """Return who has the key. The time that it takes tells nothing of the keys."""
+        """Return the name of a key, in a time that reveals nothing about the keys."""
         digest = hash_key(key)
         found = None
         for name, known in self._keys:
@@ -108,7 +110,7 @@ class ApiKeyLayer:
 
 
 def bearer_token(scope: Scope) -> bytes | None:
-    """Return the key of an `Authorization: Bearer …` header, if there is one."""
+    """Return the token of an `Authorization: Bearer …` header, or None."""
     for header, value in scope["headers"]:
         if header == b"authorization":
             scheme, _, token = value.partition(b" ")
@@ -117,16 +119,16 @@ def bearer_token(scope: Scope) -> bytes | None:
 
 
 def unauthorized(given: bytes | None) -> ProblemError:
-    """Refuse (401) a request, and say how to authenticate (RFC 6750)."""
+    """Return a 401 with the challenge of RFC 6750."""
     if given is None:
         detail, challenge = "Send a key: `Authorization: Bearer …`.", "Bearer"
     else:
-        detail, challenge = "The key is not known.", 'Bearer error="invalid_token"'
+        detail, challenge = "The key is unknown.", 'Bearer error="invalid_token"'
     return ProblemError(UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})
 
 
 def document_keys(document: dict[str, Any]) -> None:
-    """Add the keys to an OpenAPI document."""
+    """Add the security scheme and the 401 responses to an OpenAPI document."""
     schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes[SCHEME] = {"type": "http", "scheme": "bearer"}
     for path, operations in document["paths"].items():
@@ -138,11 +140,11 @@ def document_keys(document: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Make a key and print it with its entry; returns the exit code."""
+    """Create a key, print it with its entry, and return the exit code."""
     name = arguments[0] if arguments else ""
     if not _is_name(name):
         print(
-            f"NAME={name!r} is no name of a key: use up to 63 of a-z, 0-9 and hyphens, "
+            f"NAME={name!r} is not a valid name: use up to 63 of a-z, 0-9 and hyphens, "
             "as in `make key NAME=acme`.",
             file=sys.stderr,
         )

@@ -1,8 +1,7 @@
-"""The contract: what goes into the service and what comes out.
+"""The contract: the requests and responses of the service.
 
-Training validates its data with these models, serving parses requests with them,
-the inputs of the ONNX model are named after the fields of `Instance`, and OpenAPI is
-printed from them. A new task starts by changing this file.
+Training validates its data with these models, and serving validates requests. OpenAPI
+and the inputs of the ONNX model follow from them. A new task starts in this file.
 """
 
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ MAX_INSTANCES = 1_000
 
 
 class Instance(Contract):
-    """One thing to classify."""
+    """One item to classify."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*EXAMPLES]})
 
@@ -39,8 +38,8 @@ class Instance(Contract):
 class LabelledInstance(Instance):
     """A row of training data: an instance with its true label.
 
-    Rows of the same `template` are near-copies of each other and are never split
-    between training and test.
+    Rows with the same `template` are near-duplicates. They are never split between
+    training and test.
     """
 
     label: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -55,18 +54,18 @@ class LabelledInstance(Instance):
 
 
 class PredictRequest(Contract):
-    """One instance or many; `probabilities` asks for the score of every label."""
+    """One or more instances. `probabilities` requests the score of every label."""
 
     instances: Annotated[list[Instance], Field(min_length=1, max_length=MAX_INSTANCES)]
     probabilities: bool = False
 
 
-# Answers of every request are plain data: nobody checks what the service itself says.
+# Responses are dataclasses: validating the service's own output would only cost time.
 
 
 @dataclass(slots=True)
 class Prediction:
-    """The most probable label; `id` names this prediction in later feedback."""
+    """The most probable label. `id` identifies the prediction, as for feedback."""
 
     id: str
     label: str
@@ -76,7 +75,7 @@ class Prediction:
 
 @dataclass(slots=True)
 class PredictResponse:
-    """One prediction an instance, in the order of the request."""
+    """One prediction per instance, in the order of the request."""
 
     predictions: list[Prediction]
     model_version: str

@@ -1,7 +1,7 @@
-"""Sample instances, the one place for them.
+"""The sample instances of the service.
 
-The OpenAPI document shows them; `make ask`, `make smoke`, the demo, the bench and the
-tests read them from there. Each must fit `Instance` in app/contract.py.
+The OpenAPI document shows them. `make ask`, `make smoke`, the demo, the benchmark and
+the tests use them. Each must be a valid `Instance` of app/contract.py.
 """
 
 from pydantic.config import JsonDict

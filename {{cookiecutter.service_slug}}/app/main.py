@@ -1,4 +1,4 @@
-"""Assembles the service: the model, the endpoints and what stands around them."""
+"""Assemble the service: model, endpoints, middleware and API keys."""
 
 from app import api, auth
 from app.contract import Instance
@@ -11,7 +11,7 @@ from serving.service import Service
 def create_app(settings: Settings) -> Application:
     """Build the application from its settings. Raises SettingsError.
 
-    Routers and middleware of your own go into the lists of `build_app`.
+    Pass your own routers and middleware to `build_app`.
     """
     service = Service(settings, lambda: Model.load(settings.model_dir, Instance))
     app = build_app(service, routers=[api.router(service, settings)])

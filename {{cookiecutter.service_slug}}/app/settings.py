@@ -1,6 +1,6 @@
-"""The settings of this service, beside those of the engine (`serving/settings.py`).
+"""The settings of this service, in addition to those of `serving/settings.py`.
 
-Each is an environment variable in capitals; `make run LOG_TEXTS=true` sets one.
+Each is an environment variable in capitals: `make run LOG_TEXTS=true` sets one.
 """
 
 from pydantic import Field, SecretStr
@@ -9,12 +9,13 @@ from serving.settings import ServingSettings
 
 
 class Settings(ServingSettings):
-    """What an operator may change without a new image. Add your own here."""
+    """The settings that an operator may change without a new image. Add yours here."""
 
     api_keys: SecretStr = Field(
         SecretStr(""),
-        description="Who may ask: `name:hash` of each API key; without one, everybody.",
+        description="Accepted API keys, each as `name:hash`; without one, no key is "
+        "needed.",
     )
     log_texts: bool = Field(
-        False, description="Log the texts of requests; they may be personal data."
+        False, description="Log the texts of requests, which may be personal data."
     )

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping
 
-from bench import ROOT
+from bench import ROOT, rules
 from bench.capacity import Capacity, Level
 from bench.rules import MAX_P99, MIB, RULES, carried_well, place
 from monitoring.__main__ import table
@@ -28,7 +28,9 @@ from the moment a request was due:
 The service was ready after {seconds_to_ready:.2f} s, with {start:.0f} MiB of resident
 memory; with the largest bodies it took {most:.0f} MiB at the most.
 
-This follows for `deploy/base`; `tests/bench/test_capacity.py` fails if it differs:
+This follows for `deploy/base`, with MAX_P99 = {max_p99:.0f} ms, MAX_CPU_SHARE =
+{max_cpu_share:.0%} and MEMORY_FACTOR = {memory_factor}. `tests/bench/test_capacity.py` fails
+if `deploy/base` differs.
 
 {follows}"""
 
@@ -68,6 +70,9 @@ def render(capacity: Capacity) -> str:
         by_step=_levels("Share", "{:.0%}", capacity.steps),
         start=capacity.memory_at_start / MIB,
         most=capacity.memory_at_most / MIB,
+        max_p99=rules.MAX_P99 * 1e3,
+        max_cpu_share=rules.MAX_CPU_SHARE,
+        memory_factor=rules.MEMORY_FACTOR,
         follows=table(
             ["Value", "Is", "Stands in", "Follows from"],
             [[cell.replace("\n", " ") for cell in row] for row in rows],

@@ -12,11 +12,9 @@ import yaml
 from bench import ROOT
 from bench.capacity import Capacity, Level
 
-BASE = ROOT / "deploy" / "base"
-
 MAX_P99 = 0.020  # seconds, up to which a step of load counts as carried well
-MAX_CPU_SHARE = 0.7  # of the limit
-MEMORY_FACTOR = 1.5
+MAX_CPU_SHARE = 0.7  # of the limit: load may grow by 40 % while the next pod starts
+MEMORY_FACTOR = 1.5  # for other requests, and for the next model
 MIB = 2**20
 
 
@@ -28,16 +26,16 @@ def limit_cpu(capacity: Capacity) -> str:
 
 
 def request_cpu(capacity: Capacity) -> str:
-    """Cores used at the highest step with a p99 within 20 ms, rounded down to 50m; at
-    most 70 % of the limit: the load may grow by 40 % while the next pod starts."""
+    """Cores used at the highest step with a p99 within MAX_P99, rounded down to 50m; at
+    most MAX_CPU_SHARE of the limit: the load may grow while the next pod starts."""
     *_, step = [next(iter(capacity.steps.values())), *carried_well(capacity)]
     cores = max(math.floor(step.cores / 0.05 + 1e-9), 1) * 0.05
     return f"{min(cores, MAX_CPU_SHARE * int(limit_cpu(capacity))) * 1000:.0f}m"
 
 
 def memory(capacity: Capacity) -> str:
-    """Most resident memory times 1.5, for other requests and the next model, rounded up
-    to 64Mi. Request and limit are the same: no neighbour can evict the pod."""
+    """Most resident memory times MEMORY_FACTOR, rounded up to 64Mi. Request and limit
+    are the same: no neighbour can evict the pod."""
     blocks = math.ceil(capacity.memory_at_most / MIB * MEMORY_FACTOR / 64)
     return f"{blocks * 64}Mi"
 

@@ -1,1 +1,1 @@
-"""Faces of the service for people. They talk to it over HTTP and import none of it."""
+"""User interfaces of the service. They use only its HTTP API."""

@@ -1,8 +1,4 @@
-"""Ask the running service for predictions and show them: `make ask`.
-
-TEXT="…" asks for one text of your own, INSTANCE='{…}' for one instance as JSON. Without
-them it asks for the examples of the service.
-"""
+"""Ask the running service for predictions and show them: `make ask TEXT="…"`."""
 
 import json
 import os
@@ -13,8 +9,11 @@ from demo.client import ServiceError, examples, get, show_predictions
 
 
 def instances(url: str) -> list[dict[str, Any]]:
-    """Return what to ask for. Raises ServiceError if it cannot be understood."""
-    # make hands these on in the environment, where no shell acts on what they hold.
+    """Return the instances to send, from INSTANCE (JSON), TEXT or the samples.
+
+    Raises ServiceError if INSTANCE is not JSON.
+    """
+    # From the environment, where no shell interprets their values.
     text, instance = os.environ.get("TEXT"), os.environ.get("INSTANCE")
     if instance:
         try:
@@ -27,19 +26,19 @@ def instances(url: str) -> list[dict[str, Any]]:
 
 
 def text_field(url: str) -> str:
-    """Return the only field of an instance. Raises ServiceError if there are more."""
+    """Return the single field of an instance. Raises ServiceError if there are more."""
     schemas = get(f"{url}/openapi.json")["components"]["schemas"]
     fields = list(schemas["Instance"]["properties"])
     if len(fields) > 1:
         raise ServiceError(
-            f"An instance has the fields {', '.join(fields)}: give INSTANCE='{{…}}' "
-            "as JSON in place of TEXT."
+            f"An instance has the fields {', '.join(fields)}: send INSTANCE='{{…}}' "
+            "as JSON instead of TEXT."
         )
     return str(fields[0])
 
 
 def main() -> int:
-    """Returns the exit code."""
+    """Print predictions and return the exit code."""
     url = os.environ.get("URL") or f"http://127.0.0.1:{os.environ.get('PORT', 8000)}"
     try:
         return show_predictions(url, instances(url))

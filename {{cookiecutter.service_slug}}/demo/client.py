@@ -1,6 +1,6 @@
-"""A client of the service with Python's standard library: it needs nothing installed.
+"""A client of the service that needs only Python's standard library.
 
-It knows no field of the contract: the sample instances come from /openapi.json.
+It works with any contract: the sample instances come from /openapi.json.
 """
 
 import json
@@ -15,13 +15,13 @@ START_SECONDS = 30.0
 
 
 class ServiceError(Exception):
-    """The service gives no predictions; the message says why and what to do."""
+    """The request failed. The message gives the reason and the fix."""
 
 
 def get(url: str, body: Any = None) -> Any:
-    """Return the JSON answer to a GET, or to a POST of the body.
+    """Send a GET, or a POST if there is a body, and return the JSON response.
 
-    The key in the variable API_KEY goes with it. Raises ServiceError.
+    The request carries the key of the variable API_KEY. Raises ServiceError.
     """
     headers = {"Content-Type": "application/json"}
     if key := os.environ.get("API_KEY"):
@@ -34,7 +34,7 @@ def get(url: str, body: Any = None) -> Any:
         raise ServiceError(explain(url, error)) from None
     except ValueError:
         raise ServiceError(
-            f"{url} is answered by another server: choose the PORT."
+            f"Another server answers at {url}: set PORT to the port of this service."
         ) from None
     except (URLError, OSError) as error:
         reason = getattr(error, "reason", error)
@@ -44,16 +44,18 @@ def get(url: str, body: Any = None) -> Any:
 
 
 def explain(url: str, error: HTTPError) -> str:
-    """Say what a problem document says."""
+    """Return the text of an error response."""
     try:
         problem = json.load(error)
         lines = [f"{url} answers {error.code}: {problem['detail']}"]
         for mistake in problem.get("errors", []):
             lines.append(f"  {mistake['pointer']}: {mistake['detail']}")
     except (ValueError, KeyError, TypeError):
-        return f"{url} answers {error.code}, and not as this service does."
+        return (
+            f"{url} answers {error.code}, without a problem document of this service."
+        )
     if error.code == 401:
-        lines.append("Give the key in the variable API_KEY.")
+        lines.append("Set the variable API_KEY to your key.")
     return "\n".join(lines)
 
 
@@ -68,7 +70,7 @@ def examples(url: str) -> list[dict[str, Any]]:
 
 
 def show_predictions(url: str, instances: list[dict[str, Any]]) -> int:
-    """Print a line for each instance; returns the exit code."""
+    """Print a line for each instance, and return the exit code."""
     try:
         answer = get(f"{url}/v1/predict", {"instances": instances})
     except ServiceError as error:
@@ -83,7 +85,7 @@ def show_predictions(url: str, instances: list[dict[str, Any]]) -> int:
 
 
 def wait_until_ready(url: str) -> None:
-    """Poll /readyz. Raises ServiceError with the last answer after `START_SECONDS`."""
+    """Poll /readyz. Raises ServiceError, with the last error, after `START_SECONDS`."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:

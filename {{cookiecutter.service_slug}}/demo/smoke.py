@@ -1,6 +1,6 @@
-"""Is what was deployed there, ready, and does it predict? (`make smoke ENV=dev`)
+"""Check that the deployed service is ready and predicts: `make smoke ENV=dev`.
 
-Needs nothing but Python, so that a deployment job starts at once.
+It needs only Python, so a deployment job starts without an installation.
 """
 
 import re
@@ -14,9 +14,9 @@ from demo.client import ServiceError, examples, show_predictions, wait_until_rea
 
 @contextmanager
 def tunnel(command: list[str]) -> Iterator[str]:
-    """Run `kubectl port-forward …`; gives the URL at this end of it.
+    """Run `kubectl port-forward …` and yield the local URL.
 
-    Raises RuntimeError, with kubectl's own words, if there is no way through.
+    Raises RuntimeError, with kubectl's output, if the connection fails.
     """
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -26,7 +26,9 @@ def tunnel(command: list[str]) -> Iterator[str]:
         first = process.stdout.readline()
         match = re.match(r"Forwarding from (127\.0\.0\.1:\d+) ", first)
         if not match:
-            raise RuntimeError(f"No way to the service: {first}{process.stdout.read()}")
+            raise RuntimeError(
+                f"Cannot reach the service: {first}{process.stdout.read()}"
+            )
         yield f"http://{match[1]}"
     finally:
         process.terminate()
@@ -34,7 +36,7 @@ def tunnel(command: list[str]) -> Iterator[str]:
 
 
 def main(command: list[str]) -> int:
-    """Returns the exit code."""
+    """Print predictions of the deployed service and return the exit code."""
     try:
         with tunnel(command) as url:
             wait_until_ready(url)

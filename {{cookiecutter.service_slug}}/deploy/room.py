@@ -14,9 +14,7 @@ UNITS = {
     **{f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", 1)},
 }
 COUNTED = ("cpu", "memory", "ephemeral-storage")
-ANYWAY = (
-    "If there will be room in time (nodes are added on demand, say): ROOM=unchecked."
-)
+ANYWAY = "If there will be room in time (nodes are added on demand): ROOM=unchecked."
 
 
 def lack_of_room(kubectl: Kubectl, deployment: Manifest) -> list[str]:

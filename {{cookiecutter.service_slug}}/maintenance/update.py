@@ -133,7 +133,7 @@ def read_answers(record: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, s
     except ValueError as error:
         sys.exit(f"ANSWERS is no JSON ({error}): {text}")
     if not isinstance(changed, dict):
-        sys.exit(f'ANSWERS is no object, such as {{"dvc_remote": "s3"}}: {text}')
+        sys.exit('ANSWERS is no object, such as {"dvc_remote": "s3"}: ' + text)
     return answers, {question: str(answer) for question, answer in changed.items()}
 
 
@@ -193,7 +193,7 @@ def clone_template(record: Mapping[str, Any], clone: Path) -> tuple[str, str]:
     except Failed:
         pass
     try:
-        git("rev-parse", "--verify", f"{commit}^{{commit}}", cwd=clone)
+        git("rev-parse", "--verify", f"{commit}^0", cwd=clone)
     except Failed:
         sys.exit(
             f"The template at {address} has no commit {commit}, which {RECORD} names: "
@@ -213,7 +213,7 @@ def generate(
     git("checkout", "--quiet", "--force", "--detach", commit, cwd=clone)
     scratch = Path(tempfile.mkdtemp(dir=clone.parent))
     git("init", "--quiet", cwd=scratch)  # so that hooks make no repository
-    output, configuration = scratch / "output", scratch / "cookiecutter.yaml"
+    output, configuration = scratch / "output", scratch / "settings.yaml"
     configuration.write_text(f"replay_dir: {json.dumps(str(scratch))}\n")
     uv = os.environ.get("UV") or shutil.which("uv") or ".venv/bin/uv"
     command = (uv, *COOKIECUTTER, "cookiecutter", str(clone), "--no-input")

@@ -1,4 +1,4 @@
-"""The outermost layer: an id, a count and a log line for every request."""
+"""The outermost layer: give every request an id, count it and log it."""
 
 import re
 from collections.abc import Awaitable, Iterable
@@ -21,15 +21,15 @@ METHODS = frozenset(
 )
 REQUEST_ID = b"x-request-id"
 
-# Printable, and nothing that JSON would escape.
+# Visible ASCII that JSON does not escape.
 _is_sane = re.compile(rb"[!#-\[\]-~]{1,128}").fullmatch
 
 
 class AccessLayer:
-    """ASGI middleware: gives each request an id, counts it, times it and logs it.
+    """ASGI middleware that gives each request an id, counts, times and logs it.
 
-    A request that was rejected before routing belongs to its route all the same. What
-    no other layer has answered becomes a problem document here.
+    A request that is rejected before routing still counts for its route. An exception
+    that no other layer has handled becomes a problem document here.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class AccessLayer:
         self._log = service.log
         self._metrics = service.metrics
         self._paths = paths
-        self._traced = traces.wanted()
+        self._traced = traces.enabled()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,7 +49,7 @@ class AccessLayer:
 
         start = perf_counter()
         status = 0
-        headers = dict(reversed(scope["headers"]))  # of two of a name, the first counts
+        headers = dict(reversed(scope["headers"]))  # the first of two wins
         request_id = headers.get(REQUEST_ID)
         if request_id is None or not _is_sane(request_id):
             request_id = urandom(16).hex().encode("ascii")
@@ -59,7 +59,7 @@ class AccessLayer:
         ids = Ids(request_id.decode("ascii"), trace_id)
         current_ids.set(ids)
 
-        # It hands the awaitable on: a coroutine of its own would cost as much again.
+        # No `async def`: a second coroutine would double the cost.
         def send_with_id(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
@@ -95,7 +95,7 @@ class AccessLayer:
 
 
 class RoutePaths:
-    """The paths of all routes, as metrics and logs name them: a bounded set."""
+    """The bounded set of route paths that metrics and logs use."""
 
     def __init__(self, routes: Iterable[RouteContext]) -> None:
         self._fixed: set[str] = set()
@@ -108,9 +108,9 @@ class RoutePaths:
                 self._fixed.add(path)
 
     def of(self, scope: Scope) -> str:
-        """Return the route that a request belongs to, its parameters by their names.
+        """Return the path of the matching route, such as `/orders/{number}`.
 
-        It is `unmatched` if there is none.
+        Return `unmatched` if no route matches.
         """
         path = scope["path"]
         if path in self._fixed:
@@ -118,5 +118,5 @@ class RoutePaths:
         for pattern, name in self._patterns:
             if pattern.match(path):
                 return name
-        route = scope.get("route")  # it was added after the start
+        route = scope.get("route")  # added after the start
         return getattr(route, "path", "unmatched")

@@ -1,8 +1,7 @@
-"""What may be in work at once: requests, bytes, large bodies; and the time of a body.
+"""Limit what is in flight: requests, bytes, large bodies, and the time of a body.
 
-Load above what the service can carry is rejected when it comes, not queued. One object
-counts everything that is in work; the ASGI layer asks it for every request, whichever
-route it is for.
+Load above the limits is rejected on arrival, not queued. One object, `Admission`, does
+all the counting. The ASGI layer asks it for every request on every route.
 """
 
 import asyncio
@@ -25,53 +24,53 @@ from serving.problems import (
 from serving.requests import REJECTED, UNLIMITED
 from serving.settings import ServingSettings
 
-# So many bodies may always be worked on, for the model's calls to be shared; more, as
-# long as they are small together: about what the fastest cache of a core holds.
-FEW_BODIES = 8
+# This many bodies always get a slot, so that requests can share a call of the model.
+# More get one while their total size is small: about the L1 cache of a core.
+MIN_SLOTS = 8
 SMALL_BYTES = 32_768
-# A handler that waits for something else than the model must not stop all others.
+# A handler that waits for something other than the model must not block the others.
 SLOT_SECONDS = 0.5
 
-# A connection that is rejected again within RETRY_AFTER is not read from for a moment:
-# rejecting, too, takes time, which others need.
+# Reading from a connection that is rejected again within RETRY_AFTER pauses this long,
+# because rejections take CPU time too.
 PAUSE_SECONDS = 0.25
 
 
 class Slots:
-    """Large bodies are worked on a few at a time; the others wait as bytes.
+    """Slots for bodies: a few large ones are processed at a time, the others wait.
 
-    A request that is parsed takes several times its bytes. Many large ones at once no
-    longer fit the caches of the processor, which costs a tenth of the rate and more,
-    and memory for all of them. First come, first served; for one event loop.
+    A parsed request takes several times the memory of its bytes. Many large ones at
+    once overflow the CPU caches, which costs a tenth of the request rate or more.
+    Slots are granted in order of arrival, within one event loop.
 
-    A holder that keeps its slot longer than `SLOT_SECONDS` while others wait no longer
-    counts: its handler waits for something else than the processor.
+    A holder loses its slot after `SLOT_SECONDS` if others wait: its handler probably
+    waits for something other than the CPU.
     """
 
     def __init__(self) -> None:
         self._bytes = 0
-        # Who has a slot: its size, and since when, in that order.
+        # Size in bytes and time of the grant of each slot, oldest first.
         self._holders: dict[object, tuple[int, float]] = {}
         self._waiting: deque[tuple[object, int, asyncio.Future[None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, holder: object, size: int) -> asyncio.Future[None] | None:
-        """Take a slot for a body of this size; `release` gives it back.
+        """Take a slot for a body of `size` bytes, until `release`.
 
-        Returns a future to wait for if there is none yet.
+        Return None if the slot is free, else a future that resolves once it is.
         """
         loop = asyncio.get_running_loop()
         if not self._waiting and self._has_room(size):
             self._add(holder, size, loop.time())
             return None
-        turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((holder, size, turn))
+        slot: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((holder, size, slot))
         if self._timer is None:
             self._timer = loop.call_later(SLOT_SECONDS, self._expire, loop)
-        return turn
+        return slot
 
     def release(self, holder: object) -> None:
-        """Give a slot back, if the holder has one: those that wait may have it."""
+        """Release the slot of a holder, if it has one, and grant it to the next."""
         size, _ = self._holders.pop(holder, (0, 0.0))
         self._bytes -= size
         if self._waiting:
@@ -80,15 +79,15 @@ class Slots:
     def _wake(self) -> None:
         now = asyncio.get_running_loop().time()
         while self._waiting:
-            holder, size, turn = self._waiting[0]
-            if turn.cancelled():
+            holder, size, slot = self._waiting[0]
+            if slot.cancelled():
                 self._waiting.popleft()
                 continue
             if not self._has_room(size):
                 return
             self._waiting.popleft()
             self._add(holder, size, now)
-            turn.set_result(None)
+            slot.set_result(None)
 
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
@@ -101,7 +100,7 @@ class Slots:
             self._timer = loop.call_later(SLOT_SECONDS, self._expire, loop)
 
     def _has_room(self, size: int) -> bool:
-        return len(self._holders) < FEW_BODIES or self._bytes + size <= SMALL_BYTES
+        return len(self._holders) < MIN_SLOTS or self._bytes + size <= SMALL_BYTES
 
     def _add(self, holder: object, size: int, now: float) -> None:
         self._holders[holder] = (size, now)
@@ -109,31 +108,31 @@ class Slots:
 
 
 class Deadline:
-    """Ends what waits for the bytes of a body longer than `seconds`, with one timer.
+    """Time out bodies that take longer than `seconds` to arrive, with one timer.
 
-    `asyncio.timeout` sets a timer for each request: a tenth of what a small one costs.
-    It serves one event loop.
+    A timer for each request (`asyncio.timeout`) would add a tenth to the cost of a
+    small one. An instance belongs to one event loop.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        # The bodies that have not arrived, in the order of their deadlines.
+        # Bodies still arriving, by deadline: the earliest first.
         self._bodies: dict[Body, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, body: "Body") -> None:
-        """Begin to measure the time of a body."""
+        """Start the time of a body."""
         loop = asyncio.get_running_loop()
         self._bodies[body] = loop.time() + self.seconds
         if self._timer is None:
             self._timer = loop.call_later(self.seconds, self._check, loop)
 
     def stop(self, body: "Body") -> None:
-        """Forget a body that has arrived or whose request has ended."""
+        """Stop the time of a body that has arrived or whose request has ended."""
         self._bodies.pop(body, None)
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End what is overdue, and come back for the next."""
+        """Expire overdue bodies and set the timer for the next deadline."""
         self._timer = None
         now = loop.time()
         for body, due in list(self._bodies.items()):
@@ -145,21 +144,21 @@ class Deadline:
 
 
 class Admission:
-    """Counts what is in work and decides what is let in. Nobody else counts."""
+    """Count what is in flight and decide which requests to admit."""
 
     def __init__(
         self, settings: ServingSettings, on_reject: Callable[[], None] = lambda: None
     ) -> None:
-        """`on_reject` is called for each request that is turned away."""
+        """Call `on_reject` for each rejected request."""
         self.requests = 0  # in flight; probes and scrapes do not count
-        self.bytes = 0  # of bodies in work
+        self.bytes = 0  # of the bodies in flight
         self.slots = Slots()
         self.deadline = Deadline(settings.body_seconds)
         self.max_body_bytes = settings.max_body_bytes
         self._max_requests = settings.max_concurrency
         self._max_bytes = settings.max_bytes_in_work
         self._on_reject = on_reject
-        # Made once: the busier the service, the cheaper a rejection must be.
+        # Built once: rejections must be cheap under overload.
         self._too_many_requests = problem_response(
             unavailable(
                 TOO_MANY_REQUESTS,
@@ -174,10 +173,10 @@ class Admission:
         )
 
     def admit(self, size: int) -> ASGIApp | None:
-        """Count a request with a body of `size` bytes as in work until `release`.
+        """Count a request with a body of `size` bytes as in flight, until `release`.
 
-        Returns the answer to give instead if there is no room. A body that is alone has
-        room.
+        Return None, or the response that rejects the request if a limit is reached. The
+        limit of bytes never rejects a body that is alone.
         """
         if self.requests >= self._max_requests:
             self._on_reject()
@@ -190,18 +189,18 @@ class Admission:
         return None
 
     def release(self, size: int) -> None:
-        """A request with a body of `size` bytes has been answered."""
+        """Stop counting a request with a body of `size` bytes."""
         self.requests -= 1
         self.bytes -= size
 
 
-def pause_after_rejection(earlier: float, now: float) -> float:
-    """Return how long not to read from a connection, from when it was last rejected."""
+def compute_pause(earlier: float, now: float) -> float:
+    """Return the seconds to pause reading, from the time of the previous rejection."""
     return PAUSE_SECONDS if now - earlier < RETRY_AFTER else 0.0
 
 
 class AdmissionLayer:
-    """ASGI middleware: the limits of requests and bodies, the same on every route."""
+    """ASGI middleware that applies the same limits to every route."""
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self._app = app
@@ -232,10 +231,10 @@ class AdmissionLayer:
 
 
 class Body:
-    """The `receive` of a request with a body: its size and time are bounded.
+    """The `receive` callable of a request with a body, bounded in size and time.
 
-    The last part is handed on once the body has a slot, which it keeps until the
-    request is answered. Raises ProblemError (408, 413) in whoever reads it.
+    The last chunk is returned once the body has a slot, which it keeps until the
+    request is answered. Calls raise ProblemError: 408, 413, or 400 if the client left.
     """
 
     __slots__ = (
@@ -253,9 +252,9 @@ class Body:
         self._reader: asyncio.Task[object] | None = None
 
     async def __call__(self) -> Message:
-        """Receive the next part."""
+        """Receive the next chunk."""
         if self._arrived:
-            return await self._receive()  # that the client has left
+            return await self._receive()  # the disconnect of the client
         admission = self._admission
         if not self._started:
             self._started = True
@@ -269,7 +268,7 @@ class Body:
         except asyncio.CancelledError:
             reader = self._reader
             if not self._overdue or reader is None or reader.uncancel() > 0:
-                raise  # somebody else ends the task
+                raise  # something else cancelled the task
             raise body_timeout(admission.deadline.seconds) from None
         finally:
             self._reader = None
@@ -284,42 +283,44 @@ class Body:
 
         self._arrived = True
         admission.deadline.stop(self)
-        if turn := admission.slots.take(self, self._size):
-            await self._wait_for(turn)
+        if slot := admission.slots.take(self, self._size):
+            await self._wait_for(slot)
         return message
 
     def expire(self) -> None:
-        """The deadline has passed: end whoever waits for the next part."""
+        """Mark the body as overdue and cancel the task that waits for a chunk."""
         self._overdue = True
         if self._reader:
             self._reader.cancel()
 
     def close(self) -> None:
-        """The request has ended."""
+        """Stop the time and release the slot: the request has ended."""
         self._admission.deadline.stop(self)
         self._admission.slots.release(self)
 
-    async def _wait_for(self, turn: asyncio.Future[None]) -> None:
+    async def _wait_for(self, slot: asyncio.Future[None]) -> None:
         try:
-            await turn
+            await slot
         finally:
-            turn.cancel()  # of no effect once it has come
-        if await has_left(self._receive):
-            raise ProblemError(CLIENT_LEFT, "The client left before its turn came.")
+            slot.cancel()  # no effect once it is granted
+        if await client_has_left(self._receive):
+            raise ProblemError(
+                CLIENT_LEFT, "The client left while it waited for a slot."
+            )
 
 
 def announced_size(scope: Scope, limit: int) -> int:
-    """Return the bytes that a body announces: `limit` if it does not say, else 0."""
+    """Return the announced bytes of a body: `limit` if it is chunked, 0 without one."""
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
-            return int(value.lstrip(b"0")[:20] or 0)  # Python reads no 5,000 digits
+            return int(value.lstrip(b"0")[:20] or 0)  # int() limits the digits
         if name == b"transfer-encoding":
             return limit
     return 0
 
 
 def body_too_large(limit: int) -> ProblemError:
-    """Refuse a body (413), and what else comes on its connection."""
+    """Return the error for a body that is too large (413). It closes the connection."""
     return ProblemError(
         BODY_TOO_LARGE,
         f"The body is larger than {limit} bytes; send it in parts.",
@@ -328,7 +329,7 @@ def body_too_large(limit: int) -> ProblemError:
 
 
 def body_timeout(seconds: float) -> ProblemError:
-    """End a body that takes too long (408), and its connection."""
+    """Return the error for a body that is too slow (408). It closes the connection."""
     return ProblemError(
         BODY_TIMEOUT,
         f"The body did not arrive within {seconds} s.",
@@ -336,9 +337,9 @@ def body_timeout(seconds: float) -> ProblemError:
     )
 
 
-async def has_left(receive: Receive) -> bool:
-    """Return whether the client, whose whole body has come, waits no longer."""
-    message = asyncio.ensure_future(receive())  # only that it left can come now
+async def client_has_left(receive: Receive) -> bool:
+    """Return whether the client has disconnected after sending its whole body."""
+    message = asyncio.ensure_future(receive())  # only a disconnect can come now
     await asyncio.sleep(0)
     left = message.done()
     message.cancel()

@@ -1,8 +1,8 @@
-"""One call of the model for all requests that wait at the same moment.
+"""Share one call of the model between the requests that wait at the same time.
 
-A call to the model costs about the same for one instance as for a few dozen, so the
-requests of one turn of the event loop share one call. Where there was just one, the
-next is not kept waiting for others.
+A call costs about the same for one instance as for a few dozen. So the requests of one
+iteration of the event loop share a call. After a call for a single request, the next
+request does not wait for others.
 """
 
 import asyncio
@@ -21,13 +21,15 @@ MAX_BATCH = 1_000
 
 
 class Batcher(Generic[In, Out]):
-    """Answers many callers with few calls of a function that takes many inputs at once.
+    """Combine the inputs of many callers into few calls of a function.
 
-    `call` returns one output for each input, in their order.
+    `call` returns one output for each input, in the same order.
 
-    A call expected to stay within `inline_budget` seconds runs in the event loop, as
-    handing it to a thread would cost more than the call; a longer one runs in a worker
-    thread, one at a time, while the next batch gathers.
+    A call expected to take at most `inline_budget` seconds runs in the event loop,
+    because a thread would cost more than the call. A longer one runs in the worker
+    thread, one at a time, while the next batch fills.
+
+        (label,) = await batcher.submit([instance])
     """
 
     def __init__(
@@ -41,25 +43,25 @@ class Batcher(Generic[In, Out]):
         self._inline_budget = inline_budget
         self._waiting: deque[Waiting[In, Out]] = deque()
         self._flush_is_due = False
-        self._shared = True  # by several requests: the last call
+        self._batched = True  # the last call had several requests
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
     def submit(self, inputs: Sequence[In]) -> asyncio.Future[list[Out]]:
-        """Return a future of one output for each input."""
+        """Queue inputs. The future gives an output for each, or raises like `call`."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Out]] = loop.create_future()
         self._waiting.append((inputs, future))
         if self._flush_is_due:
             return future
         self._flush_is_due = True
-        if self._shared:
+        if self._batched:
             loop.call_soon(self._flush)
         else:
             self._flush()
         return future
 
     def close(self) -> None:
-        """End the worker thread after the batch it is working on."""
+        """Stop the worker thread after its current batch."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _flush(self) -> None:
@@ -69,7 +71,7 @@ class Batcher(Generic[In, Out]):
             return
 
         loop = asyncio.get_running_loop()
-        self._shared = len(batch) > 1
+        self._batched = len(batch) > 1
         inputs = [one for part, _ in batch for one in part]
         try:
             inline = self._expected_seconds(inputs) <= self._inline_budget
@@ -88,7 +90,7 @@ class Batcher(Generic[In, Out]):
     def _outcomes(
         self, batch: list[Waiting[In, Out]], inputs: Sequence[In]
     ) -> list[Outcome[Out]]:
-        """What comes of each request: one that makes the model fail fails alone."""
+        """Return the outcome of each request. If the call fails, call for each."""
         try:
             answers = iter(self._call(inputs))
         except Exception as error:
@@ -114,7 +116,7 @@ class Batcher(Generic[In, Out]):
     def _on_done(
         self, batch: list[Waiting[In, Out]], done: asyncio.Future[list[Outcome[Out]]]
     ) -> None:
-        if done.cancelled():  # the process ends
+        if done.cancelled():  # the process is ending
             return
         _settle(batch, done.result())
         self._flush()

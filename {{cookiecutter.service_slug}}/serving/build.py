@@ -1,4 +1,4 @@
-"""Builds the application: the whole stack of a request, and where your code goes in."""
+"""Build the application: the layers that each request passes, your code among them."""
 
 import logging
 import tomllib
@@ -16,7 +16,7 @@ from serving import health, traces
 from serving.access import AccessLayer, RoutePaths
 from serving.admission import AdmissionLayer
 from serving.problems import answer_problems, document_problems
-from serving.routing import FastPath, adopt, error_handling, find_ways
+from serving.routing import FastPath, build_error_handler, plan_routes, prepare_routes
 from serving.service import Service
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
@@ -31,9 +31,8 @@ def build_app(
 ) -> "Application":
     """Build the application around a service, with your routers and middleware.
 
-    It is an ordinary FastAPI application: routers, routes, middleware, exception
-    handlers and mounted applications may also be added to what is returned, until it
-    starts.
+    The result is an ordinary FastAPI application. Until it starts, you may add routers,
+    routes, middleware, exception handlers and mounted applications to it.
 
         app = build_app(service, [router], [Middleware(GZipMiddleware)])
     """
@@ -62,20 +61,20 @@ def build_app(
 
 
 class Application(FastAPI):
-    """FastAPI inside the layers of the engine."""
+    """A FastAPI application wrapped in the layers of the engine."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        # Each edits the OpenAPI document before it is shown.
+        # Each edits the OpenAPI document in place.
         self.document_edits: list[Callable[[dict[str, Any]], None]] = [
             document_problems
         ]
-        self.start_notes: list[str] = []  # lines of the log when it starts
+        self.start_notes: list[str] = []  # lines to log at the start
         answer_problems(self)
 
     def include_router(self, router: APIRouter, **options: Any) -> None:
-        """Include a router, whose routes get the same guarantees as all others."""
-        adopt(router.routes)
+        """Include a router. Its routes get the same guarantees as all others."""
+        prepare_routes(router.routes)
         super().include_router(router, **options)
 
     def openapi(self) -> dict[str, Any]:
@@ -89,28 +88,28 @@ class Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Build the stack once, when the application starts. A request passes:
 
-        1. `AccessLayer`: an id, a count and a log line;
-        2. `AdmissionLayer`: limits of requests, bytes and time, for all routes alike;
-        3. your middleware, the first one first;
-        4. `FastPath`: straight to the handler, if the route allows it;
+        1. `AccessLayer`, which gives it an id, counts it and logs it;
+        2. `AdmissionLayer`, which limits requests, bytes and time on every route;
+        3. your middleware, in the order of the list;
+        4. `FastPath`, which calls the handler directly if the route allows it;
         5. FastAPI, for all other routes.
         """
         service: Service[Any] = self.state.service
-        adopt(self.router.routes)
+        prepare_routes(self.router.routes)
         routes = list(iter_route_contexts(self.routes))
-        # FastAPI names a span while it looks for the route.
-        ways = find_ways(routes, "traces are on" if traces.wanted() else "")
-        for note in (*self.start_notes, str(ways)):
+        # FastAPI names a span while it matches the route.
+        plan = plan_routes(routes, "traces are on" if traces.enabled() else "")
+        for note in (*self.start_notes, str(plan)):
             logger.info("%s", note)
 
-        stack: ASGIApp = FastPath(self._fastapi(), ways.fast, error_handling(self))
+        stack: ASGIApp = FastPath(self._fastapi(), plan.fast, build_error_handler(self))
         for layer, args, options in reversed(self.user_middleware):
             stack = layer(stack, *args, **options)
         stack = AdmissionLayer(stack, service.admission)
         return AccessLayer(stack, service, RoutePaths(routes))
 
     def _fastapi(self) -> ASGIApp:
-        """Return FastAPI's own stack without your middleware, which wraps both ways."""
+        """Return FastAPI's stack without your middleware, which wraps `FastPath`."""
         yours, self.user_middleware = self.user_middleware, []
         try:
             return super().build_middleware_stack()

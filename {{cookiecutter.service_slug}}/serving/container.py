@@ -1,7 +1,7 @@
-"""What the container may use: CPUs and memory.
+"""Read the CPU and memory limits of the container.
 
-`os.cpu_count()` tells the CPUs of the node: with a limit of one CPU on a 64-core node
-it would start 64 threads that throttle each other.
+`os.cpu_count()` returns the CPUs of the node. In a container with one CPU on a node of
+64, that would mean 64 threads that throttle each other.
 """
 
 import math
@@ -9,12 +9,12 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-# Where a container finds its own cgroup.
+# Where a container sees its own cgroup.
 CGROUP = Path("/sys/fs/cgroup")
 
 
 def cpu_limit(cgroup: Path = CGROUP) -> float:
-    """The smaller of the affinity mask and the cgroup's quota, in CPUs: 0.5 is half."""
+    """Return the CPU limit, such as 0.5: the smaller of affinity and cgroup quota."""
     try:
         affinity = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
@@ -24,20 +24,20 @@ def cpu_limit(cgroup: Path = CGROUP) -> float:
             int,
             _read(cgroup, "cpu.max", "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"),
         )
-    except ValueError:  # "max", or nothing to read
+    except ValueError:  # "max", or no such file
         return affinity
     return min(affinity, quota / period) if quota > 0 else affinity
 
 
 def usable_cpus(cgroup: Path = CGROUP) -> int:
-    """How many threads can work at once: the limit, rounded up."""
+    """Return how many threads can run at once: the CPU limit, rounded up."""
     return max(1, math.ceil(cpu_limit(cgroup)))
 
 
 def memory_limit(cgroup: Path = CGROUP) -> float:
-    """The smaller of the cgroup's limit and the machine's memory, in bytes.
+    """Return the smaller of cgroup limit and machine memory, in bytes.
 
-    NaN where the system does not tell.
+    Return NaN if the system does not report its memory.
     """
     try:
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -51,7 +51,7 @@ def memory_limit(cgroup: Path = CGROUP) -> float:
 
 
 def _read(cgroup: Path, version_2: str, *version_1: str) -> list[str]:
-    """The words of a limit, from its file or the files of cgroups version 1."""
+    """Return the words of a limit file of cgroups version 2, else of version 1."""
     for names in ([version_2], version_1):
         with suppress(OSError):
             files = [(cgroup / name).read_text(encoding="ascii") for name in names]

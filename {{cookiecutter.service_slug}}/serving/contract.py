@@ -1,26 +1,26 @@
-"""Base classes of what goes in and out, and the models that the engine itself answers.
+"""The base class of requests and responses, and the engine's own response models.
 
-`Contract` is the base of every model of `app/contract.py`.
+Every model of `app/contract.py` derives from `Contract`.
 """
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 
 class Contract(BaseModel):
-    """Strict and frozen; unknown fields, NaN and infinity are refused."""
+    """A strict, frozen model that rejects unknown fields, NaN and infinity."""
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         strict=True,
         allow_inf_nan=False,
-        hide_input_in_errors=True,  # what a user wrote must not reach a log
+        hide_input_in_errors=True,  # keeps user input out of logs
         protected_namespaces=(),
     )
 
 
 class ModelInfo(Contract):
-    """What is served, and where it comes from."""
+    """The served model and its origin."""
 
     version: str
     labels: list[str]
@@ -31,6 +31,6 @@ class ModelInfo(Contract):
 
 
 class Health(Contract):
-    """The answer of a probe that succeeds."""
+    """The response of a probe that succeeds."""
 
     status: str

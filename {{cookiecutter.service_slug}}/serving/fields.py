@@ -1,6 +1,6 @@
-"""From the fields of a contract to the arrays that an ONNX model takes.
+"""Convert instances of a contract to the input arrays of an ONNX model.
 
-Each field of `Instance` is an input of the model with its name.
+The model has one input for each field of `Instance`, with the same name.
 """
 
 import unicodedata
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 InstanceT = TypeVar("InstanceT", bound=BaseModel)
 
-# What ONNX Runtime calls a type, and the type of the array that it takes.
+# The dtype of the array for each input type of ONNX Runtime.
 DTYPES: dict[str, Any] = {
     "tensor(string)": np.object_,
     "tensor(float)": np.float32,
@@ -23,12 +23,13 @@ DTYPES: dict[str, Any] = {
 
 
 def normalise(text: str) -> str:
-    """Fold case, Unicode width and white space: the one text form the model sees.
+    """Fold case, Unicode width and white space. The model sees only this form.
 
-    It runs here and not in the model, because lower-casing in C++ depends on the
-    locales of the machine while Python's does not. Normalising twice changes nothing:
-    it is toNFKC_Casefold of the Unicode Standard (section 3.13, D146) without the
-    removal of ignorable characters.
+        normalise("Turn  ON the lights") == "turn on the lights"
+
+    It runs here because lower-casing inside ONNX Runtime depends on the locale of the
+    machine. It is toNFKC_Casefold of the Unicode Standard (section 3.13, D146) without
+    the removal of ignorable characters, and idempotent.
     """
     if text.isascii():
         return " ".join(text.lower().split())
@@ -39,14 +40,14 @@ def normalise(text: str) -> str:
 
 
 class Fields(Generic[InstanceT]):
-    """The fields of a contract, as arrays for the inputs of a model."""
+    """Convert the fields of a contract to arrays for the inputs of a model."""
 
     def __init__(
         self, contract: type[InstanceT], input_types: Mapping[str, str]
     ) -> None:
-        """`input_types` is what ONNX Runtime says of the model's inputs, by name.
+        """`input_types` holds ONNX Runtime's type of each input, by name.
 
-        Raises ValueError if the two do not fit.
+        Raises ValueError if the inputs do not match the contract.
         """
         wanted = set(contract.model_fields)
         if set(input_types) != wanted:
@@ -57,7 +58,7 @@ class Fields(Generic[InstanceT]):
         unknown = [given for given in input_types.values() if given not in DTYPES]
         if unknown:
             raise ValueError(
-                f"The model takes inputs of {unknown}; known are {sorted(DTYPES)}."
+                f"The model takes inputs of {unknown}; supported are {sorted(DTYPES)}."
             )
         self._dtypes = {name: DTYPES[given] for name, given in input_types.items()}
         self._texts = [
@@ -67,8 +68,8 @@ class Fields(Generic[InstanceT]):
     def arrays(self, instances: Sequence[InstanceT]) -> dict[str, npt.NDArray[Any]]:
         """Return an array of shape (len(instances), columns) for each field.
 
-        A field that is one value has one column; a list has as many as it has values,
-        which must be the same number for all instances.
+        A scalar field has one column. A list field has one for each element, and its
+        length must be the same in all instances.
         """
         rows = len(instances)
         return {
@@ -79,7 +80,7 @@ class Fields(Generic[InstanceT]):
         }
 
     def size(self, instances: Sequence[InstanceT]) -> int:
-        """Return what the time of a prediction grows with: characters and instances."""
+        """Return characters plus instances: the time of a prediction grows with it."""
         return len(instances) + sum(
             len(getattr(instance, name))
             for instance in instances

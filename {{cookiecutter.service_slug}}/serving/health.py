@@ -1,6 +1,6 @@
-"""The life of the process (starting, ready, draining), and its probes.
+"""The lifecycle of the process (starting, ready, draining) and its probes.
 
-Liveness and readiness are answered from memory, without I/O.
+Probes are answered from memory, without I/O.
 """
 
 from typing import Literal
@@ -15,7 +15,7 @@ Phase = Literal["starting", "ready", "draining"]
 
 
 class Lifecycle:
-    """Where the process stands, and why it takes no traffic if it takes none."""
+    """The phase of the process, and the reason while it is not ready."""
 
     def __init__(self) -> None:
         self.phase: Phase = "starting"
@@ -23,45 +23,45 @@ class Lifecycle:
 
     @property
     def ready(self) -> bool:
-        """True while Kubernetes may send traffic."""
+        """Whether the service accepts traffic."""
         return self.phase == "ready"
 
     def fail(self, reason: str) -> None:
-        """Stay unready for good, with the reason."""
+        """Stay unready until the process ends, and report the reason."""
         if self.phase == "starting":
             self.reason = reason
 
     def become_ready(self) -> None:
-        """Take traffic, unless the process is already going down."""
+        """Accept traffic, unless the process is already draining."""
         if self.phase == "starting":
             self.phase = "ready"
             self.reason = ""
 
     def drain(self) -> None:
-        """Ask for no more traffic; what still comes is answered."""
+        """Become unready. Requests that still arrive are answered."""
         self.phase = "draining"
         self.reason = "The service is shutting down."
 
 
 def router(lifecycle: Lifecycle, metrics: Metrics) -> APIRouter:
-    """Return the routes for those who watch the service."""
+    """Return the routes of the probes and of Prometheus."""
     health = APIRouter(redirect_slashes=False)
 
     @health.get("/livez")
     async def livez() -> Health:
-        """Liveness: the process runs. It does no I/O and needs no model."""
+        """Liveness: the process runs. No I/O, no model needed."""
         return Health(status="alive")
 
     @health.get("/readyz", responses=documented(503))
     async def readyz() -> Health:
-        """Readiness: the model is loaded and proven, the service does not drain."""
+        """Readiness: the model is loaded and verified, and the service not draining."""
         if not lifecycle.ready:
             raise unavailable(NOT_READY, lifecycle.reason)
         return Health(status="ready")
 
     @health.get("/metrics", include_in_schema=False)
     async def scrape(request: Request) -> Response:
-        """What Prometheus scrapes."""
+        """Return the metrics in the format that the Accept header asks for."""
         content, media_type = metrics.scrape(request.headers.get("accept", ""))
         return Response(content, media_type=media_type)
 

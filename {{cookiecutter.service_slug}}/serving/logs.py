@@ -1,7 +1,7 @@
-"""Logs: one JSON object a line on stderr, or lines for people (LOG_FORMAT=console).
+"""Write logs to stderr: one JSON object per line, or text (LOG_FORMAT=console).
 
-`serving.access` records each request; Python's own logging, uvicorn's included,
-comes out in the same form once `take_over` is called.
+`serving.access` records each request. After `capture_logging`, Python's own logging
+(uvicorn's included) is written in the same format.
 """
 
 import json
@@ -23,16 +23,16 @@ from serving.requests import UNLIMITED, Ids, Outcome, current_ids
 
 STDERR = 2
 FLUSH_SECONDS = 0.1
-MAX_LINES = 10_000  # beyond it, whoever logs waits until stderr takes them
+MAX_LINES = 10_000  # beyond it, logging waits for stderr
 
 Fields = dict[str, Any]
-# When a request was answered (seconds since the epoch), how it ended, how long it took
-# (seconds), its ids, the version of the model, and who asked.
+# Time of the response (seconds since the epoch), outcome, duration (seconds), ids,
+# version of the model, tenant.
 Response = tuple[float, Outcome, float, Ids, str | None, str | None]
 
-# What logging itself puts into a record; the rest came by `extra`.
+# Attributes of every record; all others come from `extra`.
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
-# What the line for a person says in its own way, or leaves out.
+# Fields that a console line shows in its own way or omits.
 _HIDDEN = frozenset(
     "time level logger message traceback method route status model_version "
     "request_id trace_id".split()
@@ -40,10 +40,10 @@ _HIDDEN = frozenset(
 
 
 class Log(logging.Handler):
-    """The one way to stderr, in batches: a write for every line would cost the most.
+    """Write all log lines to stderr, in batches: a write per line is expensive.
 
-    Between `start` and `stop` lines wait for at most `FLUSH_SECONDS`; an error does not
-    wait, and takes along what does. Before and after, every line is written at once.
+    Between `start` and `stop`, lines are buffered for at most `FLUSH_SECONDS`; an error
+    flushes the buffer. Before and after, every line is written at once.
     """
 
     def __init__(self, level: str, *, for_people: bool = False) -> None:
@@ -51,18 +51,18 @@ class Log(logging.Handler):
         self._for_people = for_people
         self._endings: dict[tuple[Outcome, str | None, str | None], bytes] = {}
         self._waiting: deque[bytes | Response] = deque()
-        self._gathers = False
+        self._buffered = False
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin to gather lines."""
-        self._gathers = True
+        """Start to buffer lines."""
+        self._buffered = True
         self._stopped.clear()
         threading.Thread(target=self._flush_often, daemon=True).start()
 
     def stop(self) -> None:
-        """Write what has gathered, and each further line at once."""
-        self._gathers = False
+        """Flush the buffer, and write each further line at once."""
+        self._buffered = False
         self._stopped.set()
         self.flush()
 
@@ -76,32 +76,32 @@ class Log(logging.Handler):
     ) -> None:
         """Write the line of a request.
 
-        The line is made when it is written: many in a row take half the time.
+        Lines are formatted in `flush`: many in a row take half the time.
         """
         self._waiting.append((time(), outcome, seconds, ids, model_version, tenant))
-        if not self._gathers or len(self._waiting) >= MAX_LINES:
+        if not self._buffered or len(self._waiting) >= MAX_LINES:
             self.flush()
 
-    def say(self, message: str) -> None:
-        """Write a line whatever LOG_LEVEL is."""
+    def announce(self, message: str) -> None:
+        """Write a line regardless of LOG_LEVEL."""
         fields = {"level": "info", "logger": "serving", "message": message}
         self._waiting.append(self._line({"time": datetime.now(UTC), **fields}))
         self.flush()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take what comes through Python's logging."""
+        """Write a record of Python's logging."""
         try:
-            self._waiting.append(self._line(from_record(record)))
-            if not self._gathers or record.levelno >= logging.ERROR:
+            self._waiting.append(self._line(describe_record(record)))
+            if not self._buffered or record.levelno >= logging.ERROR:
                 self.flush()
         except Exception:
             self.handleError(record)
 
     def flush(self) -> None:
-        """Write the lines that wait. If nobody reads stderr any more, they are lost."""
+        """Write the buffered lines. They are lost if stderr is closed."""
         self.acquire()
         try:
-            # Other threads may append meanwhile: a deque loses nothing.
+            # Other threads may append meanwhile; deques are thread-safe.
             batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
             lines = [
                 line if isinstance(line, bytes) else self._response_line(*line)
@@ -109,7 +109,7 @@ class Log(logging.Handler):
             ]
             rest = memoryview(b"".join(lines))
             with suppress(OSError):
-                while rest:  # a signal may cut a write short
+                while rest:  # a write may be partial
                     rest = rest[os.write(STDERR, rest) :]
         finally:
             self.release()
@@ -138,24 +138,24 @@ class Log(logging.Handler):
                 "duration": round(seconds, 6),
             }
             who = {"tenant": tenant} if tenant else {}
-            return console_line(own | shared(outcome) | who)
-        # Half the time of to_json: a service logs all day.
+            return console_line(own | describe_outcome(outcome) | who)
+        # Formatting by hand takes half the time of to_json.
         request_id, trace_id = ids
         trace = f',"trace_id":"{trace_id}"' if trace_id else ""
         second, part = divmod(at, 1)
-        time = f"{whole_second(int(second))}.{int(part * 1e6):06}Z"
+        time = f"{format_second(int(second))}.{int(part * 1e6):06}Z"
         line = f'"time":"{time}","duration":{seconds:.6f},"request_id":"{request_id}"'
-        # The end of the line is the same for all requests of an outcome.
+        # The end of the line is the same for all requests with this outcome.
         ending = self._endings.get((outcome, model_version, tenant))
         if ending is None:
-            fields = {"model_version": model_version} | shared(outcome)
+            fields = {"model_version": model_version} | describe_outcome(outcome)
             ending = json_line(fields | ({"tenant": tenant} if tenant else {}))[1:]
             self._endings[outcome, model_version, tenant] = ending
         return b"{" + f"{line}{trace},".encode("ascii") + ending
 
 
-def take_over(log: Log) -> None:
-    """Send Python's own logging, its warnings and a crash through the log."""
+def capture_logging(log: Log) -> None:
+    """Send Python's logging, its warnings and crashes through the log."""
     logging.basicConfig(handlers=[log], level=log.level, force=True)
     logging.captureWarnings(True)
 
@@ -173,7 +173,7 @@ def take_over(log: Log) -> None:
 
 
 def level_of(outcome: Outcome) -> int:
-    """How severe a line about it is; what looks at the service is of no interest."""
+    """Return the level of the line: debug for probes, warning for a 5xx, else info."""
     route, _, status = outcome
     if route in UNLIMITED:
         return logging.DEBUG
@@ -181,13 +181,13 @@ def level_of(outcome: Outcome) -> int:
 
 
 @lru_cache(maxsize=8)
-def whole_second(at: int) -> str:
-    """Seconds since the epoch as RFC 3339 in UTC, without the zone."""
+def format_second(at: int) -> str:
+    """Format seconds since the epoch as RFC 3339 in UTC, without the zone."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def shared(outcome: Outcome) -> Fields:
-    """What the lines of all requests with this outcome have in common."""
+def describe_outcome(outcome: Outcome) -> Fields:
+    """Return the fields that all requests with this outcome share."""
     route, method, status = outcome
     return {
         "level": logging.getLevelName(level_of(outcome)).lower(),
@@ -199,22 +199,22 @@ def shared(outcome: Outcome) -> Fields:
     }
 
 
-def id_fields(ids: Ids | None) -> Fields:
-    """The ids as fields of a line."""
+def describe_ids(ids: Ids | None) -> Fields:
+    """Return the ids as fields of a line."""
     if ids is None:
         return {}
     request_id, trace_id = ids
     return {"request_id": request_id} | ({"trace_id": trace_id} if trace_id else {})
 
 
-def from_record(record: logging.LogRecord) -> Fields:
-    """A record of Python's logging as the fields of a line."""
+def describe_record(record: logging.LogRecord) -> Fields:
+    """Return a record of Python's logging as the fields of a line."""
     fields: Fields = {
         "time": datetime.fromtimestamp(record.created, UTC),
         "level": record.levelname.lower(),
         "logger": record.name,
         "message": record.getMessage(),
-        **id_fields(current_ids.get()),
+        **describe_ids(current_ids.get()),
     }
     fields |= {key: vars(record)[key] for key in vars(record).keys() - _STANDARD}
     if record.exc_info:
@@ -223,17 +223,17 @@ def from_record(record: logging.LogRecord) -> Fields:
 
 
 def json_line(fields: Fields) -> bytes:
-    """The fields as JSON, the time as RFC 3339 in UTC."""
+    """Format fields as a line of JSON, with times in RFC 3339."""
     line: bytes
     try:
         line = to_json(fields, inf_nan_mode="null", serialize_unknown=True)
-    except PydanticSerializationError:  # half of a surrogate pair is no UTF-8
+    except PydanticSerializationError:  # a lone surrogate is not UTF-8
         line = json.dumps(fields, default=str).encode("ascii")
     return line + b"\n"
 
 
 def console_line(fields: Fields) -> bytes:
-    """The fields as a line for a person; a traceback goes below it."""
+    """Format fields as a line of text, followed by the traceback if there is one."""
     more = "".join(
         f"  {key}={value}" for key, value in fields.items() if key not in _HIDDEN
     )

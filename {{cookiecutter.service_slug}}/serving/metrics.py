@@ -1,9 +1,8 @@
-"""The metrics of the service, as Prometheus scrapes them from `/metrics`.
+"""The metrics of the service, which Prometheus scrapes from `/metrics`.
 
-`serving.access` counts the answers, `serving.admission` what it rejects,
-`serving.service` the calls of the model and the endpoints their predictions. No label
-takes a value that a client can make up: routes, tenants and the model's labels bound
-the number of series.
+`serving.access` counts responses, `serving.admission` rejections, `serving.service`
+calls of the model, and the endpoints count their predictions. Clients cannot invent
+label values: routes, tenants and the labels of the model bound the number of series.
 """
 
 import shutil
@@ -31,7 +30,7 @@ from serving.requests import Outcome
 Given = TypeVar("Given")
 Answer = TypeVar("Answer")
 
-# What OpenTelemetry advises for http.server.request.duration.
+# The buckets that OpenTelemetry recommends for http.server.request.duration.
 REQUEST_SECONDS = (
     *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25),
     *(0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
@@ -43,16 +42,15 @@ MODEL_SECONDS = (
 BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
 SCORES = tuple(tenths / 10 for tenths in range(1, 11))
 
-# A second time series for each counter and histogram, which nothing here asks for.
+# Nothing here uses the `_created` series of counters and histograms.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-class Tally:
-    """Values counted in buckets, and their sum.
+class Histogram:
+    """A histogram without locks: counts of values by bucket, and their sum.
 
-    prometheus_client's Counter and Histogram take locks: as what every request adds
-    to, they cost it about six microseconds, and tallies one. Only one thread at a time
-    may add to a tally.
+    Only one thread at a time may add to it. The locks of prometheus_client's Counter
+    and Histogram would cost each request six microseconds; this costs one.
     """
 
     __slots__ = ("bounds", "counts", "sum")
@@ -63,36 +61,36 @@ class Tally:
         self.sum = 0.0
 
     def add(self, value: float) -> None:
-        """Count a value; a bucket holds what is at most its bound."""
+        """Count a value in the first bucket whose bound is not below it."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
-    def merge(self, other: "Tally") -> None:
-        """Add all that another tally has counted in the same buckets."""
+    def merge(self, other: "Histogram") -> None:
+        """Add the counts and the sum of a histogram with the same buckets."""
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
         self.sum += other.sum
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Each bound with the count of what is at most that."""
+        """Return each bound with the number of values up to it."""
         bounds = [*map(str, self.bounds), "+Inf"]
         return list(zip(bounds, accumulate(self.counts), strict=True))
 
 
 class Metrics(Collector):
-    """The metrics of one service, in a registry of their own.
+    """The metrics of one service, in a separate registry.
 
-    What a request or a prediction adds to is a tally, which `collect` hands to a
-    scrape; all else is prometheus_client's.
+    Requests and predictions are counted in instances of `Histogram`, which `collect`
+    exposes. Everything else is a metric of prometheus_client.
     """
 
     def __init__(self, ready: Callable[[], bool], in_flight: Callable[[], int]) -> None:
-        """Both are asked at each scrape: `ready` whether the service takes traffic."""
+        """Call `ready` and `in_flight` at each scrape."""
         self.registry = CollectorRegistry()
         self._tenants: dict[str, int] = {}
-        self._answers: dict[Outcome, Tally] = {}
-        self._predictions: dict[str, Tally] = {}
-        self._batch_size = Tally(BATCH_SIZES)
-        self._model_seconds = Tally(MODEL_SECONDS)
+        self._answers: dict[Outcome, Histogram] = {}
+        self._predictions: dict[str, Histogram] = {}
+        self._batch_size = Histogram(BATCH_SIZES)
+        self._model_seconds = Histogram(MODEL_SECONDS)
 
         self.registry.register(self)
         self._shed = Counter(
@@ -112,31 +110,31 @@ class Metrics(Collector):
             ("version", "data_hash", "trained_at"),
             registry=self.registry,
         )
-        self._at_scrape(
+        self._add_gauge(
             "http_requests_in_flight",
             "Requests in work; probes and scrapes do not count.",
             in_flight,
         )
-        self._at_scrape(
+        self._add_gauge(
             "service_ready", "1 while the service takes traffic, else 0.", ready
         )
         ProcessCollector(registry=self.registry)
-        self._at_scrape(
+        self._add_gauge(
             "process_cpu_limit_cores", "CPUs that the process may use.", cpu_limit
         )
-        self._at_scrape(
+        self._add_gauge(
             "process_memory_limit_bytes",
             "Memory that the process may use.",
             memory_limit,
         )
-        # The only file system that a locked-down container can write to.
+        # The only file system that a read-only container can write to.
         directory = tempfile.gettempdir()
-        self._at_scrape(
+        self._add_gauge(
             "disk_free_bytes",
             "Free space where temporary files go.",
             lambda: shutil.disk_usage(directory).free,
         )
-        self._at_scrape(
+        self._add_gauge(
             "disk_size_bytes",
             "Size of the file system where temporary files go.",
             lambda: shutil.disk_usage(directory).total,
@@ -145,22 +143,22 @@ class Metrics(Collector):
     def record_response(
         self, outcome: Outcome, seconds: float, tenant: str | None = None
     ) -> None:
-        """Count an answer, and for whom: a name that the configuration knows."""
-        tally = self._answers.get(outcome)
-        if tally is None:
-            tally = self._answers[outcome] = Tally(REQUEST_SECONDS)
-        tally.add(seconds)
+        """Count a response by its outcome and its tenant, which must be configured."""
+        histogram = self._answers.get(outcome)
+        if histogram is None:
+            histogram = self._answers[outcome] = Histogram(REQUEST_SECONDS)
+        histogram.add(seconds)
         if tenant is not None:
             self._tenants[tenant] = self._tenants.get(tenant, 0) + 1
 
     def record_rejection(self) -> None:
-        """Count a request that was rejected for want of room."""
+        """Count a request that a limit rejected."""
         self._shed.inc()
 
-    def timed(
+    def measure_calls(
         self, call: Callable[[Sequence[Given]], Answer]
     ) -> Callable[[Sequence[Given]], Answer]:
-        """Return the same function, with its calls and what they are given counted."""
+        """Wrap a call of the model so that batch size and duration are recorded."""
 
         def measured(instances: Sequence[Given]) -> Answer:
             self._batch_size.add(len(instances))
@@ -180,28 +178,28 @@ class Metrics(Collector):
         labels: Iterable[str],
         training_shares: Mapping[str, float],
     ) -> None:
-        """Tell which model is served, and start to count its labels from zero."""
+        """Expose the served model, and start the counts of its labels at zero."""
         self._model_info.labels(version, data_hash, trained_at).set(1)
         for label, share in training_shares.items():
             self._training_share.labels(label).set(share)
         for label in labels:
-            self._predictions[label] = Tally(SCORES)
+            self._predictions[label] = Histogram(SCORES)
 
     def record_prediction(self, label: str, score: float) -> None:
-        """Count a prediction; `describe_model` must have told its label."""
+        """Count a prediction of a label that `describe_model` was given."""
         self._predictions[label].add(score)
 
     def collect(self) -> Iterator[Metric]:
-        """What the tallies hold: prometheus_client asks at each scrape."""
+        """Yield the metrics kept in histograms, for prometheus_client."""
         answers = CounterMetricFamily(
             "http_requests_total",
             "Answers, by route, method and status.",
             labels=("route", "method", "status"),
         )
-        by_route: dict[str, Tally] = {}
-        for (route, method, status), tally in self._answers.items():
-            answers.add_metric((route, method, str(status)), sum(tally.counts))
-            by_route.setdefault(route, Tally(REQUEST_SECONDS)).merge(tally)
+        by_route: dict[str, Histogram] = {}
+        for (route, method, status), histogram in self._answers.items():
+            answers.add_metric((route, method, str(status)), sum(histogram.counts))
+            by_route.setdefault(route, Histogram(REQUEST_SECONDS)).merge(histogram)
         yield answers
 
         durations = HistogramMetricFamily(
@@ -209,8 +207,8 @@ class Metrics(Collector):
             "From the first byte of a request to the last byte of its answer.",
             labels=("route",),
         )
-        for route, tally in by_route.items():
-            durations.add_metric((route,), tally.buckets(), tally.sum)
+        for route, histogram in by_route.items():
+            durations.add_metric((route,), histogram.buckets(), histogram.sum)
         yield durations
 
         tenants = CounterMetricFamily(
@@ -225,13 +223,13 @@ class Metrics(Collector):
         predictions = CounterMetricFamily(
             "predictions_total", "Predictions, by label.", labels=("label",)
         )
-        scores = Tally(SCORES)
-        for label, tally in self._predictions.items():
-            predictions.add_metric((label,), sum(tally.counts))
-            scores.merge(tally)
+        scores = Histogram(SCORES)
+        for label, histogram in self._predictions.items():
+            predictions.add_metric((label,), sum(histogram.counts))
+            scores.merge(histogram)
         yield predictions
 
-        for name, meaning, tally in (
+        for name, meaning, histogram in (
             ("prediction_score", "Score of the predicted label.", scores),
             (
                 "model_batch_size",
@@ -245,13 +243,13 @@ class Metrics(Collector):
             ),
         ):
             yield HistogramMetricFamily(
-                name, meaning, buckets=tally.buckets(), sum_value=tally.sum
+                name, meaning, buckets=histogram.buckets(), sum_value=histogram.sum
             )
 
     def scrape(self, accept: str) -> tuple[bytes, str]:
-        """All metrics, in the form that an Accept header asks for; its media type."""
+        """Return all metrics in the format of an Accept header, and its media type."""
         encode, media_type = choose_encoder(accept)
         return encode(self.registry), media_type
 
-    def _at_scrape(self, name: str, meaning: str, value: Callable[[], float]) -> None:
+    def _add_gauge(self, name: str, meaning: str, value: Callable[[], float]) -> None:
         Gauge(name, meaning, registry=self.registry).set_function(value)

@@ -1,7 +1,7 @@
-"""The model file: `model.onnx` and `model.json` beside it.
+"""Load and verify the model: `model.onnx` and its sidecar `model.json`.
 
-`training.export` writes them, the service loads and proves them. Nothing is unpickled:
-ONNX and JSON hold data, not code.
+`training.export` writes both files. Nothing is unpickled: ONNX and JSON hold data, not
+code.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from serving.fields import Fields, InstanceT
 MODEL_FILE = "model.onnx"
 SIDECAR_FILE = "model.json"
 OUTPUT = "probabilities"
-# float32 arithmetic may differ in the last digits from one CPU to the next.
+# The last digits of float32 arithmetic differ between CPUs.
 TOLERANCE = 1e-4
 MEASURED_BATCH = 100
 
@@ -30,16 +30,15 @@ Probabilities = npt.NDArray[np.float32]
 
 
 class ModelError(Exception):
-    """The model cannot be served; the message says why and what to do."""
+    """The model cannot be served. The message gives the reason and the fix."""
 
 
 class Sidecar(ModelInfo, Generic[InstanceT]):
-    """What `model.json` holds: the facts about `model.onnx` and a proof that it works.
+    """The content of `model.json`: facts about the model and a golden example.
 
-    `training_label_shares` is the share of each label in the training rows: what
-    predictions are compared with to see drift.
-    `golden_probabilities` are the probabilities, in the order of `labels`, that the
-    model must give for `golden_instance`.
+    `training_label_shares` is the share of each label in the training rows, for
+    comparison with predictions (drift). `golden_probabilities` are the probabilities
+    that the model must return for `golden_instance`, in the order of `labels`.
     """
 
     sha256: str
@@ -48,8 +47,8 @@ class Sidecar(ModelInfo, Generic[InstanceT]):
     golden_probabilities: list[Annotated[float, Field(ge=0, le=1)]]
 
 
-class Classified(NamedTuple):
-    """The most probable label, its score, and the probability of every label."""
+class Classification(NamedTuple):
+    """The most probable label, its score, and the probabilities of all labels."""
 
     label: str
     score: float
@@ -57,7 +56,7 @@ class Classified(NamedTuple):
 
 
 class Model(Generic[InstanceT]):
-    """A model that was loaded, checked and proven. Make it with `Model.load`."""
+    """A loaded and verified model. Create it with `Model.load`."""
 
     def __init__(
         self,
@@ -76,11 +75,11 @@ class Model(Generic[InstanceT]):
 
     @classmethod
     def load(cls, directory: Path, contract: type[InstanceT]) -> "Model[InstanceT]":
-        """Load the model for a contract from a directory and prove it.
+        """Load the model of a contract from a directory and verify it.
 
-        Raises ModelError if a file is missing or damaged, if the two do not belong
-        together, if the inputs are not those of the contract, or if the golden example
-        is not answered as expected.
+        Raises ModelError if a file is missing or damaged, if the files do not belong
+        together, if the inputs do not match the contract, or if the golden example
+        gives other probabilities.
         """
         content = _read(directory / MODEL_FILE)
         try:
@@ -110,28 +109,28 @@ class Model(Generic[InstanceT]):
         return model
 
     def predict(self, instances: Sequence[InstanceT]) -> Probabilities:
-        """Return the probability of each label: (len(instances), len(labels))."""
+        """Return probabilities of shape (len(instances), len(labels))."""
         feed = self._fields.arrays(instances)
         outputs: list[Probabilities] = self._session.run([OUTPUT], feed)
         return outputs[0]
 
-    def classify(self, instances: Sequence[InstanceT]) -> list[Classified]:
+    def classify(self, instances: Sequence[InstanceT]) -> list[Classification]:
         """Return the most probable label of each instance.
 
-        Raises ArithmeticError if the model gives NaN.
+        Raises ArithmeticError if the model returns NaN.
         """
         rows = self.predict(instances)
         best = rows.argmax(axis=1)
         scores = rows[np.arange(len(rows)), best].clip(max=1.0)
         if np.isnan(scores).any():
             raise ArithmeticError(
-                "The model gives no number for an instance: are its values too large?"
+                "The model returns no number for an instance: are its values too large?"
             )
         labels = [self.labels[label] for label in best.tolist()]
-        return list(map(Classified, labels, scores.tolist(), rows))
+        return list(map(Classification, labels, scores.tolist(), rows))
 
     def expected_seconds(self, instances: Sequence[InstanceT]) -> float:
-        """Return how long `classify` will take, from what it took when loaded."""
+        """Estimate the seconds of `classify` from the times measured at load."""
         size = self._fields.size(instances)
         return self._seconds_per_call + self._seconds_per_size * size
 
@@ -143,14 +142,14 @@ class Model(Generic[InstanceT]):
             raise ModelError(f"The golden example fails: {error}") from None
         if given.shape != expected.shape or len(self.labels) != len(expected):
             raise ModelError(
-                f"The model gives {given.shape} probabilities, {SIDECAR_FILE} has "
+                f"The model returns {given.shape} probabilities; {SIDECAR_FILE} has "
                 f"{len(self.labels)} labels and {len(expected)} expected probabilities."
             )
         worst = float(np.abs(given - expected).max())
         if not worst <= TOLERANCE:
             raise ModelError(
-                "The model does not answer its golden example as it did when it was "
-                f"exported: off by {worst:.2g}, allowed is {TOLERANCE}."
+                "The golden example gives other probabilities than at the export: "
+                f"off by {worst:.2g}, allowed is {TOLERANCE}."
             )
 
     def _measure(self, instance: InstanceT) -> None:
@@ -161,9 +160,9 @@ class Model(Generic[InstanceT]):
         self._seconds_per_size = extra / self._fields.size([instance])
 
     def _time(self, instances: Sequence[InstanceT]) -> float:
-        """Return the seconds of the fastest of a few calls: others may have waited.
+        """Return the seconds of the fastest of up to five calls.
 
-        A slow model is called but once: its start is not to take five times as long.
+        A slow model is called only once, to keep the start short.
         """
         times: list[float] = []
         while len(times) < 5 and sum(times) < 0.05:
@@ -176,10 +175,10 @@ class Model(Generic[InstanceT]):
 def _fields(
     session: ort.InferenceSession, contract: type[InstanceT]
 ) -> Fields[InstanceT]:
-    """Return the inputs of the model. Raises ModelError if they do not fit."""
+    """Return the inputs of the model. Raises ModelError if they do not match."""
     outputs = [output.name for output in session.get_outputs()]
     if OUTPUT not in outputs:
-        raise ModelError(f"The model gives {outputs} and no '{OUTPUT}'.")
+        raise ModelError(f"The model has the outputs {outputs}, but no '{OUTPUT}'.")
     try:
         return Fields(
             contract, {given.name: given.type for given in session.get_inputs()}
@@ -202,7 +201,7 @@ def _session(content: bytes) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = usable_cpus()
     options.inter_op_num_threads = 1
-    # Spinning threads burn the CPU quota that the event loop needs.
+    # Spinning threads would use up the CPU quota of the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:

@@ -1,6 +1,6 @@
-"""Errors as problem documents (RFC 9457), for every 4xx and 5xx of the service.
+"""Turn every 4xx and 5xx into a problem document (RFC 9457).
 
-docs/problems.md lists the types; a test compares it with `TYPES`.
+docs/problems.md lists the types. A test compares it with `TYPES`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,9 +26,9 @@ Location = Literal["body", "path", "query", "header", "cookie"]
 
 
 class InvalidField(Contract):
-    """One mistake in a request: where (a JSON Pointer, RFC 6901) and what.
+    """One mistake in a request: its place (a JSON Pointer, RFC 6901) and reason.
 
-    `location` says what the pointer leads into: the body or the parameters.
+    `location` is what the pointer refers to: the body or a kind of parameter.
     """
 
     location: Location = "body"
@@ -37,7 +37,7 @@ class InvalidField(Contract):
 
 
 class Problem(Contract):
-    """A problem document (RFC 9457): the form of every error answer."""
+    """A problem document (RFC 9457), the body of every error response."""
 
     type: str = "about:blank"
     title: str
@@ -47,9 +47,9 @@ class Problem(Contract):
 
 
 class ProblemType(NamedTuple):
-    """A cause of errors that a client can tell from others by its URI.
+    """A cause of errors, which clients identify by its URI.
 
-    A type of your own is one line: `QUOTA = ProblemType("quota-exceeded", 429, …)`.
+    Define your own in one line: `QUOTA = ProblemType("quota-exceeded", 429, …)`.
     """
 
     name: str
@@ -58,7 +58,7 @@ class ProblemType(NamedTuple):
 
     @property
     def uri(self) -> str:
-        """The `type` of the problem document."""
+        """The `type` of the problem documents."""
         return f"urn:problem-type:{self.name}"
 
 
@@ -91,14 +91,14 @@ TYPES = (
     *(BODY_TIMEOUT, BODY_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, CONTRACT_VIOLATION),
     *(INTERNAL_ERROR, NOT_READY, TOO_MANY_REQUESTS, TOO_MANY_BYTES),
 )
-# What is raised as a plain HTTPException, by its status.
+# Types of the errors that Starlette raises as HTTPException, by status.
 _PLAIN = {type_.status: type_ for type_ in (NOT_FOUND, METHOD_NOT_ALLOWED)}
 
 
 class ProblemError(HTTPException):
-    """Raise it anywhere in a request to end the request with this problem.
+    """An error that ends its request with a problem document.
 
-    It is an HTTPException, so that FastAPI and middleware let it pass:
+    Raise it anywhere in a request. It is an HTTPException, so FastAPI handles it:
 
         raise ProblemError(NOT_FOUND, f"There is no order {number}.")
     """
@@ -116,12 +116,12 @@ class ProblemError(HTTPException):
         self.errors = errors
 
 
-# The server logs the traceback: the client must not see it.
+# The traceback goes to the log, never to the client.
 CRASH = ProblemError(INTERNAL_ERROR, "The service failed to answer; its log says why.")
 
 
 def problem_response(error: HTTPException) -> Response:
-    """Write an error as a problem document."""
+    """Return an error as a problem document."""
     type_, errors = _PLAIN.get(error.status_code), None
     if isinstance(error, ProblemError):
         type_, errors = error.type, error.errors
@@ -141,12 +141,12 @@ def problem_response(error: HTTPException) -> Response:
 
 
 def unavailable(type_: ProblemType, detail: str) -> ProblemError:
-    """Answer 503 and tell the client when to come back."""
+    """Return a 503 with Retry-After."""
     return ProblemError(type_, detail, headers={"Retry-After": str(RETRY_AFTER)})
 
 
 def invalid_body(error: ValidationError) -> ProblemError:
-    """Tell bytes that are no JSON (400) from JSON that breaks the contract (422)."""
+    """Return 400 for a body that is not JSON, 422 for one that breaks the contract."""
     mistakes = error.errors(include_url=False, include_input=False)
     if mistakes[0]["type"] == "json_invalid":
         return ProblemError(
@@ -161,7 +161,7 @@ def invalid_body(error: ValidationError) -> ProblemError:
 
 
 def contract_violation(errors: list[InvalidField]) -> ProblemError:
-    """Refuse (422) a request with these mistakes."""
+    """Return a 422 that lists these mistakes."""
     return ProblemError(
         CONTRACT_VIOLATION,
         f"The request breaks the contract in {len(errors)} place(s).",
@@ -170,7 +170,7 @@ def contract_violation(errors: list[InvalidField]) -> ProblemError:
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses=` of an endpoint that raises problems with these statuses."""
+    """Return the `responses=` of an endpoint that raises these statuses."""
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
     return {
         status: {
@@ -185,9 +185,9 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def document_problems(document: dict[str, Any]) -> None:
-    """Add to an OpenAPI document which problems each operation can answer.
+    """Add the problems of each operation to an OpenAPI document.
 
-    FastAPI documents its own form of a 422, which this service never sends.
+    FastAPI's own schema of a 422 is removed, because this service never sends it.
     """
     _, models = models_json_schema(
         [(Problem, "serialization")], ref_template="#/components/schemas/{model}"
@@ -209,9 +209,9 @@ def document_problems(document: dict[str, Any]) -> None:
 
 
 def answer_problems(app: FastAPI) -> None:
-    """Turn the exceptions of an application into problem documents.
+    """Handle the exceptions of an application with problem documents.
 
-    Handlers that the application has set itself are left in place.
+    Handlers that the application has set itself stay in place.
     """
 
     async def on_http(request: Request, error: HTTPException) -> Response:
@@ -232,7 +232,7 @@ def answer_problems(app: FastAPI) -> None:
 
 
 def _request_mistakes(error: RequestValidationError) -> list[InvalidField]:
-    """All mistakes of a request. What was sent is not repeated: it may be anything."""
+    """Return all mistakes of a request, without the values that were sent."""
     return [
         InvalidField(
             location=mistake["loc"][0],
@@ -251,5 +251,5 @@ def _pointer(path: Iterable[int | str]) -> str:
 def _phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
-    except ValueError:  # an endpoint may raise a status that nobody registered
+    except ValueError:  # not a registered status
         return "Error"

@@ -1,11 +1,11 @@
-"""uvicorn's HTTP protocol, with the head of an answer in the same packet as its body.
+"""uvicorn's HTTP protocol, with the head and body of a response in one packet.
 
-uvicorn writes the head as soon as the application has given it. A system call and a
-packet more cost an answer about a tenth of its time. The specification of ASGI even
-asks a server to hold the head until the body begins.
+uvicorn writes the head as soon as it gets it. The extra system call and packet cost
+about a tenth of the time of a response. The ASGI specification, too, asks servers to
+hold the head until the body begins.
 
-A connection that is turned away again within the second that Retry-After asked it to
-wait is not read from for a moment: refusing, too, takes time, which others need.
+Reading from a connection pauses if it ignores Retry-After, because rejections take CPU
+time that other requests need.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from typing import Any
 from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.admission import pause_after_rejection
+from serving.admission import compute_pause
 from serving.requests import REJECTED
 
 HEAD = b"HTTP/1.1 "
-CONTINUE = b"HTTP/1.1 100 "  # asks the client for the body: nothing follows it
+CONTINUE = b"HTTP/1.1 100 "  # asks for the body; nothing follows it
 
 
-class HeadHolder:
-    """A transport that keeps the head of an answer until the next write or the end."""
+class HeadBuffer:
+    """A transport that holds the head of a response until the next write or the end."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -33,7 +33,7 @@ class HeadHolder:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send the data behind a head that is held, or hold it if it is one."""
+        """Send the data, after a held head if there is one. Hold it if it is a head."""
         if self._head:
             self._transport.write(self._head + data)
             self._head = b""
@@ -43,21 +43,21 @@ class HeadHolder:
             self._transport.write(data)
 
     def release(self) -> None:
-        """Send a head that no body follows."""
+        """Send the held head of a response without a body."""
         if self._head:
             self.write(b"")
 
     def close(self) -> None:
-        """Close the connection once everything is sent."""
+        """Send a held head, then close the connection."""
         self.release()
         self._transport.close()
 
 
 class Parser(HttpRequestParser):
-    """Reads a request that would rather speak another protocol as if it would not.
+    """A parser that ignores requests to upgrade to another protocol.
 
-    HTTP leaves that to a server (RFC 9110, section 7.8), and Java's client asks for
-    HTTP/2 each time. uvicorn would take the body of such a request for the next one.
+    A server may ignore them (RFC 9110, section 7.8), and Java's client asks for HTTP/2
+    each time. uvicorn would parse the body of such a request as the next request.
     """
 
     def __init__(self, protocol: "Protocol") -> None:
@@ -65,13 +65,13 @@ class Parser(HttpRequestParser):
         self._protocol = protocol
 
     def feed_data(self, data: bytes | memoryview) -> None:  # type: ignore[override]
-        """Read what came; a head that asks for another protocol again, without that."""
+        """Parse data. Parse a head with `Upgrade` again, without that header."""
         while data:
             try:
                 super().feed_data(data)
                 return
             except HttpParserUpgrade as upgrade:
-                if not self._protocol.reads_again:
+                if not self._protocol.ignores_upgrade:
                     raise
                 (rest,) = upgrade.args
             super().feed_data(self._head())
@@ -96,42 +96,44 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.parser = Parser(self)
-        self.reads_again = False
+        self.ignores_upgrade = False
 
     def on_headers_complete(self) -> None:
-        """Begin to answer, unless the request will be read once more."""
+        """Start the request, unless its head will be parsed again."""
         parser = self.parser
-        self.reads_again = parser.should_upgrade() and parser.get_method() != b"CONNECT"
-        if not self.reads_again:
+        self.ignores_upgrade = (
+            parser.should_upgrade() and parser.get_method() != b"CONNECT"
+        )
+        if not self.ignores_upgrade:
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Take the body as complete, unless the request will be read once more."""
-        if not self.reads_again:
+        """Complete the body, unless the head will be parsed again."""
+        if not self.ignores_upgrade:
             super().on_message_complete()
 
     def connection_made(  # type: ignore[override]
         self, transport: asyncio.Transport
     ) -> None:
-        """Put the holder between the answers and the connection."""
+        """Put a `HeadBuffer` between the responses and the connection."""
         super().connection_made(transport)
-        self._holder = HeadHolder(transport)
-        self.transport = self._holder  # type: ignore[assignment]
+        self._buffer = HeadBuffer(transport)
+        self.transport = self._buffer  # type: ignore[assignment]
         self._rejected_at = -math.inf
 
     def on_response_complete(self) -> None:
-        """Send what an answer without a body has left; pause a client that hurries."""
-        self._holder.release()
+        """Send a held head. Pause a client that ignored Retry-After."""
+        self._buffer.release()
         super().on_response_complete()
         if REJECTED not in self.scope:
             return
         now = self.loop.time()
-        pause = pause_after_rejection(self._rejected_at, now)
+        pause = compute_pause(self._rejected_at, now)
         if pause and not self.transport.is_closing():
             self.flow.pause_reading()
-            self.loop.call_later(pause, self._listen_again)
+            self.loop.call_later(pause, self._resume_reading)
         self._rejected_at = now
 
-    def _listen_again(self) -> None:
+    def _resume_reading(self) -> None:
         if not self.transport.is_closing():
             self.flow.resume_reading()

@@ -1,18 +1,18 @@
-"""What the layers of the stack tell each other about a request."""
+"""Data about a request that the layers of the stack share."""
 
 from contextvars import ContextVar
 from typing import NamedTuple
 
-# Probes and scrapes are answered however busy the service is, and logged as debug.
+# Probes and scrapes: no limit applies to them, and they are logged as debug.
 UNLIMITED = frozenset({"/livez", "/readyz", "/metrics"})
 
-# Keys of an ASGI scope, written by one layer and read by another.
-REJECTED = "serving.rejected"  # admission turned the request away
-TENANT = "serving.tenant"  # who asks, by a name that the configuration knows
+# Keys of the ASGI scope that one layer writes and another reads.
+REJECTED = "serving.rejected"  # admission rejected the request
+TENANT = "serving.tenant"  # the name of the client's API key
 
 
 class Outcome(NamedTuple):
-    """How a request ended. Every part comes from a bounded set."""
+    """How a request ended. Each field has a bounded set of values."""
 
     route: str
     method: str
@@ -20,11 +20,11 @@ class Outcome(NamedTuple):
 
 
 class Ids(NamedTuple):
-    """The id of a request, and that of its trace if there is one."""
+    """The id of a request, and of its trace if there is one."""
 
     request: str
     trace: str | None
 
 
-# What every log line that is written during a request says of it.
+# Added to every log line that is written during a request.
 current_ids: ContextVar[Ids | None] = ContextVar("current_ids", default=None)

@@ -1,10 +1,10 @@
-"""The fast path, and the same validation of bodies on every route.
+"""The fast path, and one validation of bodies for all routes.
 
-FastAPI's own handling of a request (matching, dependency injection, parsing to objects
-before validating, encoding afterwards) costs several times what a small model does. A
-route that takes one body and nothing else is answered past it: from bytes into the
-contract, from the answer into bytes. All other routes go through FastAPI, and their
-bodies are validated by the same code, so that the same mistake has the same answer.
+FastAPI's handling of a request (matching, dependency injection, parsing, encoding)
+costs several times as much as a small model. The fast path bypasses it for routes that
+take one body and nothing else: it validates bytes and serialises the answer directly.
+All other routes go through FastAPI, but validate their bodies with the same code, so
+that the same mistake gives the same error.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -30,13 +30,13 @@ from serving.problems import (
 )
 
 JSON = "application/json"
-ERROR = "serving.error"  # in a scope: what a handler on the fast path has raised
+ERROR = "serving.error"  # scope key: the exception of a handler on the fast path
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class JsonBody:
-    """Reads the JSON body of a route from bytes into what its handler declares."""
+    """Validate the JSON body of a route as the type that its handler declares."""
 
     def __init__(self, route: "APIRoute | RouteContext") -> None:
         field = route.body_field
@@ -44,18 +44,18 @@ class JsonBody:
         info = field.field_info
         self.required = info.is_required()
         self._adapter = TypeAdapter[Any](cast(Any, Annotated[info.annotation, info]))
-        # FastAPI puts several bodies into one model, a field for each parameter.
+        # FastAPI combines several bodies into a model with a field for each.
         self._embedded = route._embed_body_fields
 
     def parse(self, body: bytes) -> Any:
-        """Validate a body. Raises ProblemError (400, 422)."""
+        """Return the validated body. Raises ProblemError (400, 422)."""
         try:
             return self._adapter.validate_json(body)
         except ValidationError as error:
             raise invalid_body(error) from None
 
     async def read(self, request: Request) -> Request:
-        """Return the request with its body validated. Raises ProblemError."""
+        """Return the request with its body validated. Raises ProblemError (400–422)."""
         headers = dict(reversed(request.scope["headers"]))
         if self.required:
             check_media_type(headers)
@@ -75,7 +75,7 @@ class JsonBody:
 
 
 class ParsedRequest(Request):
-    """A request whose body is already read and validated."""
+    """A request whose body has been read and validated."""
 
     def __init__(self, request: Request, body: bytes, value: Any) -> None:
         super().__init__(request.scope, request.receive)
@@ -83,19 +83,19 @@ class ParsedRequest(Request):
         self._value = value
 
     async def json(self) -> Any:
-        """Return the validated body: FastAPI takes it as it is."""
+        """Return the validated body, which FastAPI uses unchanged."""
         return self._value
 
 
 class ContractRoute(APIRoute):
-    """FastAPI's route, with bodies validated as on the fast path.
+    """A FastAPI route that validates bodies as the fast path does.
 
-    FastAPI parses to Python objects before it validates: a strict model would refuse
-    dates and enumerations, and messages would speak of Python's types.
+    FastAPI validates Python objects, not JSON: a strict model would reject dates and
+    enumerations, and messages would name Python types.
     """
 
     def get_route_handler(self) -> Handler:
-        """FastAPI's extension point for a Request of one's own.
+        """Return a handler that validates the body first.
 
         https://fastapi.tiangolo.com/how-to/custom-request-and-route/
         """
@@ -110,26 +110,26 @@ class ContractRoute(APIRoute):
         return handle
 
 
-def adopt(routes: Iterable[BaseRoute]) -> None:
-    """Give the same rules to routes, included routers and mounted applications.
+def prepare_routes(routes: Iterable[BaseRoute]) -> None:
+    """Make routes, included routers and mounted applications validate alike.
 
-    A route with a class of its own keeps it.
+    A route of a custom class keeps its class.
     """
     for route in routes:
-        # `include_router` keeps the router and asks its routes for handlers later:
+        # `include_router` keeps the router and builds the handlers later:
         # https://github.com/fastapi/fastapi/blob/master/fastapi/routing.py
         if router := getattr(route, "original_router", None):
-            adopt(router.routes)
+            prepare_routes(router.routes)
         elif isinstance(route, Mount) and isinstance(route.app, FastAPI):
             answer_problems(route.app)
-            adopt(route.app.routes)
+            prepare_routes(route.app.routes)
         elif type(route) is APIRoute:
             route.__class__ = ContractRoute
             route.app = request_response(route.get_route_handler())
 
 
 class FastRoute:
-    """An ASGI application for one route that takes one body and nothing else."""
+    """An ASGI application that serves one route with one body and nothing else."""
 
     def __init__(self, route: RouteContext) -> None:
         (parameter,) = route.dependant.body_params
@@ -167,12 +167,12 @@ class FastRoute:
 
 
 class FastPath:
-    """ASGI middleware: answers the routes that allow it, and hands on all others."""
+    """ASGI middleware that serves eligible routes and passes all others on."""
 
     def __init__(
         self, app: ASGIApp, routes: dict[tuple[str, str], FastRoute], errors: ASGIApp
     ) -> None:
-        """`errors` answers the exception that it finds in the scope as `ERROR`."""
+        """`errors` responds to the exception in `scope[ERROR]`."""
         self._app = app
         self._routes = routes
         self._errors = errors
@@ -189,8 +189,8 @@ class FastPath:
             await self._errors(scope, receive, send)
 
 
-def error_handling(app: FastAPI) -> ASGIApp:
-    """Return an application that answers `ERROR` as FastAPI answers exceptions."""
+def build_error_handler(app: FastAPI) -> ASGIApp:
+    """Return an application that handles `scope[ERROR]` as FastAPI would."""
     handlers = dict(app.exception_handlers)
     crash = handlers.pop(500, None) or handlers.pop(Exception, None)
 
@@ -200,8 +200,8 @@ def error_handling(app: FastAPI) -> ASGIApp:
     return ServerErrorMiddleware(ExceptionMiddleware(fail, handlers), handler=crash)
 
 
-class Ways(NamedTuple):
-    """Which routes take the fast path, and why others do not."""
+class RoutePlan(NamedTuple):
+    """The routes of the fast path, and the reason for each other route."""
 
     fast: dict[tuple[str, str], FastRoute]
     through_fastapi: dict[tuple[str, str], str]
@@ -215,41 +215,43 @@ class Ways(NamedTuple):
         return f"Fast path: {fast}. Through FastAPI: {others or 'no route'}."
 
 
-def find_ways(contexts: Iterable[RouteContext], obstacle: str = "") -> Ways:
-    """Decide for each route how it is answered; an `obstacle` holds for all of them."""
-    ways = Ways({}, {})
+def plan_routes(contexts: Iterable[RouteContext], obstacle: str = "") -> RoutePlan:
+    """Choose the path of each route. A given `obstacle` applies to all of them."""
+    plan = RoutePlan({}, {})
     earlier: list[RouteContext] = []
     for context in contexts:
         if not isinstance(context.original_route, APIRoute):
             earlier.append(context)
-            continue  # Starlette's: the pages of the documentation, what is mounted
+            continue  # Starlette's own: documentation, mounts
         path = str(context.path)
         for method in sorted(getattr(context, "methods", None) or ()):
             key = (method, path)
-            if key in ways.fast or key in ways.through_fastapi:
-                continue  # the first of two counts
+            if key in plan.fast or key in plan.through_fastapi:
+                continue  # the first of two wins
             reason = (
-                obstacle or first_obstacle(context) or shadow(path, method, earlier)
+                obstacle
+                or find_obstacle(context)
+                or find_earlier_match(path, method, earlier)
             )
             if reason:
-                ways.through_fastapi[key] = reason
+                plan.through_fastapi[key] = reason
             else:
-                ways.fast[key] = FastRoute(context)
+                plan.fast[key] = FastRoute(context)
         earlier.append(context)
-    return ways
+    return plan
 
 
-def first_obstacle(route: RouteContext) -> str:
-    """Return what of a route the fast path does not do; empty if it does all."""
+def find_obstacle(route: RouteContext) -> str:
+    """Return why a route cannot take the fast path, or an empty string."""
     if not isinstance(route.original_route, ContractRoute):
-        return "it is not FastAPI's own kind of route"
+        return "it has a custom route class"
     asked = route.dependant
     if not has_json_body(route):
         return "it takes no JSON body"
     if len(asked.body_params) != 1 or route._embed_body_fields:
         return "it takes several bodies, or embeds one"
     if not route.body_field.field_info.is_required():
-        return "its body may be left out"
+        return "its body is optional"
     if asked.dependencies:
         return "it has a dependency"
     parameters = (
@@ -268,7 +270,7 @@ def first_obstacle(route: RouteContext) -> str:
     if any(special):
         return f"it has the parameter {next(filter(None, special))}"
     if not iscoroutinefunction(route.endpoint):
-        return "it is no `async def`"
+        return "it is not an `async def`"
     if route.response_model is None:
         return "its answer has no type"
     if route.response_model is not route.endpoint.__annotations__.get("return"):
@@ -278,8 +280,8 @@ def first_obstacle(route: RouteContext) -> str:
     return ""
 
 
-def shadow(path: str, method: str, earlier: Iterable[RouteContext]) -> str:
-    """Return which earlier route takes the requests to a path; empty if none does."""
+def find_earlier_match(path: str, method: str, earlier: Iterable[RouteContext]) -> str:
+    """Return which earlier route matches a path first, or an empty string."""
     for route in earlier:
         methods = getattr(route, "methods", None) or {method}
         pattern = getattr(route, "path_regex", None)
@@ -289,20 +291,20 @@ def shadow(path: str, method: str, earlier: Iterable[RouteContext]) -> str:
 
 
 def has_json_body(route: "APIRoute | RouteContext") -> bool:
-    """Return whether a route reads a body that is no form."""
+    """Return whether a route has a body that is not a form."""
     field = route.body_field
     return field is not None and not isinstance(field.field_info, params.Form)
 
 
 def is_plain_json(response_class: Any) -> bool:
-    """Return whether answers are FastAPI's default: JSON."""
+    """Return whether the response class is FastAPI's default, JSON."""
     if isinstance(response_class, DefaultPlaceholder):
         response_class = response_class.value
     return response_class is JSONResponse
 
 
 def check_media_type(headers: dict[bytes, bytes]) -> None:
-    """Refuse (415) a body that does not call itself JSON."""
+    """Raise ProblemError (415) if the Content-Type is not JSON."""
     given = headers.get(b"content-type", b"").decode("latin-1")
     if given == JSON or given.partition(";")[0].strip().lower() == JSON:
         return
@@ -314,7 +316,7 @@ def check_media_type(headers: dict[bytes, bytes]) -> None:
 
 
 async def read_body(receive: Receive) -> bytes:
-    """Read a body, which the admission layer bounds in size and time."""
+    """Return the whole body. The admission layer bounds its size and time."""
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
         body: bytes = message.get("body", b"")

@@ -1,8 +1,8 @@
-"""Runs the application: one process, one event loop, a drain before the end.
+"""Run the application in one process with one event loop, and drain before the end.
 
-uvicorn closes its socket the moment SIGTERM comes. Kubernetes tells its proxies of the
-end at about the same moment, so requests would still come and be refused. This server
-first turns readiness to 503 and goes on answering, and only then lets uvicorn stop.
+uvicorn closes its socket as soon as it gets SIGTERM. Kubernetes updates its proxies at
+about the same time, so they would still send requests, which would fail. This server
+first answers 503 to readiness probes, serves for `drain_seconds`, and then stops.
 """
 
 import asyncio
@@ -29,16 +29,16 @@ CLOSE = (b"connection", b"close")
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn, with `drain_seconds` of service between SIGTERM and its own shutdown."""
+    """uvicorn, with `drain_seconds` of service between SIGTERM and its shutdown."""
 
     def __init__(self, config: uvicorn.Config, service: Service[Any]) -> None:
         super().__init__(config)
         self._service = service
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """On SIGTERM or Ctrl-C drain, then stop; the second Ctrl-C stops at once.
+        """Drain and stop on SIGTERM or Ctrl-C. Stop at once on a second Ctrl-C.
 
-        The signal is not kept for uvicorn to raise again: a drained end is exit code 0.
+        uvicorn must not raise the signal again: the exit code after a drain is 0.
         """
         if self._service.lifecycle.phase == "draining":
             self.should_exit = True
@@ -50,10 +50,8 @@ class DrainingServer(uvicorn.Server):
             self.should_exit = True
             return
 
-        # Clients that keep a connection open would never leave by themselves.
-        self.config.encoded_headers.append(
-            CLOSE
-        )  # uvicorn takes these over in a second
+        # Clients with keep-alive connections must reconnect to another pod.
+        self.config.encoded_headers.append(CLOSE)  # read by uvicorn every second
         self.server_state.default_headers.append(CLOSE)
         loop = asyncio.get_running_loop()
         loop.call_later(self._service.settings.drain_seconds, self._stop)
@@ -63,7 +61,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def listen(settings: ServingSettings) -> socket.socket:
-    """Take the port before anything else starts. Raises OSError if it is not free."""
+    """Bind the port before anything else starts. Raises OSError if it is in use."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -76,11 +74,11 @@ def listen(settings: ServingSettings) -> socket.socket:
     return listener
 
 
-def spare_the_garbage_collector() -> None:
-    """Take what lives as long as the process out of its way, and call it less often.
+def tune_garbage_collector() -> None:
+    """Exempt long-lived objects from garbage collection, and collect less often.
 
-    With Python's own threshold, requests wait for it to look through modules and
-    schemas again and again: a twentieth of the request rate.
+    With Python's defaults, scanning modules and schemas again and again costs a
+    twentieth of the request rate.
     """
     gc.collect()
     gc.freeze()
@@ -90,10 +88,10 @@ def spare_the_garbage_collector() -> None:
 def run(
     create_app: Callable[[SettingsT], FastAPI], settings_class: type[SettingsT]
 ) -> int:
-    """Serve until SIGTERM or Ctrl-C; returns the exit code of the process.
+    """Serve until SIGTERM or Ctrl-C, and return the exit code of the process.
 
-    `create_app` builds the application around a `Service` from the settings, which are
-    read from the environment.
+    `create_app` builds the application from the settings, which are read from the
+    environment.
     """
     try:
         settings = load_settings(settings_class)
@@ -108,14 +106,14 @@ def run(
     except OSError as error:
         print(
             f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}). "
-            "Choose another address with HOST or PORT, or end what uses this one.",
+            "Choose another address with HOST or PORT, or stop what uses this one.",
             file=sys.stderr,
         )
         return EXIT_UNUSABLE_PORT
 
     service: Service[Any] = app.state.service
-    service.on_ready = spare_the_garbage_collector
-    logs.take_over(service.log)
+    service.on_ready = tune_garbage_collector
+    logs.capture_logging(service.log)
     config = uvicorn.Config(
         app,
         http=Protocol,
@@ -123,11 +121,11 @@ def run(
         access_log=False,
         log_config=None,
         log_level=settings.log_level,
-        proxy_headers=False,  # nothing here asks who the client is
+        proxy_headers=False,  # nothing here uses the client's address
         server_header=False,
         timeout_graceful_shutdown=settings.graceful_seconds,
     )
     host, port = listener.getsockname()[:2]
-    service.log.say(f"Listening on http://{host}:{port} (docs: /docs)")
+    service.log.announce(f"Listening on http://{host}:{port} (docs: /docs)")
     DrainingServer(config, service).run(sockets=[listener])
     return 0

@@ -1,4 +1,4 @@
-"""What the endpoints stand on: settings, life, log, metrics and the model."""
+"""The service behind the endpoints: settings, lifecycle, log, metrics and model."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from serving.fields import InstanceT
 from serving.health import Lifecycle
 from serving.logs import Log
 from serving.metrics import Metrics
-from serving.model import Classified, Model, ModelError
+from serving.model import Classification, Model, ModelError
 from serving.problems import NOT_READY, unavailable
 from serving.settings import ServingSettings
 
@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 
 class Service(Generic[InstanceT]):
-    """One model, from its loading to the end of the process."""
+    """One model, from its load to the end of the process."""
 
     def __init__(
         self, settings: ServingSettings, load: Callable[[], Model[InstanceT]]
     ) -> None:
-        """`load` returns the model or raises ModelError; it runs in a thread."""
+        """`load` returns the model or raises ModelError. It runs in a thread."""
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.log = Log(settings.log_level, for_people=settings.log_format == "console")
@@ -35,37 +35,37 @@ class Service(Generic[InstanceT]):
         )
         self.admission = Admission(settings, self.metrics.record_rejection)
         self.model_version: str | None = None
-        # Called in the event loop just before the service takes traffic.
+        # Called in the event loop just before the service becomes ready.
         self.on_ready: Callable[[], None] = lambda: None
         self._load_model = load
         self._model: Model[InstanceT] | None = None
-        self._batcher: Batcher[InstanceT, Classified] | None = None
+        self._batcher: Batcher[InstanceT, Classification] | None = None
 
     @property
     def model(self) -> Model[InstanceT]:
-        """The model. Raises ProblemError (503) while there is none."""
+        """The model. Raises ProblemError (503) until it is loaded."""
         if self._model is None:
             raise unavailable(NOT_READY, self.lifecycle.reason)
         return self._model
 
     @property
-    def batcher(self) -> Batcher[InstanceT, Classified]:
-        """The way to the model's predictions. Raises ProblemError (503) before that."""
+    def batcher(self) -> Batcher[InstanceT, Classification]:
+        """The batcher of the model. Raises ProblemError (503) until it is loaded."""
         if self._batcher is None:
             raise unavailable(NOT_READY, self.lifecycle.reason)
         return self._batcher
 
     def start(self) -> None:
-        """Begin to load the model beside the event loop, so that probes are answered.
+        """Start to load the model in a thread, so that probes are answered.
 
-        The thread is a daemon: a read that hangs must not outlive SIGTERM.
+        The thread is a daemon, so a read that hangs does not delay the exit.
         """
         self.log.start()
         loop = asyncio.get_running_loop()
         threading.Thread(target=self._load, args=(loop,), daemon=True).start()
 
     def stop(self) -> None:
-        """End what `start` began."""
+        """Drain, stop the batcher and flush the log."""
         self.lifecycle.drain()
         if self._batcher is not None:
             self._batcher.close()
@@ -77,15 +77,15 @@ class Service(Generic[InstanceT]):
         except ModelError as error:
             reason = str(error)
         except Exception as error:
-            logger.exception("Loading the model failed in an unexpected way.")
+            logger.exception("Loading the model failed unexpectedly.")
             reason = f"Loading the model failed: {type(error).__name__}: {error}"
         else:
-            _call(loop, self._serve, model)
+            _call_in_loop(loop, self._start_serving, model)
             return
-        logger.error("Not ready, and will not be: %s", reason)
-        _call(loop, self.lifecycle.fail, reason)
+        logger.error("Not ready, and will not become ready: %s", reason)
+        _call_in_loop(loop, self.lifecycle.fail, reason)
 
-    def _serve(self, model: Model[InstanceT]) -> None:
+    def _start_serving(self, model: Model[InstanceT]) -> None:
         budget = self.settings.inline_budget_ms / 1000
         info = model.info
         self.metrics.describe_model(
@@ -97,15 +97,15 @@ class Service(Generic[InstanceT]):
         )
         self.model_version = model.version
         self._model = model
-        classify = self.metrics.timed(model.classify)
+        classify = self.metrics.measure_calls(model.classify)
         self._batcher = Batcher(classify, model.expected_seconds, budget)
         self.on_ready()
         self.lifecycle.become_ready()
         logger.info("Ready: model %s, %d labels", model.version, len(model.labels))
 
 
-def _call(
+def _call_in_loop(
     loop: asyncio.AbstractEventLoop, function: Callable[[Any], None], value: Any
 ) -> None:
-    with suppress(RuntimeError):  # the process ended while the model was loading
+    with suppress(RuntimeError):  # the process ended during the load
         loop.call_soon_threadsafe(function, value)

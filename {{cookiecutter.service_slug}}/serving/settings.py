@@ -1,7 +1,7 @@
-"""The settings of the engine: one environment variable each, in capitals.
+"""The settings of the engine. Each is an environment variable in capitals.
 
-`app/settings.py` adds those of this service. A setting that is a secret comes as a file
-of its name in `SECRETS` instead.
+`app/settings.py` adds those of this service. A setting may also be a file of its name
+in `SECRETS`.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-# Where containers are handed secrets, a file each; pydantic warns if it is not there.
+# Secrets of a container, one per file. pydantic warns if the directory is missing.
 SECRETS = Path("/run/secrets")
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
@@ -18,11 +18,11 @@ LogFormat = Literal["json", "console"]
 
 
 class SettingsError(Exception):
-    """A setting is unusable; the message has variable, value and what is allowed."""
+    """A setting is invalid. The message names variable, value and allowed values."""
 
 
 class ServingSettings(BaseSettings):
-    """What an operator may change of the engine without a new image."""
+    """The settings that an operator may change without a new image."""
 
     model_config = SettingsConfigDict(
         extra="forbid",
@@ -40,36 +40,36 @@ class ServingSettings(BaseSettings):
         Path("models"), description="Directory of model.onnx and model.json."
     )
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(
-        1_048_576, description="Largest request body; beyond it: 413."
+        1_048_576, description="Largest request body; a larger one gets 413."
     )
     body_seconds: Annotated[float, Field(gt=0)] = Field(
-        10.0, description="Longest time for a body to arrive; beyond it: 408."
+        10.0, description="Seconds for a body to arrive; a slower one gets 408."
     )
     max_concurrency: Annotated[int, Field(ge=1)] = Field(
-        256, description="Requests in work at once; beyond it: 503 with Retry-After."
+        256, description="Requests in flight at once; more get 503 with Retry-After."
     )
     max_bytes_in_work: Annotated[int, Field(ge=1)] = Field(
         67_108_864,
-        description="Bytes of bodies in work at once; beyond it: 503 with Retry-After.",
+        description="Bytes of bodies in flight at once; more get 503 with Retry-After.",
     )
     inline_budget_ms: Annotated[float, Field(ge=0)] = Field(
         5.0,
-        description="A model call expected to take longer leaves the event loop "
-        "for a worker thread.",
+        description="A model call expected to take longer runs in a worker thread, "
+        "not in the event loop.",
     )
     drain_seconds: Annotated[float, Field(ge=0)] = Field(
         0.0,
-        description="After SIGTERM: how long requests are still taken while "
-        "/readyz is already 503.",
+        description="Seconds after SIGTERM in which requests are still served while "
+        "/readyz is 503.",
     )
     graceful_seconds: Annotated[int, Field(ge=1)] = Field(
-        20, description="After draining: how long requests in flight may still take."
+        20, description="Seconds after the drain for requests in flight to finish."
     )
     log_level: Annotated[LogLevel, BeforeValidator(str.lower)] = Field(
-        "info", description="Least severe level to log."
+        "info", description="Lowest level to log."
     )
     log_format: Annotated[LogFormat, BeforeValidator(str.lower)] = Field(
-        "json", description="One JSON object a line, or console: lines for people."
+        "json", description="`json`: one object per line; `console`: text."
     )
 
 
@@ -79,7 +79,7 @@ SettingsT = TypeVar("SettingsT", bound=ServingSettings)
 def load_settings(settings: type[SettingsT]) -> SettingsT:
     """Read the settings from the environment.
 
-    Raises SettingsError, with every bad variable in one message.
+    Raises SettingsError, which lists every invalid variable.
     """
     try:
         return settings()
@@ -89,7 +89,7 @@ def load_settings(settings: type[SettingsT]) -> SettingsT:
             for mistake in error.errors()
         ]
         raise SettingsError(
-            "These settings cannot be used:\n"
+            "These settings are invalid:\n"
             + "\n".join(lines)
             + "\nCorrect or unset the environment variables, then start again."
         ) from None

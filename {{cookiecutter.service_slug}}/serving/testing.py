@@ -1,7 +1,7 @@
-"""Starts the service as a process and waits until it is ready: for tests and tools.
+"""Start the service as a process and wait until it is ready, for tests and tools.
 
-`python -m serving.testing COMMAND …` runs a command against a service of its own, whose
-address it finds in the variable `URL`.
+`python -m serving.testing COMMAND …` starts a service, runs the command with its
+address in the variable `URL`, and stops the service.
 """
 
 import json
@@ -25,10 +25,10 @@ START_SECONDS = 30.0
 
 
 class ServiceProcess:
-    """A service on a free port of this machine, its log in a file.
+    """A service on a free port of this machine that logs to a file.
 
-    `settings` are environment variables. Raises RuntimeError, with the service's own
-    words, if it ends before it listens.
+    `settings` are environment variables. Raises RuntimeError, with the log, if the
+    process ends before it listens.
     """
 
     def __init__(
@@ -42,39 +42,46 @@ class ServiceProcess:
                 env={**os.environ, "HOST": "127.0.0.1", "PORT": "0", **settings},
                 stderr=stderr,
             )
+        try:
+            self.url = self._wait_for_address()
+        except BaseException:
+            self.end()
+            raise
+
+    def log(self) -> str:
+        """Return what the process has written to stderr so far."""
+        return self._log.read_text(encoding="utf-8")
+
+    def _wait_for_address(self) -> str:
         found = re.compile(r"Listening on (\S+) ")
         wait_until(lambda: bool(found.search(self.log())) or self.has_ended())
         match = found.search(self.log())
         if match is None:
             raise RuntimeError(f"The service did not start:\n{self.log()}")
-        self.url = match[1]
-
-    def log(self) -> str:
-        """Return what it has written to stderr so far."""
-        return self._log.read_text(encoding="utf-8")
+        return match[1]
 
     def has_ended(self) -> bool:
-        """Return whether the process is gone."""
+        """Return whether the process has ended."""
         return self.process.poll() is not None
 
     def wait_until_ready(self, seconds: float = START_SECONDS) -> "ServiceProcess":
-        """Wait for readiness. Raises RuntimeError with the reason if there is none."""
+        """Wait for readiness. Raises RuntimeError, with the reason, on a timeout."""
         wait_until_ready(self.url, seconds)
         return self
 
     def terminate(self) -> None:
-        """Send SIGTERM, as Kubernetes does first."""
+        """Send SIGTERM, as Kubernetes does."""
         self.process.send_signal(signal.SIGTERM)
 
     def end(self) -> None:
-        """End it at once and leave nothing behind."""
+        """Kill the process and release its resources."""
         self.process.kill()
         self.process.communicate()
 
 
 @contextmanager
 def started(**settings: str) -> Iterator[ServiceProcess]:
-    """Start a service, wait until it is ready, and end it afterwards.
+    """Start a service, wait until it is ready, and kill it at the end.
 
     with started(LOG_LEVEL="error") as service:
         urlopen(f"{service.url}/v1/model")
@@ -88,7 +95,7 @@ def started(**settings: str) -> Iterator[ServiceProcess]:
 
 
 def wait_until_ready(url: str, seconds: float = START_SECONDS) -> None:
-    """Poll /readyz. Raises RuntimeError with the last answer if it stays unready."""
+    """Poll /readyz. Raises RuntimeError, with the last answer, on a timeout."""
     answer = ""
 
     def is_ready() -> bool:
@@ -109,16 +116,18 @@ def wait_until_ready(url: str, seconds: float = START_SECONDS) -> None:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:
-    """Wait for something to come true. Raises TimeoutError if it does not."""
+    """Poll a condition until it is true. Raises TimeoutError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"it did not come true within {seconds:.0f} s")
+            raise TimeoutError(
+                f"The condition did not become true within {seconds:.0f} s."
+            )
         time.sleep(0.02)
 
 
 def examples(url: str) -> list[dict[str, Any]]:
-    """Return the sample instances that the OpenAPI document of a service shows."""
+    """Return the sample instances of a service's OpenAPI document."""
     with urlopen(f"{url}/openapi.json", timeout=10) as response:
         schemas = json.load(response)["components"]["schemas"]
     found: list[dict[str, Any]] = schemas["Instance"]["examples"]
@@ -126,7 +135,7 @@ def examples(url: str) -> list[dict[str, Any]]:
 
 
 def main(command: list[str]) -> int:
-    """Run a command against a service of its own; returns its exit code."""
+    """Run a command while a service runs, and return its exit code."""
     try:
         with started(LOG_LEVEL="error") as service:
             print(f"The service is ready at {service.url}.", flush=True)

@@ -1,6 +1,6 @@
-"""Traces, by OpenTelemetry's own environment variables; off unless they ask for them.
+"""Traces, configured by OpenTelemetry's environment variables and off by default.
 
-FastAPI makes the spans. The packages that send them are the extra `traces`.
+FastAPI creates the spans. The extra `traces` installs the packages that send them.
 """
 
 import os
@@ -17,8 +17,8 @@ from serving.settings import SettingsError
 _W3C = TraceContextTextMapPropagator()
 
 
-def wanted() -> bool:
-    """True if the environment asks for traces."""
+def enabled() -> bool:
+    """Return whether the environment enables traces."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
     if _exporter() == "none":
@@ -27,42 +27,42 @@ def wanted() -> bool:
 
 
 def check() -> None:
-    """Raise SettingsError, with every reason, if wanted traces cannot be sent."""
-    if not wanted():
+    """Raise SettingsError, with every reason, if enabled traces cannot be sent."""
+    if not enabled():
         return
     mistakes = []
     if find_spec("opentelemetry.exporter") is None:
         mistakes.append(
-            "the packages for it are not installed: add the extra `traces` "
+            "the packages are not installed: add the extra `traces` "
             "(uv sync --inexact --extra traces)"
         )
     if _exporter() != "otlp":
-        mistakes.append(f"OTEL_TRACES_EXPORTER={_exporter()!r}: take otlp or none")
+        mistakes.append(f"OTEL_TRACES_EXPORTER={_exporter()!r}: use otlp or none")
     if _protocol() != "http/protobuf":
         mistakes.append(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL={_protocol()!r}: take http/protobuf"
+            f"OTEL_EXPORTER_OTLP_PROTOCOL={_protocol()!r}: use http/protobuf"
         )
     url = urlsplit(_endpoint())
     if url.scheme not in {"http", "https"} or not url.hostname:
         mistakes.append(
-            f"OTEL_EXPORTER_OTLP_ENDPOINT={_endpoint()!r}: take the URL of a "
+            f"OTEL_EXPORTER_OTLP_ENDPOINT={_endpoint()!r}: use the URL of a "
             "collector, like http://127.0.0.1:4318"
         )
     if mistakes:
         raise SettingsError(
-            "The environment asks for traces, but they cannot be sent:\n  "
+            "The environment enables traces, but they cannot be sent:\n  "
             + "\n  ".join(mistakes)
-            + "\nCorrect it, or unset the variables that begin with OTEL_."
+            + "\nCorrect or unset the variables that begin with OTEL_."
         )
 
 
 def telemetry(name: str, version: str) -> TelemetryConfig:
-    """What FastAPI should record: a span for each request, or nothing at all.
+    """Return FastAPI's telemetry options: a span for each request, or nothing.
 
-    Metrics and logs are this service's own. The name and version of the service are
-    told with the spans, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES do.
+    Metrics and logs do not use OpenTelemetry. OTEL_SERVICE_NAME and
+    OTEL_RESOURCE_ATTRIBUTES override the given name and version.
     """
-    if not wanted():
+    if not enabled():
         return {"tracing": False, "metrics": False, "logs": False}
 
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -82,7 +82,7 @@ def telemetry(name: str, version: str) -> TelemetryConfig:
 
 
 def trace_id(traceparent: bytes | None) -> str | None:
-    """The trace that a request belongs to: by its span here, or else by its caller."""
+    """Return the trace id of the current span, else of the caller's `traceparent`."""
     span = trace.get_current_span()
     if span is trace.INVALID_SPAN and traceparent is not None:
         carrier = {"traceparent": traceparent.decode("latin-1")}

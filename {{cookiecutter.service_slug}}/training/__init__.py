@@ -1,6 +1,6 @@
-"""The offline half: one module a DVC stage, configured by Hydra from `training/conf`.
+"""The training pipeline: one module per DVC stage, configured by Hydra.
 
-It may import `app` (the contract and the model file); `app` never imports it.
+It imports `app` and `serving`, which never import it.
 """
 
-import serving  # noqa: F401  # before ONNX Runtime: it keeps it from reporting its use
+import serving  # noqa: F401  # before ONNX Runtime: it turns telemetry off

@@ -1,7 +1,7 @@
-"""All stages in one process, with overrides: `python -m training experiment=debug`.
+"""Run all stages in one process: `python -m training experiment=debug`.
 
-For trying things out. What is to stay goes into training/conf and through `make train`,
-where DVC runs only what has changed and records what came out.
+Use it for experiments. Put permanent changes into training/conf and run `make train`:
+DVC then runs only the changed stages and records the results.
 """
 
 from omegaconf import DictConfig
@@ -13,7 +13,8 @@ from training.stage import PipelineError, command, in_sweep
 def run(config: DictConfig) -> None:
     """Run the stages in the order of dvc.yaml.
 
-    Raises PipelineError in a sweep: its jobs would overwrite each other's model.
+    Raises PipelineError in a sweep, because the jobs would overwrite each other's
+    files.
     """
     if in_sweep():
         raise PipelineError("Sweep the training only: python -m training.train -m …")

@@ -1,7 +1,7 @@
-"""Stage 1: write the composed configuration down, for DVC to see what changed.
+"""Stage 1: write the composed configuration, from which DVC detects changes.
 
-DVC compares values and not files: a config that is not chosen changes nothing, and a
-choice, an experiment or a value written into conf/config.yaml is never missed.
+DVC compares the values of this file. So it ignores configs that are not selected, and
+sees every change of a selected group, experiment or value.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stage 4: measure the model on templates it has never seen, and hold the gate."""
+"""Stage 4: evaluate the model on held-out templates and apply the quality gate."""
 
 import io
 import logging
@@ -26,8 +26,8 @@ BINS = 10
 def run(config: DictConfig) -> None:
     """Write the metrics and the data of the plots.
 
-    Raises PipelineError if the macro-F1 is below `gate.macro_f1`; the metrics are
-    written all the same, to be looked at.
+    Raises PipelineError if the macro-F1 is below `gate.macro_f1`, after the metrics are
+    written.
     """
     train = read_rows(Path(config.paths.train))
     test = read_rows(Path(config.paths.test))
@@ -57,28 +57,30 @@ def run(config: DictConfig) -> None:
 
     logger.info("macro-F1 %.3f on the test rows", macro_f1)
     if test["template"].any():
-        logger.info("Their templates are new to the model. %s", leak(macro_f1, leaky))
+        logger.info(
+            "Their templates are new to the model. %s", describe_leak(macro_f1, leaky)
+        )
     floor = config.gate.macro_f1
     if macro_f1 < floor:
         raise PipelineError(
-            f"The macro-F1 is {macro_f1:.4f}, below the floor of {floor}: the model is "
-            "not exported. Look at `make report`, add data or change training/conf; "
+            f"The macro-F1 is {macro_f1:.4f}, below the minimum of {floor}: the model "
+            "is not exported. Look at `make report`, add data or change training/conf; "
             "lower gate.macro_f1 only if a worse model is good enough for its users."
         )
 
 
 def load_pipeline(path: Path) -> Pipeline:
-    """The fitted pipeline. Only training reads it: a pickle is code, not data."""
+    """Load the fitted pipeline. Only training unpickles: a pickle may hold any code."""
     return joblib.load(io.BytesIO(read_bytes(path)))
 
 
 def confusion(truth: pd.Series, predicted: npt.NDArray[np.str_]) -> pd.DataFrame:
-    """One row a test sentence: what it is and what it was taken for."""
+    """Return the actual and the predicted label of each test row."""
     return pd.DataFrame({"actual": truth.to_numpy(), "predicted": predicted})
 
 
 def f1_by_label(truth: pd.Series, predicted: npt.NDArray[np.str_]) -> pd.DataFrame:
-    """The F1 of each label, worst first."""
+    """Return the F1 of each label, worst first."""
     labels = sorted(set(truth))
     f1 = f1_score(truth, predicted, labels=labels, average=None, zero_division=0)
     frame = pd.DataFrame({"label": labels, "f1": np.round(f1, 4)})
@@ -88,7 +90,7 @@ def f1_by_label(truth: pd.Series, predicted: npt.NDArray[np.str_]) -> pd.DataFra
 def calibration(
     scores: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]
 ) -> pd.DataFrame:
-    """For each tenth of the score that occurs: mean score, share right, sentences."""
+    """Return mean score, accuracy and rows for each non-empty tenth of the score."""
     tenth = np.minimum((scores * BINS).astype(int), BINS - 1)
     frame = pd.DataFrame({"tenth": tenth, "score": scores, "accuracy": right})
     curve = frame.groupby("tenth").agg(
@@ -98,7 +100,7 @@ def calibration(
 
 
 def expected_calibration_error(curve: pd.DataFrame) -> float:
-    """Mean distance between score and accuracy (Naeini et al., 2015)."""
+    """Return the mean distance of score and accuracy (Naeini et al., 2015)."""
     gap = (curve["score"] - curve["accuracy"]).abs()
     return float(np.average(gap, weights=curve["rows"]))
 
@@ -106,9 +108,9 @@ def expected_calibration_error(curve: pd.DataFrame) -> float:
 def random_split_f1(
     pipeline: Pipeline, rows: pd.DataFrame, test_rows: int, seed: int
 ) -> float:
-    """The macro-F1 that a random split of the same size would show.
+    """Return the macro-F1 of a random split of the same size.
 
-    It is what most tutorials report; the difference to the honest figure is the leak.
+    Most tutorials report it. Its difference to the macro-F1 by templates is the leak.
     """
     train, test = train_test_split(
         rows, test_size=test_rows, random_state=seed, stratify=rows["label"]
@@ -118,12 +120,12 @@ def random_split_f1(
     return float(f1_score(test["label"], predicted, average="macro", zero_division=0))
 
 
-def leak(macro_f1: float, leaky: float) -> str:
-    """What a random split would show, and why if that is better."""
+def describe_leak(macro_f1: float, leaky: float) -> str:
+    """Compare the macro-F1 with that of a random split, in a sentence."""
     shown = f"A random split would show {leaky:.3f}"
     if round(leaky, 3) <= round(macro_f1, 3):
         return f"{shown}, which is no better."
-    return f"{shown}: near-copies of its test rows are in training."
+    return f"{shown}: its training rows have near-duplicates of its test rows."
 
 
 if __name__ == "__main__":

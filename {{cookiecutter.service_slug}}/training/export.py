@@ -1,4 +1,4 @@
-"""Stage 5: turn the model into ONNX and prove that it is still the same model."""
+"""Stage 5: export the model to ONNX and check that it predicts the same."""
 
 import hashlib
 import logging
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 OPSET = 17
 
-# Texts on which tokenisers of different languages tend to disagree.
+# Texts on which the tokenisers of Python and ONNX Runtime may differ.
 EDGE_CASES = (
     "",
     " ",
@@ -47,8 +47,8 @@ EDGE_CASES = (
 def run(config: DictConfig) -> None:
     """Write `model.onnx` and `model.json` into `paths.model`.
 
-    Raises PipelineError if ONNX Runtime and scikit-learn disagree; the earlier model
-    then stays as it is.
+    Raises PipelineError if ONNX Runtime and scikit-learn disagree. The earlier model
+    is then unchanged.
     """
     pipeline = load_pipeline(Path(config.paths.pipeline))
     test = read_rows(Path(config.paths.test))
@@ -56,7 +56,7 @@ def run(config: DictConfig) -> None:
     check_parity(pipeline, content, list(test["text"]), config.parity.tolerance)
 
     sidecar = describe(pipeline, content, test["text"].iloc[0], config)
-    prove(content, sidecar)
+    verify(content, sidecar)
     target = Path(config.paths.model)
     write_bytes(target / MODEL_FILE, content)
     write_bytes(target / SIDECAR_FILE, _encode(sidecar))
@@ -69,15 +69,15 @@ def run(config: DictConfig) -> None:
 
 
 def convert(pipeline: Pipeline) -> bytes:
-    """The pipeline as ONNX, its input named after the field of the contract.
+    """Convert the pipeline to ONNX. The input has the name of the contract's field.
 
-    Raises PipelineError if skl2onnx has no way to express it.
+    Raises PipelineError if skl2onnx cannot convert it.
     """
     tfidf = pipeline.named_steps["tfidf"]
     classifier = pipeline.named_steps["classifier"]
     field = text_field()
     options = {
-        # Without it skl2onnx assumes a pattern of its own.
+        # skl2onnx would use its own pattern.
         id(tfidf): {"tokenexp": tfidf.token_pattern},
         id(classifier): {"zipmap": False},
     }
@@ -88,13 +88,13 @@ def convert(pipeline: Pipeline) -> bytes:
             options=options,
             target_opset=OPSET,
         )
-    except Exception as error:  # its converters raise whatever they like
+    except Exception as error:  # converters raise any exception
         reason = str(error).partition("\n")[0]
         raise PipelineError(
             f"skl2onnx cannot convert this model ({reason}). It takes runs of up to "
             "three words or characters; choose another of training/conf/model."
         ) from None
-    # skl2onnx lists the operator sets in the order of a Python set, which is random.
+    # skl2onnx lists the operator sets in random order.
     opsets = sorted(model.opset_import, key=lambda opset: opset.domain)
     del model.opset_import[:]
     model.opset_import.extend(opsets)
@@ -105,9 +105,9 @@ def convert(pipeline: Pipeline) -> bytes:
 def check_parity(
     pipeline: Pipeline, content: bytes, texts: list[str], tolerance: float
 ) -> None:
-    """Compare both models on every text and edge case.
+    """Compare the exported model with the pipeline on every text and edge case.
 
-    Raises PipelineError if a label or, by more than `tolerance`, a probability differs.
+    Raises PipelineError if a label differs, or a probability by more than `tolerance`.
     """
     texts = [*texts, *EDGE_CASES]
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -137,7 +137,7 @@ def check_parity(
 def describe(
     pipeline: Pipeline, content: bytes, golden_text: str, config: DictConfig
 ) -> Sidecar[Instance]:
-    """The facts about the model, with a golden example for the service to repeat."""
+    """Return the sidecar: facts about the model and its golden example."""
     digest = hashlib.sha256(content).hexdigest()
     golden = Instance(text=golden_text)
     data = read_bytes(Path(config.paths.raw))
@@ -149,7 +149,7 @@ def describe(
         sha256=digest,
         labels=labels,
         metrics=read_json(Path(config.paths.metrics)),
-        # The hash that dvc.lock records for the file: from a model to its data.
+        # The hash in dvc.lock, which leads from a model to its data.
         data_hash="md5:" + hashlib.md5(data, usedforsecurity=False).hexdigest(),
         git_revision=git_revision(),
         trained_at=datetime.fromisoformat(training["trained_at"]),
@@ -159,19 +159,19 @@ def describe(
     )
 
 
-def prove(content: bytes, sidecar: Sidecar[Instance]) -> None:
-    """Load the model as the service will. Raises PipelineError if that fails."""
+def verify(content: bytes, sidecar: Sidecar[Instance]) -> None:
+    """Load the model as the service does. Raises PipelineError if that fails."""
     with TemporaryDirectory() as directory:
         write_bytes(Path(directory) / MODEL_FILE, content)
         write_bytes(Path(directory) / SIDECAR_FILE, _encode(sidecar))
         try:
             Model.load(Path(directory), Instance)
         except ModelError as error:
-            raise PipelineError(f"The service would refuse it: {error}") from None
+            raise PipelineError(f"The service would not load it: {error}") from None
 
 
 def git_revision() -> str:
-    """The commit, with "+changes" if the code was edited since, or "unknown"."""
+    """Return the commit, with "+changes" if the code was edited, or "unknown"."""
     try:
         revision = _git("rev-parse", "HEAD").strip()
         edited = _git("status", "--porcelain", "--", "app", "training", "dvc.yaml")

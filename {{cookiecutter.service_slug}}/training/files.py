@@ -1,6 +1,6 @@
-"""Reading and writing of what passes between the stages.
+"""Read and write the files that pass between the stages.
 
-A file is written whole or not at all: whatever goes wrong, the earlier one stays.
+Writes are atomic: if one fails, the earlier file stays.
 """
 
 import io
@@ -15,7 +15,7 @@ from training.stage import PipelineError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace the file in one step."""
+    """Replace a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
     unfinished.write_bytes(content)
@@ -23,37 +23,37 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Replace the file in one step, in UTF-8."""
+    """Replace a text file (UTF-8) atomically."""
     write_bytes(path, content.encode("utf-8"))
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Replace the CSV file in one step."""
+    """Replace a CSV file atomically."""
     write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replace the JSON file in one step."""
+    """Replace a JSON file atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read what an earlier stage wrote. Raises PipelineError if it is not there."""
+    """Read the output of an earlier stage. Raises PipelineError if it is missing."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
         raise PipelineError(
-            f"{path} is not there: an earlier stage writes it. Run them all: make train"
+            f"{path} is missing: an earlier stage writes it. Run all stages: make train"
         ) from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read JSON that an earlier stage wrote."""
+    """Read the JSON output of an earlier stage. Raises PipelineError."""
     content: dict[str, Any] = json.loads(read_bytes(path))
     return content
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """Read rows of the contract that an earlier stage wrote; all columns are text."""
-    # keep_default_na would turn the sentence "null" into a missing value.
+    """Read the rows that an earlier stage wrote. All columns are text."""
+    # By default, pandas reads the text "null" as a missing value.
     return pd.read_csv(io.BytesIO(read_bytes(path)), dtype=str, keep_default_na=False)

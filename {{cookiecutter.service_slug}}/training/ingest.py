@@ -1,4 +1,4 @@
-"""Stage 1: fetch the rows and hold each against the contract."""
+"""Stage 1: read the rows and validate each against the contract."""
 
 import logging
 from pathlib import Path
@@ -19,14 +19,14 @@ SHOWN = 20
 
 
 def run(config: DictConfig) -> None:
-    """Write `paths.raw`: the validated rows, in the columns of the contract.
+    """Write `paths.raw`: the validated rows, with the columns of the contract.
 
-    Raises PipelineError if any row breaks the contract (all are named at once), or if
-    the contract has fields that the later stages would not read.
+    Raises PipelineError if rows break the contract (it lists all of them), or if the
+    contract has fields that later stages do not read.
     """
     text_field()
     logger.info("Reading %s", config.data.path)
-    # Called here and not by Hydra, which would wrap a PipelineError in its own.
+    # Hydra would wrap a PipelineError in an exception of its own.
     frame: pd.DataFrame = instantiate(config.data, _partial_=True)()
     report = Path(config.paths.bad_rows)
     rows = validate(frame, config.data.path, report)
@@ -39,27 +39,27 @@ def run(config: DictConfig) -> None:
 
 
 def text_field() -> str:
-    """The one field that the models and their export read.
+    """Return the one field that the models and their export read.
 
-    Raises PipelineError if the contract has another, or more: the first stage to know.
+    Raises PipelineError if the contract has other fields.
     """
     fields = Instance.model_fields
     if list(fields) != ["text"] or fields["text"].annotation is not str:
         raise PipelineError(
             "Instance in app/contract.py has the field(s) "
-            f"{', '.join(fields) or 'none'}; the models and their export read exactly "
-            "one, text: str. Make it so, or change what reads it: prepare.py, "
-            "models.py, train.py, evaluate.py and export.py in training/, then "
-            "text_field in training/ingest.py."
+            f"{', '.join(fields) or 'none'}; the models and their export read only "
+            "text: str. Restore that field, or adapt the code that reads it: "
+            "prepare.py, models.py, train.py, evaluate.py and export.py in training/, "
+            "then text_field in training/ingest.py."
         )
     return "text"
 
 
 def validate(frame: pd.DataFrame, source: str, report: Path) -> pd.DataFrame:
-    """The rows as the contract understands them.
+    """Return the rows, validated and normalised by the contract.
 
-    Raises PipelineError with source, line or row, column and reason of every mistake;
-    beyond a screenful the whole list is in `report`.
+    Raises PipelineError with source, line or row, column and reason of the first
+    mistakes. It writes all of them to `report`.
     """
     _check_columns(frame, source)
     if frame.empty:
@@ -83,7 +83,7 @@ def validate(frame: pd.DataFrame, source: str, report: Path) -> pd.DataFrame:
     write_text(report, "\n".join(mistakes) + "\n")
     shown = mistakes[:SHOWN]
     if len(mistakes) > SHOWN:
-        shown.append(f"… and {len(mistakes) - SHOWN} more: all are in {report}")
+        shown.append(f"… and {len(mistakes) - SHOWN} more: {report} lists all")
     raise PipelineError(
         f"{len(mistakes)} value(s) break app/contract.py; nothing was written. "
         "Correct them and run again:\n" + "\n".join(shown)
@@ -91,7 +91,7 @@ def validate(frame: pd.DataFrame, source: str, report: Path) -> pd.DataFrame:
 
 
 def _places(frame: pd.DataFrame) -> list[str]:
-    """What each row is called: its line (the header is line 1), or else its number."""
+    """Name each row by its line (the header is line 1), or else by its number."""
     if frame.index.name == LINE:
         return [f"line {line}" for line in frame.index]
     return [f"row {number}" for number in range(1, len(frame) + 1)]

@@ -1,4 +1,4 @@
-"""Ranks the jobs of a sweep when it ends: a Hydra callback of conf/config.yaml."""
+"""Rank the jobs of a sweep when it ends. conf/config.yaml registers the callback."""
 
 import logging
 from typing import Any
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 class Leaderboard(Callback):
-    """Collects the score that each job returns."""
+    """Collect the scores that the jobs return."""
 
     def __init__(self) -> None:
         self.scores: list[tuple[float, str]] = []
@@ -19,7 +19,7 @@ class Leaderboard(Callback):
     def on_job_end(
         self, config: DictConfig, job_return: JobReturn, **kwargs: Any
     ) -> None:
-        """Note the score and the overrides that led to it."""
+        """Record the score and the overrides of a job."""
         if job_return.status is not JobStatus.COMPLETED:
             return
         if job_return.return_value is not None:

@@ -1,7 +1,7 @@
-"""The model families: one function for each `_target_` of conf/model.
+"""The models: one function for each `_target_` of conf/model.
 
-Each returns an unfitted scikit-learn pipeline from texts to labels, with
-`predict_proba`, that `training.export` can turn into ONNX.
+Each returns an unfitted scikit-learn pipeline that takes texts, gives labels, has
+`predict_proba` and can be converted by `training.export`.
 """
 
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -9,27 +9,28 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import ComplementNB
 from sklearn.pipeline import Pipeline
 
-# A letter is what is no ASCII space, control or punctuation. The pattern must mean the
-# same to Python's re and to ONNX Runtime's RE2, and \w does not: in RE2 it is ASCII.
+# A letter is any character but ASCII white space, control characters and punctuation.
+# The pattern must match alike in Python's re and in RE2 of ONNX Runtime, where \w is
+# ASCII only.
 LETTER = r"[^\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]"
 WORD = LETTER + "+"
 
 
 def words(max_words: int, inverse_regularisation: float) -> Pipeline:
-    """TF-IDF of words and of runs of up to `max_words`, then logistic regression."""
+    """TF-IDF of word n-grams up to `max_words`, then logistic regression."""
     return _pipeline(WORD, max_words, _logistic(inverse_regularisation))
 
 
 def characters(max_characters: int, inverse_regularisation: float) -> Pipeline:
-    """TF-IDF of runs of up to `max_characters` characters, then logistic regression.
+    """TF-IDF of character n-grams up to `max_characters`, then logistic regression.
 
-    For typing errors, rich inflection, and scripts that do not part words by spaces.
+    Use it for typing errors, rich inflection, and scripts without spaces between words.
     """
     return _pipeline(LETTER, max_characters, _logistic(inverse_regularisation))
 
 
 def bayes(max_words: int, smoothing: float) -> Pipeline:
-    """Complement naive Bayes (Rennie et al., 2003) on TF-IDF: fast, and a baseline."""
+    """Complement naive Bayes (Rennie et al., 2003) on TF-IDF: a fast baseline."""
     return _pipeline(WORD, max_words, ComplementNB(alpha=smoothing))
 
 
@@ -40,7 +41,7 @@ def _logistic(inverse_regularisation: float) -> LogisticRegression:
 def _pipeline(
     token: str, longest: int, classifier: LogisticRegression | ComplementNB
 ) -> Pipeline:
-    # The contract has folded the case already.
+    # The contract has already folded the case.
     tfidf = TfidfVectorizer(
         lowercase=False, token_pattern=token, ngram_range=(1, longest)
     )

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 def run(config: DictConfig) -> None:
     """Write `paths.train` and `paths.test`.
 
-    Raises PipelineError if a label cannot be both learned and tested.
+    Raises PipelineError if a label has too few templates for both.
     """
     rows = clean(read_rows(Path(config.paths.raw)))
     in_test = split(rows, config.split.test_share, config.seed)
@@ -28,9 +28,9 @@ def run(config: DictConfig) -> None:
     if untested or unlearned or rows["label"].nunique() < 2:
         few = ", ".join(untested + unlearned) or "the only label"
         raise PipelineError(
-            "There must be two labels or more, each with two templates or more of its "
-            f"own (rows, where there are no templates). Too few for: {few}. "
-            "Add rows, or leave these labels out."
+            "Training needs at least two labels, each with at least two templates "
+            f"(rows, if there are no templates) of its own. Too few for: {few}. "
+            "Add rows, or remove these labels."
         )
 
     write_csv(Path(config.paths.train), train)
@@ -39,13 +39,13 @@ def run(config: DictConfig) -> None:
 
 
 def clean(rows: pd.DataFrame) -> pd.DataFrame:
-    """Drop repeated texts, and texts that carry more than one label."""
+    """Drop duplicate texts, and texts with more than one label."""
     labels = rows.groupby("text")["label"].transform("nunique")
     contradictory = labels > 1
     repeated = rows.duplicated("text") & ~contradictory
     if contradictory.any() or repeated.any():
         logger.info(
-            "Dropped %d rows whose text has several labels, %d that repeat a text",
+            "Dropped %d rows whose text has several labels, %d duplicates",
             contradictory.sum(),
             repeated.sum(),
         )
@@ -53,11 +53,11 @@ def clean(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def split(rows: pd.DataFrame, test_share: float, seed: int) -> "pd.Series[bool]":
-    """True for rows to test on: about `test_share` of the templates of each label.
+    """Return a mask of the test rows: about `test_share` of each label's templates.
 
-    Sentences of one template differ in a word or two: were they on both sides, the test
-    would reward memory. A row without a template is a template of its own.
-    scikit-learn's StratifiedGroupKFold balances rows, and leaves rare labels untested.
+    Sentences of one template differ in a word or two. On both sides, they would reward
+    memorisation. A row without a template counts as a template of its own.
+    scikit-learn's StratifiedGroupKFold balances rows and may not test rare labels.
     """
     template = rows["template"].where(rows["template"] != "", rows["text"])
     rng = random.Random(seed)

@@ -1,4 +1,4 @@
-"""Writes one HTML page with pictures on how good the model is: `make report`."""
+"""Write an HTML page with the metrics and plots of the model: `make report`."""
 
 import base64
 import html
@@ -27,27 +27,27 @@ PAGE = Template("""<!doctype html>
   td, th { padding: 0 1rem 0 0; text-align: left; }
 </style>
 <h1>Model report</h1>
-<h2>On sentences it has never seen</h2>
+<h2>Metrics on the test rows</h2>
 <table>$metrics</table>
 <h2>Why not a random split?</h2>
-<p>The macro-F1 is <b>$honest</b>; a random split of the same rows would show
-<b>$leaky</b>. Where rows come from templates, near-copies of the test rows of a
-random split are in its training rows: it rewards memory, and users will see the first
-figure. Without templates both splits are random, and what differs is chance.</p>
+<p>The macro-F1 is <b>$honest</b>. A random split of the same rows would show
+<b>$leaky</b>. If rows come from templates, the training rows of a random split have
+near-duplicates of its test rows. That rewards memorisation; users will see the first
+figure. Without templates, both splits are random and differ only by chance.</p>
 <h2>F1 of each label</h2>
 <img alt="F1 of each label" src="$f1">
-<h2>What is taken for what</h2>
+<h2>Confusion matrix</h2>
 <img alt="Confusion matrix" src="$confusion">
-<h2>May the score be believed?</h2>
-<p>Each point is the predictions of a tenth of the scale. If it lies on the diagonal,
-the score is the share that is right; below it, the model is too sure of itself.</p>
+<h2>Calibration of the score</h2>
+<p>Each point stands for the predictions in one tenth of the scale. On the diagonal, the
+score equals the accuracy. Below it, the model is overconfident.</p>
 <img alt="Calibration" src="$calibration">
 </html>
 """)
 
 
 def run(config: DictConfig) -> None:
-    """Write `paths.report` from what the evaluation left."""
+    """Write `paths.report` from the files of the evaluation."""
     metrics = read_json(Path(config.paths.metrics))
     plots = Path(config.paths.plots)
     page = PAGE.substitute(
@@ -57,16 +57,16 @@ def run(config: DictConfig) -> None:
         ),
         honest=f"{metrics['macro_f1']:.3f}",
         leaky=f"{metrics['macro_f1_random_split']:.3f}",
-        f1=picture(draw_f1(_table(plots / "f1.csv"))),
-        confusion=picture(draw_confusion(_table(plots / "confusion.csv"))),
-        calibration=picture(draw_calibration(_table(plots / "calibration.csv"))),
+        f1=encode(draw_f1(_table(plots / "f1.csv"))),
+        confusion=encode(draw_confusion(_table(plots / "confusion.csv"))),
+        calibration=encode(draw_calibration(_table(plots / "calibration.csv"))),
     )
     write_text(Path(config.paths.report), page)
     logger.info("Open %s", Path(config.paths.report).resolve().as_uri())
 
 
 def draw_f1(table: pd.DataFrame) -> Figure:
-    """A bar a label, worst on top."""
+    """Draw the F1 of each label as a bar, worst on top."""
     figure, axes = plt.subplots(figsize=(9, 1 + 0.22 * len(table)))
     axes.barh(table["label"], table["f1"])
     axes.invert_yaxis()
@@ -76,7 +76,7 @@ def draw_f1(table: pd.DataFrame) -> Figure:
 
 
 def draw_confusion(table: pd.DataFrame) -> Figure:
-    """The share of each label's sentences that was taken for each label."""
+    """Draw the share of each label's rows that was predicted as each label."""
     shares = pd.crosstab(table["actual"], table["predicted"], normalize="index")
     labels = sorted(set(table["actual"]) | set(table["predicted"]))
     shares = shares.reindex(index=labels, columns=labels, fill_value=0)
@@ -85,23 +85,23 @@ def draw_confusion(table: pd.DataFrame) -> Figure:
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(labels)), labels, rotation=90)
     axes.set_yticks(range(len(labels)), labels)
-    axes.set_xlabel("taken for")
-    axes.set_ylabel("is")
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("actual")
     return figure
 
 
 def draw_calibration(table: pd.DataFrame) -> Figure:
-    """The share that is right against the mean score, with the ideal diagonal."""
+    """Draw the accuracy against the mean score, with the ideal diagonal."""
     figure, axes = plt.subplots(figsize=(5, 5))
     axes.plot([0, 1], [0, 1], linestyle="--", color="grey")
     axes.plot(table["score"], table["accuracy"], marker="o")
     axes.set_xlabel("mean score")
-    axes.set_ylabel("share right")
+    axes.set_ylabel("accuracy")
     return figure
 
 
-def picture(figure: Figure) -> str:
-    """The figure as a data URL, so that the page is one file."""
+def encode(figure: Figure) -> str:
+    """Return a figure as a data URL, so that the page is a single file."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110, bbox_inches="tight")
     plt.close(figure)

@@ -1,7 +1,7 @@
-"""Where the training data comes from: one function for each `_target_` of conf/data.
+"""The sources of training data: one function for each `_target_` of conf/data.
 
-Each returns a frame with the columns of `app.contract.LabelledInstance`, not yet
-validated: `training.ingest` does that for all of them.
+Each returns a frame with the columns of `app.contract.LabelledInstance`, which
+`training.ingest` then validates.
 """
 
 import csv
@@ -25,26 +25,26 @@ from training.stage import PipelineError
 
 logger = logging.getLogger(__name__)
 
-# hassil writes out every variant of a template, in a fixed order; some have millions.
+# hassil expands every variant of a template in a fixed order; some have millions.
 MAX_VARIANTS = 2_000
-# Draws for each sentence that is wanted, as many draws are the same sentence.
+# Draws per wanted sentence: draws may repeat a sentence.
 MAX_DRAWS = 4
 
-# The name of an index that holds where in its file each row begins.
+# The name of an index of the lines at which the rows begin.
 LINE = "line"
 
 SLOT = re.compile(r"{([^{}]+)}")
 
 
 def table(path: str) -> pd.DataFrame:
-    """Your own data: a CSV (UTF-8) or Parquet file.
+    """Read your own data from a CSV (UTF-8) or Parquet file.
 
-    Raises PipelineError if the file is missing, is neither, or cannot be parsed.
+    Raises PipelineError if the file is missing, has another suffix or is invalid.
     """
     file = Path(path)
     if not file.is_file():
         raise PipelineError(
-            f"The data file {path} does not exist. Put it there, or name another: "
+            f"The data file {path} does not exist. Create it, or name another: "
             "data=csv data.path=FILE"
         )
     try:
@@ -58,10 +58,10 @@ def table(path: str) -> pd.DataFrame:
 
 
 def _read_csv(file: Path) -> pd.DataFrame:
-    """Rows of text, each indexed by its line. pandas would not say where a mistake is.
+    """Read rows of text, indexed by line: the errors of pandas name no line.
 
-    Raises ValueError for a row that is not as long as the header, for separators that
-    are no commas, and for text that is not UTF-8.
+    Raises ValueError if a row has another length than the header, if the separators are
+    not commas, or if the text is not UTF-8.
     """
     rows: dict[int, list[str]] = {}
     with file.open(encoding="utf-8-sig", newline="") as text:
@@ -77,15 +77,15 @@ def _read_csv(file: Path) -> pd.DataFrame:
     header = rows.pop(min(rows, default=1), [])
     if len(header) == 1 and (found := re.search(r"[;\t|]", header[0])):
         raise ValueError(
-            f"its header is one column, {header[0]!r}, with {found[0]!r} in it: save "
-            "it with commas between the columns."
+            f"its header is one column, {header[0]!r}, that contains {found[0]!r}: "
+            "save it with commas between the columns."
         )
     wrong = [line for line, row in rows.items() if len(row) != len(header)]
     if wrong:
         raise ValueError(
-            f"the header has {len(header)} columns, but not line {wrong[0]} of the "
-            f"file ({len(wrong)} such rows in all). Put values with a comma into "
-            "quotes."
+            f"the header has {len(header)} columns, but line {wrong[0]} of the file "
+            f"has another number ({len(wrong)} such rows in all). Quote values that "
+            "contain a comma."
         )
     lines = pd.Index(rows, name=LINE)
     return pd.DataFrame(list(rows.values()), lines, pd.Index(header), dtype=str)
@@ -94,12 +94,11 @@ def _read_csv(file: Path) -> pd.DataFrame:
 def intents(
     path: str, language: str, sentences: int, min_sentences: int, seed: int
 ) -> pd.DataFrame:
-    """What people say to their smart home: the sentences of home-assistant-intents.
+    """Draw commands to a smart home from the templates of home-assistant-intents.
 
-    Each intent gives about `sentences` of them, drawn from its templates; an intent
-    with fewer than three templates or fewer than `min_sentences` sentences is left out,
-    as it cannot be both learned and tested. `path` is a YAML file with values for the
-    templates' open slots.
+    Each intent gives about `sentences` rows. Intents with fewer than three templates or
+    fewer than `min_sentences` rows are skipped: they are too small to train and test.
+    `path` is a YAML file with values for the slots of the templates.
 
     Raises PipelineError if the language is unknown or the slot values are unreadable.
     """
@@ -127,7 +126,7 @@ def intents(
 
 
 class Sampler:
-    """Draws sentences at random from templates, the same ones for the same seed."""
+    """Draw random sentences from templates, the same ones for the same seed."""
 
     def __init__(
         self, source: Intents, language: str, values: dict[str, list[str]], seed: int
@@ -140,7 +139,7 @@ class Sampler:
     def draw(
         self, template: Sentence, rules: dict[str, Sentence], wanted: int
     ) -> list[str]:
-        """At most `wanted` different sentences of the template, normalised."""
+        """Return at most `wanted` distinct sentences of a template, normalised."""
         written_out = sample_sentence(
             template,
             self._source.slot_lists,
@@ -173,7 +172,7 @@ class Sampler:
             )
             return self._rng.choice(list(itertools.islice(written_out, MAX_VARIANTS)))
         raise PipelineError(
-            f"The slot '{name}' has no values: add some to the file of data.path."
+            f"The slot '{name}' has no values: add them to the file of data.path."
         )
 
 
@@ -195,6 +194,6 @@ def _load_slots(path: Path, language: str) -> dict[str, list[str]]:
         return {name: [str(value) for value in slots[name]] for name in slots}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise PipelineError(
-            f"The slot values in {path} cannot be read ({error!r}): write a mapping of "
-            "languages, 'en' among them, to slots to lists of values."
+            f"The slot values in {path} cannot be read ({error!r}): map languages, "
+            "'en' among them, to slots, and slots to lists of values."
         ) from None

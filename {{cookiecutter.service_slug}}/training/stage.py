@@ -1,4 +1,4 @@
-"""Makes a stage's `run(config)` a command: Hydra composes, errors are a message."""
+"""Turn a stage's `run(config)` into a command that Hydra configures."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from training.values import mistakes
+from training.values import find_mistakes
 
 CONFIG_DIR = str(Path(__file__).parent / "conf")
 CONFIG_NAME = "config"
@@ -19,26 +19,26 @@ Run = Callable[[DictConfig], float | None]
 
 
 class PipelineError(Exception):
-    """The pipeline stops; the message names what, why and what to do about it."""
+    """The pipeline stops. The message names the input, the reason and the fix."""
 
 
 def in_sweep() -> bool:
-    """True if the process runs one of many jobs (`-m` on the command line)."""
+    """Return whether the process runs the jobs of a sweep (`-m`)."""
     if not HydraConfig.initialized():
         return False
     return bool(HydraConfig.get().mode is RunMode.MULTIRUN)
 
 
 def command(run: Run) -> Callable[[], None]:
-    """The command line of a stage; `run` may return a score for sweeps to compare.
+    """Return the command of a stage. `run` may return a score, which sweeps compare.
 
-    The process ends with exit code 1 and the bare message on a PipelineError; any other
+    A PipelineError ends the process with its message and exit code 1. Any other
     exception is a defect and keeps its traceback.
     """
 
     def stage(config: DictConfig) -> float | None:
         try:
-            if bad := mistakes(config):
+            if bad := find_mistakes(config):
                 raise PipelineError("\n".join(["The configuration is wrong:", *bad]))
             return run(config)
         except PipelineError as error:

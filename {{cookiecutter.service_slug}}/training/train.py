@@ -1,8 +1,8 @@
 """Stage 3: fit the model.
 
-On its own it also compares: `python -m training.train -m model=words,characters,bayes`
-fits each, and ranks them by cross-validation on the training rows; the test rows stay
-unseen, and the files of the pipeline as they are.
+It also compares models: `python -m training.train -m model=words,characters,bayes` fits
+each and ranks them by cross-validation on the training rows. It neither reads the test
+rows nor changes the files of the pipeline.
 """
 
 import io
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: DictConfig) -> float:
-    """Write `paths.pipeline` and `paths.training`; returns the validation macro-F1."""
+    """Write `paths.pipeline` and `paths.training`; return the validation macro-F1."""
     rows = read_rows(Path(config.paths.train))
     pipeline: Pipeline = instantiate(config.model)
     score = cross_validate(pipeline, rows, config.validation.folds, config.seed)
@@ -48,9 +48,9 @@ def run(config: DictConfig) -> float:
 
 
 def fit(pipeline: Pipeline, rows: pd.DataFrame) -> Pipeline:
-    """Fit on one thread: how BLAS splits a sum would show in the model's bytes.
+    """Fit on one thread, so that the bytes of the model do not depend on BLAS threads.
 
-    Raises PipelineError if scikit-learn refuses the parameters or the rows.
+    Raises PipelineError if scikit-learn rejects the parameters or the rows.
     """
     try:
         with threadpool_limits(1):
@@ -62,9 +62,9 @@ def fit(pipeline: Pipeline, rows: pd.DataFrame) -> Pipeline:
 def cross_validate(
     pipeline: Pipeline, rows: pd.DataFrame, folds: int, seed: int
 ) -> float:
-    """Mean macro-F1 over folds that share no template.
+    """Return the mean macro-F1 over folds that share no template.
 
-    Raises PipelineError if there are too few rows for so many folds.
+    Raises PipelineError if there are too few rows for the folds.
     """
     template = rows["template"].where(rows["template"] != "", rows["text"])
     scores: list[float] = []
@@ -86,7 +86,7 @@ def cross_validate(
 
 
 def _in_sweep(path: str) -> Path:
-    """The path, or its place in the job's own directory when the job is one of many."""
+    """Return the path. In a sweep, move it into the directory of the job."""
     if not in_sweep():
         return Path(path)
     return Path(HydraConfig.get().runtime.output_dir) / Path(path).name

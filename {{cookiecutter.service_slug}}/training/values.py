@@ -1,4 +1,4 @@
-"""What the values of conf/config.yaml may be; Hydra itself takes whatever parses."""
+"""Validate the values of conf/config.yaml, which Hydra itself does not check."""
 
 from typing import Annotated
 
@@ -9,33 +9,33 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Split(BaseModel):
-    """How the rows are split."""
+    """The split into training and test rows."""
 
     test_share: Share
 
 
 class Validation(BaseModel):
-    """How models are compared."""
+    """The cross-validation that compares models."""
 
     folds: Annotated[int, Field(ge=2)]
 
 
 class Gate(BaseModel):
-    """What a model must reach to be exported."""
+    """The quality that a model needs to be exported."""
 
     macro_f1: Annotated[float, Field(ge=0, le=1)]
 
 
 class Parity(BaseModel):
-    """How far ONNX may be from scikit-learn."""
+    """The largest difference of a probability between ONNX and scikit-learn."""
 
     tolerance: Share
 
 
 class Values(BaseModel):
-    """The values that all data and models share."""
+    """The values that apply to all data and models."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # the range of NumPy
     rows_per_label: Annotated[int, Field(ge=1)] | None
     split: Split
     validation: Validation
@@ -43,8 +43,8 @@ class Values(BaseModel):
     parity: Parity
 
 
-def mistakes(config: DictConfig) -> list[str]:
-    """Each value that cannot be used, with the reason; empty if all can."""
+def find_mistakes(config: DictConfig) -> list[str]:
+    """Return a line for each invalid value, with the reason."""
     try:
         Values.model_validate(OmegaConf.to_container(config, resolve=True))
     except ValidationError as error:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from serving.batching import MAX_BATCH, Batcher
-from serving.model import Classified
+from serving.model import Classification
 from tests.serving.toy import Claim
 
 
@@ -19,13 +19,13 @@ class CountingModel:
         self.calls: list[int] = []
         self.threads: set[str] = set()
 
-    def classify(self, claims: Sequence[Claim]) -> list[Classified]:
+    def classify(self, claims: Sequence[Claim]) -> list[Classification]:
         self.calls.append(len(claims))
         self.threads.add(threading.current_thread().name)
         if any(claim.note == "bad" for claim in claims):
             raise RuntimeError("bad")
         none = np.empty(0, np.float32)
-        return [Classified(i.note, len(i.note), none) for i in claims]
+        return [Classification(i.note, len(i.note), none) for i in claims]
 
 
 def claims(*notes: str) -> list[Claim]:
@@ -33,7 +33,7 @@ def claims(*notes: str) -> list[Claim]:
 
 
 def gather(
-    batcher: Batcher[Claim, Classified], *requests: list[Claim]
+    batcher: Batcher[Claim, Classification], *requests: list[Claim]
 ) -> list[list[float]]:
     """Submit all requests in one turn of the event loop."""
 
@@ -105,7 +105,7 @@ def test_a_failure_reaches_its_callers_and_the_next_are_served(
     model = CountingModel()
     batcher = Batcher(model.classify, lambda _: seconds, inline_budget=0.5)
 
-    async def run() -> list[Classified]:
+    async def run() -> list[Classification]:
         with pytest.raises(RuntimeError, match="bad"):
             await batcher.submit(claims("bad"))
         return await batcher.submit(claims("good"))
@@ -137,7 +137,7 @@ def test_a_size_that_cannot_be_told_fails_and_the_next_are_served() -> None:
     model = CountingModel()
     batcher = Batcher(model.classify, lambda some: 1 / (len(some[0].note) - 3), 1)
 
-    async def run() -> list[Classified]:
+    async def run() -> list[Classification]:
         async with asyncio.timeout(10):
             with pytest.raises(ZeroDivisionError):
                 await batcher.submit(claims("odd"))

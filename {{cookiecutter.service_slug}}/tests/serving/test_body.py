@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serving.admission import Admission, Body
+from serving.admission import MIN_SLOTS, Admission, Body
 from serving.problems import ProblemError
 from serving.settings import ServingSettings
 
@@ -128,3 +128,14 @@ def test_the_failure_of_a_connection_reaches_the_reader() -> None:
 
     with pytest.raises(ConnectionError):
         asyncio.run(run(fail))
+
+
+def test_a_request_that_has_ended_leaves_its_slot() -> None:
+    async def run() -> None:
+        admission = Admission(ServingSettings())
+        size = admission.max_body_bytes
+        for _ in range(MIN_SLOTS):
+            await read(body_of(admission, (0, b"x" * size, False)))
+        assert admission.slots.take("next", size) is None
+
+    asyncio.run(run())

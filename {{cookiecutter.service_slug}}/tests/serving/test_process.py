@@ -265,5 +265,5 @@ def test_traces_that_cannot_be_sent_end_with_78_and_the_reason() -> None:
     done = run_to_its_end(PORT="0", OTEL_TRACES_EXPORTER="zipkin")
 
     assert done.returncode == 78
-    assert "OTEL_TRACES_EXPORTER='zipkin': take otlp or none" in done.stderr
+    assert "OTEL_TRACES_EXPORTER='zipkin': use otlp or none" in done.stderr
     assert "Traceback" not in done.stderr

@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 
 from serving.admission import PAUSE_SECONDS
 from serving.problems import RETRY_AFTER
-from serving.protocol import HeadHolder, Protocol
+from serving.protocol import HeadBuffer, Protocol
 from serving.requests import REJECTED
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
@@ -47,42 +47,42 @@ def wire() -> Wire:
 
 
 @pytest.fixture
-def holder(wire: Wire) -> HeadHolder:
-    return HeadHolder(wire)
+def buffer(wire: Wire) -> HeadBuffer:
+    return HeadBuffer(wire)
 
 
-def test_the_head_goes_out_with_the_body(wire: Wire, holder: HeadHolder) -> None:
+def test_the_head_goes_out_with_the_body(wire: Wire, buffer: HeadBuffer) -> None:
     for data in (HEAD, b"{}", HEAD, b"[]"):
-        holder.write(data)
+        buffer.write(data)
 
     assert wire.writes == [HEAD + b"{}", HEAD + b"[]"]
 
 
-def test_a_stream_goes_on_as_it_comes(wire: Wire, holder: HeadHolder) -> None:
+def test_a_stream_goes_on_as_it_comes(wire: Wire, buffer: HeadBuffer) -> None:
     for data in (HEAD, b"a", b"b"):
-        holder.write(data)
+        buffer.write(data)
 
     assert wire.writes == [HEAD + b"a", b"b"]
 
 
 def test_a_head_without_a_body_goes_out_at_the_end(
-    wire: Wire, holder: HeadHolder
+    wire: Wire, buffer: HeadBuffer
 ) -> None:
-    holder.write(HEAD)
+    buffer.write(HEAD)
     assert not wire.writes
 
-    holder.release()
-    holder.release()
-    holder.write(HEAD)
-    holder.close()
+    buffer.release()
+    buffer.release()
+    buffer.write(HEAD)
+    buffer.close()
 
     assert wire.writes == [HEAD, HEAD, b"closed"]
 
 
 def test_a_client_that_waits_to_be_asked_for_the_body_is_asked(
-    wire: Wire, holder: HeadHolder
+    wire: Wire, buffer: HeadBuffer
 ) -> None:
-    holder.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    buffer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     assert wire.writes == [b"HTTP/1.1 100 Continue\r\n\r\n"]
 

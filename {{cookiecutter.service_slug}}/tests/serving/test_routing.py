@@ -35,7 +35,7 @@ from serving.build import Application, build_app
 from serving.contract import Contract
 from serving.model import Model, ModelError
 from serving.problems import ProblemError, ProblemType
-from serving.routing import adopt, find_ways
+from serving.routing import plan_routes, prepare_routes
 from serving.service import Service
 from serving.settings import ServingSettings
 
@@ -261,6 +261,27 @@ def test_bytes_in_work_are_bounded_on_every_route(
     assert admission.bytes == admission.requests == 0
 
 
+def refuse() -> None:
+    """A dependency that lets nobody in."""
+    raise HTTPException(403, "Members only.")
+
+
+@pytest.mark.parametrize("place", ["route", "router", "included router"])
+def test_a_dependency_is_asked_wherever_it_is_declared(
+    settings: Settings, place: str
+) -> None:
+    def given(here: str) -> dict[str, Any]:
+        return {"dependencies": [Depends(refuse)]} if here == place else {}
+
+    inner = APIRouter(**given("router"))
+    inner.add_api_route("/x", plain, methods=["POST"], **given("route"))
+    app = build(settings)
+    app.include_router(inner, **given("included router"))
+
+    with TestClient(app) as client:
+        assert client.post("/x", json={"name": "a"}).status_code == 403
+
+
 def test_mistakes_of_parameters_say_which(client: TestClient) -> None:
     answer = client.post("/included/query?top=secret", json={"name": "a"})
 
@@ -275,15 +296,15 @@ def test_mistakes_of_parameters_say_which(client: TestClient) -> None:
     ]
 
 
-def ways(
+def obstacles(
     endpoint: Callable[..., Any], path: str = "/x", **options: Any
 ) -> dict[tuple[str, str], str]:
     """Return why a route does not take the fast path; nothing if it does."""
     app = FastAPI(openapi_url=None)
     options = {"methods": ["POST"]} | options
     app.add_api_route(path, endpoint, **options)
-    adopt(app.routes)
-    return find_ways(iter_route_contexts(app.routes)).through_fastapi
+    prepare_routes(app.routes)
+    return plan_routes(iter_route_contexts(app.routes)).through_fastapi
 
 
 async def two(item: Item, more: Annotated[int, Body()]) -> Echo:
@@ -313,13 +334,13 @@ async def of_path(item: Item, number: int) -> Echo:
         (plain, {"dependencies": [Depends(allow)]}, "it has a dependency"),
         (two, {}, "it takes several bodies, or embeds one"),
         (embedded, {}, "it takes several bodies, or embeds one"),
-        (optional, {}, "its body may be left out"),
+        (optional, {}, "its body is optional"),
         (with_query, {}, "it has the parameter top"),
         (raw, {}, "it takes no JSON body"),
         (with_request, {}, "it has the parameter request"),
         (with_background, {}, "it has the parameter tasks"),
         (untyped, {}, "its answer has no type"),
-        (blocking, {}, "it is no `async def`"),
+        (blocking, {}, "it is not an `async def`"),
         (streaming, {}, "its answer has no type"),
         (plain, {"response_model": Noted}, "its answer is declared by response_model"),
         (plain, {"response_class": Response}, "it has a response class"),
@@ -329,12 +350,12 @@ async def of_path(item: Item, number: int) -> Echo:
 def test_what_the_fast_path_does_not_do_goes_through_fastapi(
     endpoint: Callable[..., Any], options: dict[str, Any], reason: str
 ) -> None:
-    assert list(ways(endpoint, **options).values()) == [reason]
+    assert list(obstacles(endpoint, **options).values()) == [reason]
 
 
 def test_one_body_and_a_typed_answer_take_the_fast_path() -> None:
-    assert ways(plain) == {}
-    assert ways(plain, status_code=201) == {}
+    assert obstacles(plain) == {}
+    assert obstacles(plain, status_code=201) == {}
 
 
 def test_an_earlier_route_keeps_its_requests(settings: ServingSettings) -> None:
@@ -474,6 +495,30 @@ def test_middleware_may_raise_a_problem(settings: ServingSettings) -> None:
 
     assert answer.status_code == 429
     assert answer.json()["type"] == "urn:problem-type:quota-exceeded"
+    assert answer.headers["x-request-id"]
+
+
+class Crash:
+    """Middleware with a defect."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            raise RuntimeError("secret")
+        await self.app(scope, receive, send)
+
+
+def test_middleware_that_crashes_is_answered_with_a_problem(settings: Settings) -> None:
+    app = build(settings, middleware=[Middleware(Crash)])
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.get("/livez")
+
+    assert answer.status_code == 500
+    assert answer.json()["type"] == "urn:problem-type:internal-error"
+    assert "secret" not in answer.text
     assert answer.headers["x-request-id"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from serving.admission import FEW_BODIES, SLOT_SECONDS, SMALL_BYTES, Slots
+from serving.admission import MIN_SLOTS, SLOT_SECONDS, SMALL_BYTES, Slots
 from serving.testing import wait_until
 from tests.serving.conftest import PATH
 
@@ -58,7 +58,7 @@ class Work:
 @pytest.fixture
 def few() -> list[str]:
     """Names of as many as may always be in work."""
-    return [f"{number} of a few" for number in range(FEW_BODIES)]
+    return [f"{number} of a few" for number in range(MIN_SLOTS)]
 
 
 def test_more_than_a_few_large_ones_wait_in_order(few: list[str]) -> None:
@@ -140,7 +140,7 @@ def test_cancelling_the_first_in_line_lets_the_next_begin(few: list[str]) -> Non
 def test_a_slot_given_to_a_request_that_was_cancelled_goes_to_the_next() -> None:
     async def run() -> None:
         slots = Slots()
-        for number in range(FEW_BODIES):
+        for number in range(MIN_SLOTS):
             slots.take(number, SMALL_BYTES)
         leaves, stays = (slots.take(name, SMALL_BYTES) for name in ("leaves", "stays"))
         assert leaves and stays
@@ -155,7 +155,7 @@ def test_a_slot_given_to_a_request_that_was_cancelled_goes_to_the_next() -> None
 def test_a_holder_that_works_too_long_loses_its_slot() -> None:
     async def run() -> None:
         work = Work(Slots())
-        for number in range(FEW_BODIES):
+        for number in range(MIN_SLOTS):
             await work.add(f"waits for a database {number}", SMALL_BYTES)
         await work.add("predicts", SMALL_BYTES)
         assert "predicts" not in work.begun
@@ -206,33 +206,33 @@ def test_a_client_that_left_before_its_turn_costs_no_prediction(
         sent.append(message)
 
     async def run() -> None:
-        for number in range(FEW_BODIES):
+        for number in range(MIN_SLOTS):
             slots.take(number, SMALL_BYTES)
         request = asyncio.create_task(app(scope | {"headers": headers}, receive, send))
         await settled()
-        for number in range(FEW_BODIES):
+        for number in range(MIN_SLOTS):
             slots.release(number)
         await request
 
     assert client.portal
     client.portal.call(run)
     assert not working
-    assert b"left before its turn" in sent[1]["body"]
+    assert b"left while it waited for a slot" in sent[1]["body"]
 
 
 def test_the_service_parses_few_large_bodies_at_once(
     client: TestClient, working: list[int]
 ) -> None:
-    with ThreadPoolExecutor(2 * FEW_BODIES) as clients:
+    with ThreadPoolExecutor(2 * MIN_SLOTS) as clients:
         answers = [
-            clients.submit(client.post, PATH, json=BODY) for _ in range(2 * FEW_BODIES)
+            clients.submit(client.post, PATH, json=BODY) for _ in range(2 * MIN_SLOTS)
         ]
-        wait_until(lambda: len(working) >= FEW_BODIES)
+        wait_until(lambda: len(working) >= MIN_SLOTS)
         time.sleep(0.2)  # for one more
         most = len(working)
         while not all(answer.done() for answer in answers):
             working.clear()
             time.sleep(0.01)
 
-    assert most == FEW_BODIES
-    assert [answer.result().status_code for answer in answers] == [200] * 2 * FEW_BODIES
+    assert most == MIN_SLOTS
+    assert [answer.result().status_code for answer in answers] == [200] * 2 * MIN_SLOTS

@@ -130,15 +130,15 @@ def test_without_a_collector_the_service_serves_on(start: Start) -> None:
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
-        ({"OTEL_TRACES_EXPORTER": "otlp"}, "ENDPOINT='': take the URL"),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "take the URL"),
-        ({"OTEL_TRACES_EXPORTER": "zipkin"}, "'zipkin': take otlp or none"),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, "ENDPOINT='': use the URL"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "use the URL"),
+        ({"OTEL_TRACES_EXPORTER": "zipkin"}, "'zipkin': use otlp or none"),
         (
             {
                 "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317",
                 "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
             },
-            "'grpc': take http/protobuf",
+            "'grpc': use http/protobuf",
         ),
     ],
 )
@@ -181,7 +181,7 @@ def test_traces_are_off_unless_they_are_asked_for(
         monkeypatch.setenv(name, value)
 
     traces.check()
-    assert not traces.wanted()
+    assert not traces.enabled()
     assert traces.telemetry("name", "1") == dict.fromkeys(
         ("tracing", "metrics", "logs"), False
     )

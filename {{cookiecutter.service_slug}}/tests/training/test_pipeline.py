@@ -98,7 +98,7 @@ def test_an_unknown_language_is_answered_with_a_suggestion(configure: Compose) -
 
 
 def test_a_stage_without_its_input_says_what_to_run(configure: Compose) -> None:
-    with pytest.raises(PipelineError, match="raw.csv is not there.*make train"):
+    with pytest.raises(PipelineError, match="raw.csv is missing.*make train"):
         prepare.run(configure())
 
 
@@ -224,11 +224,13 @@ def test_the_sidecar_describes_the_model(trained: DictConfig) -> None:
 
 
 def test_near_copies_are_the_reason_only_if_a_random_split_is_better() -> None:
-    assert evaluate.leak(0.952, 0.992).endswith(
-        "0.992: near-copies of its test rows are in training."
+    assert evaluate.describe_leak(0.952, 0.992).endswith(
+        "0.992: its training rows have near-duplicates of its test rows."
     )
     for better in (0.992, 0.9911):
-        assert evaluate.leak(better, 0.991).endswith("show 0.991, which is no better.")
+        assert evaluate.describe_leak(better, 0.991).endswith(
+            "show 0.991, which is no better."
+        )
 
 
 def test_a_sweep_ranks_its_jobs_and_leaves_the_pipeline_alone(
