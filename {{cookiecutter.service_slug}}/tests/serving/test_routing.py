@@ -268,7 +268,7 @@ def refuse() -> None:
 
 @pytest.mark.parametrize("place", ["route", "router", "included router"])
 def test_a_dependency_is_asked_wherever_it_is_declared(
-    settings: Settings, place: str
+    settings: ServingSettings, place: str
 ) -> None:
     def given(here: str) -> dict[str, Any]:
         return {"dependencies": [Depends(refuse)]} if here == place else {}
@@ -510,7 +510,9 @@ class Crash:
         await self.app(scope, receive, send)
 
 
-def test_middleware_that_crashes_is_answered_with_a_problem(settings: Settings) -> None:
+def test_middleware_that_crashes_is_answered_with_a_problem(
+    settings: ServingSettings,
+) -> None:
     app = build(settings, middleware=[Middleware(Crash)])
 
     with TestClient(app, raise_server_exceptions=False) as client:
