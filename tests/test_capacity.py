@@ -53,7 +53,7 @@ def test_what_is_measured_is_what_a_pod_may_use(
 
     # The machine of this test is not the one that deploy/ was measured on.
     differ = DIFFERENCE.findall(output)
-    own = ("pytest", "tests/test_capacity.py", "-k", "deploy or document")
+    own = ("pytest", "tests/bench/test_capacity.py", "-k", "deploy or document")
     assert service.run(*own, check=False).returncode == (1 if differ else 0)
 
     for name, value, there, follows in differ:
@@ -74,7 +74,7 @@ def test_another_model_is_told_and_fails_nothing(
     sidecar |= {"version": "0123456789ab", "sha256": "0123456789ab" + 52 * "0"}
     path.write_text(json.dumps(sidecar), encoding="utf-8")
 
-    own = service.run("pytest", "tests/test_capacity.py", "-k", "deploy or model")
+    own = service.run("pytest", "tests/bench/test_capacity.py", "-k", "deploy or model")
 
     assert "describes another model: run make bench" in own.stdout
     assert "0123456789ab is served" in own.stdout
@@ -83,7 +83,7 @@ def test_another_model_is_told_and_fails_nothing(
 def test_the_model_of_the_default_service_is_the_one_that_was_measured(
     trained: Service,
 ) -> None:
-    own = trained.run("pytest", "tests/test_capacity.py", "-k", "is_served")
+    own = trained.run("pytest", "tests/bench/test_capacity.py", "-k", "is_served")
 
     assert "1 passed" in own.stdout, own.stdout
 

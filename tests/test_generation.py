@@ -119,6 +119,14 @@ def test_the_verbs_of_the_readme_exist_and_are_explained(default: Service) -> No
     assert {"run", "test", "help", "train", "ask"} <= named <= helped
 
 
+def test_every_verb_that_a_document_names_is_in_the_makefile(default: Service) -> None:
+    verbs = set(re.findall(r"^([a-z-]+):", default.read("Makefile"), re.M))
+    for name in default.files():
+        if name.endswith(".md"):
+            named = set(re.findall(r"(?:^ +|`)make ([a-z-]+)", default.read(name), re.M))
+            assert named <= verbs, name
+
+
 def test_a_fresh_service_passes_its_own_checks_offline(default: Service) -> None:
     # A network namespace of its own has no network at all.
     offline = ["unshare", "--net"] if can_unshare(default.path) else []

@@ -92,7 +92,7 @@ def test_any_answers_give_rules_and_documents_that_are_right(bake: Bake) -> None
     service.make("test-alerts")
     before = {name: service.read(name) for name in service.files()}
     service.make("monitoring")
-    service.run("pytest", "tests/test_monitoring.py")
+    service.run("pytest", "tests/monitoring/test_monitoring.py")
 
     assert {name: service.read(name) for name in service.files()} == before
     rules = yaml.safe_load(service.read("monitoring/alerts.yaml"))

@@ -1,58 +1,91 @@
-"""Fixtures: a small but real model, and the service around it with its real life.
+"""Fixtures: the service of `app/` around a small model, with its real life.
 
-Nothing is mocked: the model is trained by the pipeline (the `debug` experiment), and
-every client lives between the service's real start-up and shutdown.
+Nothing is mocked: the pipeline trains the model that `training/conf` names, on rows
+made of the samples in `app/examples.py`, and every client lives between the service's
+real start-up and shutdown. `tests/serving` puts a service of its own in its place.
 """
 
+import csv
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from app.contract import LabelledInstance
 from app.examples import EXAMPLES
 from app.main import create_app
 from app.settings import Settings
 from serving.testing import SERVICE, ServiceProcess, wait_until
-from training import __main__ as pipeline
-from training.stage import CONFIG_DIR, CONFIG_NAME
 
 BODY = {"instances": EXAMPLES[:1]}
 
-Compose = Callable[..., DictConfig]
+
+@dataclass(frozen=True)
+class Subject:
+    """The service under test: how it is built and started, and one good request."""
+
+    build: Callable[..., FastAPI]  # takes settings by their names
+    command: tuple[str, ...]
+    path: str
+    body: dict[str, Any]
+
+
 Serve = Callable[..., TestClient]
 
 
-def compose_config(directory: Path, *overrides: str) -> DictConfig:
+def write_rows(file: Path) -> None:
+    """Write training rows: each sample, in a few dozen variants, is a label."""
+    samples = EXAMPLES if len(EXAMPLES) > 1 else EXAMPLES * 2
+    with file.open("w", encoding="utf-8", newline="") as text:
+        writer = csv.DictWriter(text, list(LabelledInstance.model_fields))
+        writer.writeheader()
+        for number, sample in enumerate(samples):
+            for variant in range(20 + 4 * number):  # so that the shares differ
+                words = f"label{number} {variant}"
+                row = {
+                    name: f"{value} {words}" if isinstance(value, str) else value
+                    for name, value in sample.items()
+                }
+                template = f"{number} {variant // 4}"
+                writer.writerow(row | {"label": words[:6], "template": template})
+
+
+def overrides(rows: Path) -> list[str]:
+    """Return the overrides that train on these rows, whatever `training/conf` has."""
+    source = f"{{_target_: training.sources.table, path: '{rows}'}}"
+    return ["~data", f"+data={source}", "validation.folds=2", "gate.macro_f1=0"]
+
+
+def compose_config(directory: Path, *chosen: str) -> DictConfig:
     """The Hydra configuration, with every path moved into a directory."""
+    from hydra import compose, initialize_config_dir
+
+    from training.stage import CONFIG_DIR, CONFIG_NAME
+
     with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        config = compose(CONFIG_NAME, list(overrides))
+        config = compose(CONFIG_NAME, list(chosen))
     for name, path in config.paths.items():
         config.paths[name] = str(directory / path)
     return config
 
 
-@pytest.fixture
-def configure(tmp_path: Path) -> Compose:
-    """`configure("data=csv", …)`: a configuration that writes into a directory."""
-    return lambda *overrides: compose_config(tmp_path, *overrides)
-
-
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
-    """The configuration of a pipeline that has run; for tests that only read.
+    """The configuration of a pipeline that has run; for tests that only read."""
+    # Imported here: it takes seconds, which the tests of the engine do without.
+    from training import __main__ as pipeline
 
-    Its data and model are named, so that the tests hold whatever you choose yourself.
-    """
     directory = tmp_path_factory.mktemp("trained")
-    choices = ["experiment=debug", "data=intents", "model=words"]
-    config = compose_config(directory, *choices)
+    write_rows(directory / "rows.csv")
+    config = compose_config(directory, *overrides(directory / "rows.csv"))
     pipeline.run(config)
     return config
 
@@ -64,12 +97,23 @@ def model_dir(trained: DictConfig, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def serve(model_dir: Path) -> Iterator[Serve]:
+def subject() -> Subject:
+    """The service of `app/`."""
+    return Subject(
+        lambda **settings: create_app(Settings(**settings)),
+        SERVICE,
+        "/v1/predict",
+        BODY,
+    )
+
+
+@pytest.fixture
+def serve(subject: Subject, model_dir: Path) -> Iterator[Serve]:
     """`serve(max_concurrency=2)`: a client of a service with these settings."""
     clients: list[TestClient] = []
 
     def start(**settings: Any) -> TestClient:
-        app = create_app(Settings(**{"model_dir": model_dir, **settings}))
+        app = subject.build(**{"model_dir": model_dir, **settings})
         client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
         clients.append(client)
@@ -89,10 +133,18 @@ def client(serve: Serve) -> TestClient:
 
 
 class Process(ServiceProcess):
-    """`python -m app` with settings of its own; with `code`, those lines of Python."""
+    """The service as a process, with settings of its own."""
 
-    def __init__(self, log: Path, code: str = "", **settings: str) -> None:
-        command = (sys.executable, "-c", code) if code else SERVICE
+    def __init__(
+        self, subject: Subject, log: Path, code: str = "", **settings: str
+    ) -> None:
+        """With `code`, those lines of Python are run before it starts."""
+        self._subject = subject
+        command = subject.command
+        if code:
+            *_, module = command
+            run = f"\nimport runpy; runpy.run_module({module!r}, run_name='__main__')"
+            command = (sys.executable, "-c", code + run)
         super().__init__(log, command, **settings)
 
     def readiness(self) -> int:
@@ -107,40 +159,36 @@ class Process(ServiceProcess):
             return False
         return True
 
-    def predict(self, headers: dict[str, str] | None = None) -> httpx2.Response:
-        """Ask for one prediction on a connection of its own."""
-        url = f"{self.url}/v1/predict"
-        return httpx2.post(url, json=BODY, headers=headers, timeout=20)
+    def ask(
+        self, headers: dict[str, str] | None = None, path: str = ""
+    ) -> httpx2.Response:
+        """Send the good request on a connection of its own."""
+        url = f"{self.url}{path or self._subject.path}"
+        return httpx2.post(url, json=self._subject.body, headers=headers, timeout=20)
 
     def ready(self) -> "Process":
         """Wait until it is ready."""
         self.wait_until_ready()
         return self
 
+    def stop(self) -> None:
+        """Send SIGTERM and wait for a proper end."""
+        self.terminate()
+        assert self.process.wait(timeout=20) == 0
+
 
 Start = Callable[..., Process]
 
 
-@pytest.fixture(scope="session")
-def server(
-    trained: DictConfig, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Process]:
-    """One process with the default settings, for tests that leave it as it is."""
-    log = tmp_path_factory.mktemp("server") / "stderr"
-    process = Process(log, MODEL_DIR=trained.paths.model).ready()
-    yield process
-    process.end()
-
-
 @pytest.fixture
-def start(model_dir: Path, tmp_path: Path) -> Iterator[Start]:
+def start(subject: Subject, model_dir: Path, tmp_path: Path) -> Iterator[Start]:
     """`start(DRAIN_SECONDS="1")`: a process with these settings, ended afterwards."""
     processes: list[Process] = []
 
     def run(code: str = "", **settings: str) -> Process:
         log = tmp_path / f"stderr-{len(processes)}"
         settings = {"MODEL_DIR": str(model_dir), **settings}
-        processes.append(Process(log, code, **settings))
+        processes.append(Process(subject, log, code, **settings))
         return processes[-1]
 
     yield run

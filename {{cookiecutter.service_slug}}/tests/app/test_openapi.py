@@ -1,0 +1,58 @@
+"""The OpenAPI document says what the service does."""
+
+import re
+import subprocess
+from typing import Any
+
+from fastapi.testclient import TestClient
+from starlette.middleware.base import BaseHTTPMiddleware
+
+from app.examples import EXAMPLES
+from serving.testing import ROOT
+from tests.conftest import Start
+
+
+def test_every_answer_conforms_to_the_openapi_document(start: Start) -> None:
+    process = start().ready()
+    done = subprocess.run(
+        ["schemathesis", "--config-file", "tests/app/schemathesis.toml"]
+        + ["run", f"{process.url}/openapi.json", "--max-examples", "50"]
+        + ["--generation-deterministic", "--no-color"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stdout[-4000:]
+    # Warnings, such as of an endpoint that mostly answers 404, are no mistakes.
+    assert re.search(r"\b([1-9]\d*) generated, \1 passed", done.stdout), done.stdout
+    assert "Unresolvable" not in done.stdout
+
+
+def test_every_documented_error_is_a_problem(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+
+    for path in document["paths"].values():
+        for operation in path.values():
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    assert list(response["content"]) == ["application/problem+json"]
+
+
+def test_the_document_shows_the_samples(client: TestClient) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+
+    assert schemas["Instance"]["examples"] == EXAMPLES
+
+
+def test_all_middleware_is_pure_asgi(client: TestClient) -> None:
+    app: Any = client.app
+    layer = app.middleware_stack
+
+    while layer is not app.router:
+        assert not isinstance(
+            layer, BaseHTTPMiddleware
+        ), f"{layer.dispatch_func} is slow: write it in pure ASGI (CONTRIBUTING.md)"
+        inner = getattr(layer, "_app", None) or getattr(layer, "app", None)
+        assert inner, f"{layer}: keep the application inside as `app`, to be found here"
+        layer = inner

@@ -1,0 +1,176 @@
+"""Every error is a problem document (RFC 9457) that says what to do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from httpx2 import Response
+
+from serving.problems import Problem
+from serving.testing import wait_until
+from tests.conftest import Serve
+from tests.serving.conftest import BODY, PATH
+from tests.serving.toy import MAX_CLAIMS, MAX_NOTE
+
+JSON = {"Content-Type": "application/json"}
+GOOD = b'{"claims": [{"note": "a dent"}]}'
+
+
+def problem(response: Response, status: int) -> Problem:
+    """The problem document of an answer that must be one."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    document = Problem.model_validate_json(response.content)
+    assert document.status == status
+    return document
+
+
+def post(client: TestClient, body: str | bytes | Iterator[bytes]) -> Response:
+    """Send bytes that call themselves JSON."""
+    return client.post(PATH, content=body, headers=JSON)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b'{"claims": [{"note": "\xff\xfe"}]}', b"[" * 100_000],
+    ids=["empty", "cut", "bad UTF-8", "deep"],
+)
+def test_a_body_that_is_no_json_is_400(client: TestClient, body: bytes) -> None:
+    assert "not valid JSON" in problem(post(client, body), 400).detail
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "says"),
+    [
+        ("{}", "/claims", "required"),
+        ("[]", "", "object"),
+        ('{"claims": []}', "/claims", "at least 1"),
+        ('{"claims": [{}]}', "/claims/0/note", "required"),
+        ('{"claims": [{"note": 1}]}', "/claims/0/note", "string"),
+        ('{"claims": [{"note": ""}]}', "/claims/0/note", "at least 1"),
+        ('{"claims": [{"note": "a", "x": 1}]}', "/claims/0/x", "not permitted"),
+        ('{"claims": [{"note": "a"}], "a/b": 1}', "/a~1b", "not permitted"),
+        ('{"claims": [{"note": "a"}], "urgent": 1}', "/urgent", "bool"),
+        (f'{{"claims": [{{"note": "{"x" * (MAX_NOTE + 1)}"}}]}}', "/claims/0/note", ""),
+        (
+            f'{{"claims": [{",".join(["{}"] * (MAX_CLAIMS + 1))}]}}',
+            "/claims",
+            "at most",
+        ),
+    ],
+)
+def test_a_body_that_breaks_the_contract_is_422(
+    client: TestClient, body: str, pointer: str, says: str
+) -> None:
+    (mistake,) = problem(post(client, body), 422).errors or []
+
+    assert mistake.pointer == pointer
+    assert says in mistake.detail
+
+
+def test_all_mistakes_are_reported_at_once(client: TestClient) -> None:
+    body = '{"claims": [{"note": 1}, {"note": "fine"}, {"not": "a"}]}'
+
+    errors = problem(post(client, body), 422).errors or []
+
+    assert {mistake.pointer for mistake in errors} == {
+        *("/claims/0/note", "/claims/2/note", "/claims/2/not")
+    }
+
+
+def test_a_body_over_the_limit_is_413(serve: Serve) -> None:
+    client = serve(max_body_bytes=100)
+
+    def parts() -> Iterator[bytes]:
+        for _ in range(3):
+            yield b"x" * 60
+
+    assert "100 bytes" in problem(post(client, b"x" * 101), 413).detail
+    unannounced = post(client, parts())
+    assert "content-length" not in unannounced.request.headers
+    problem(unannounced, 413)
+
+
+def test_a_size_of_five_thousand_digits_is_no_crash(client: TestClient) -> None:
+    size = {"Content-Length": "9" * 5_000, **JSON}
+    problem(client.post(PATH, content="{}", headers=size), 413)
+
+
+def test_more_bytes_than_may_be_in_work_are_rejected(serve: Serve) -> None:
+    client = serve(max_bytes_in_work=1_000)
+    wait_until(lambda: client.get("/readyz").status_code == 200)
+    admission = client.app.state.service.admission  # type: ignore[attr-defined]
+
+    admission.bytes = 1_001 - len(GOOD)
+    rejected = post(client, GOOD)
+    assert "limit of 1000 bytes" in problem(rejected, 503).detail
+    assert rejected.headers["retry-after"] == "1"
+
+    admission.bytes = 1_000 - len(GOOD)
+    assert post(client, GOOD).status_code == 200
+    admission.bytes = 0
+    assert post(client, b" " * 2_000 + GOOD).status_code == 200  # it is alone
+
+
+def test_bytes_in_work_are_given_back_after_every_answer(client: TestClient) -> None:
+    service = client.app.state.service  # type: ignore[attr-defined]
+
+    for body in (GOOD, b"{}", b"{", iter([b"{}"])):
+        post(client, body)
+
+    assert service.admission.bytes == 0
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/xml", ""])
+def test_another_media_type_is_415(client: TestClient, media_type: str) -> None:
+    headers = {"Content-Type": media_type}
+    response = client.post(PATH, content="{}", headers=headers)
+
+    assert "application/json" in problem(response, 415).detail
+
+
+def test_an_unknown_path_is_404(client: TestClient) -> None:
+    problem(client.get("/v1/nothing"), 404)
+    problem(client.post(f"{PATH}/"), 404)
+
+
+def test_another_method_is_405_and_names_the_right_one(client: TestClient) -> None:
+    response = client.get(PATH)
+
+    problem(response, 405)
+    assert response.headers["allow"] == "POST"
+
+
+def test_a_defect_is_500_and_keeps_its_message_to_itself(client: TestClient) -> None:
+    response = client.post("/v1/crash", json=BODY)
+
+    assert "this endpoint" not in problem(response, 500).model_dump_json()
+
+
+def test_a_failing_model_fails_its_requests_and_no_others(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("onnxruntime.InferenceSession.run", fail)
+        problem(post(client, GOOD), 500)
+
+    assert post(client, GOOD).status_code == 200
+
+
+def test_predictions_before_the_service_is_ready_are_503(
+    serve: Serve, model_dir: Path
+) -> None:
+    (model_dir / "model.onnx").unlink()
+    client = serve()
+    wait_until(lambda: "cannot be read" in client.get("/readyz").text)
+
+    response = post(client, GOOD)
+
+    assert "model.onnx cannot be read" in problem(response, 503).detail
+    assert response.headers["retry-after"] == "1"
+    problem(client.get("/v1/model"), 503)

@@ -1,0 +1,27 @@
+"""docs/problems.md lists the problem types as they are."""
+
+import re
+
+from serving.problems import TYPES, documented
+from serving.testing import ROOT
+
+PAGE = ROOT / "docs" / "problems.md"
+
+
+def test_the_page_lists_every_type_of_the_engine() -> None:
+    rows = re.findall(
+        r"^\| `(urn:problem-type:[a-z-]+)` \| (\d{3}) \| (.+?) \|",
+        PAGE.read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+
+    assert set(rows) >= {(each.uri, str(each.status), each.title) for each in TYPES}
+    assert len(rows) == len({uri for uri, _, _ in rows})
+
+
+def test_causes_that_differ_have_types_that_differ() -> None:
+    assert len({each.uri for each in TYPES}) == len(TYPES)
+
+
+def test_any_status_can_be_documented() -> None:
+    assert documented(401, 418, 499).keys() == {401, 418, 499}

@@ -1,0 +1,270 @@
+"""The real process: its start, its answers over HTTP, its end."""
+
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from serving.model import MODEL_FILE
+from serving.testing import ROOT, wait_until
+from tests.conftest import Process, Start
+from tests.serving.conftest import BODY, PATH
+
+TCP_INFO = 11  # Python names it only where the system has it
+
+
+def run_to_its_end(**settings: str) -> subprocess.CompletedProcess[str]:
+    """Start the service where it cannot start."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.serving"],
+        cwd=ROOT,
+        env={**os.environ, "HOST": "127.0.0.1", **settings},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+class InFlight:
+    """Requests whose bodies stay on their way until they are told to finish."""
+
+    def __init__(self, process: Process, count: int) -> None:
+        self._url = f"{process.url}{PATH}"
+        self._arrived = threading.Barrier(count + 1)
+        self._finish = threading.Event()
+        self._clients = ThreadPoolExecutor(count)
+        self._answers = [self._clients.submit(self._send) for _ in range(count)]
+        self._arrived.wait(timeout=20)
+        # What is asked after them is answered after they were read.
+        assert process.readiness() == 200
+
+    def statuses(self) -> list[int]:
+        """Let them finish; the status of each, 0 where the connection broke."""
+        self._finish.set()
+        return [answer.result() for answer in self._answers]
+
+    def _send(self) -> int:
+        headers = {"Content-Type": "application/json"}
+        try:
+            return httpx2.post(
+                self._url, content=self._body(), headers=headers, timeout=20
+            ).status_code
+        except httpx2.TransportError:
+            return 0
+
+    def _body(self) -> Iterator[bytes]:
+        yield b'{"claims": '
+        self._arrived.wait(timeout=20)
+        self._finish.wait(timeout=20)
+        yield b'[{"note": "a dent"}]}'
+
+
+def test_a_whole_life(start: Start, model_dir: Path) -> None:
+    content = (model_dir / MODEL_FILE).read_bytes()
+    # Reading a pipe waits for its writer: loading takes as long as the test likes.
+    (model_dir / MODEL_FILE).unlink()
+    os.mkfifo(model_dir / MODEL_FILE)
+    process = start(DRAIN_SECONDS="6", GRACEFUL_SECONDS="20")
+
+    assert process.readiness() == 503
+    write = threading.Thread(
+        target=(model_dir / MODEL_FILE).write_bytes, args=(content,)
+    )
+    write.start()
+    process.ready()
+
+    answer = process.ask()
+    assert answer.json()["verdicts"][0]["label"] == "suspicious"
+
+    requests = InFlight(process, 20)
+    process.terminate()
+    wait_until(lambda: process.readiness() == 503, seconds=3)
+    late = process.ask()
+    assert late.status_code == 200
+    assert late.headers["connection"] == "close"
+    wait_until(lambda: not process.listens())
+    assert requests.statuses() == [200] * 20
+
+    assert process.process.wait(timeout=20) == 0
+
+
+def test_requests_in_flight_are_finished_even_without_a_drain(start: Start) -> None:
+    process = start().ready()
+
+    requests = InFlight(process, 20)
+    process.terminate()
+    wait_until(lambda: not process.listens())
+
+    assert requests.statuses() == [200] * 20
+    assert process.process.wait(timeout=20) == 0
+
+
+def test_a_request_that_never_ends_does_not_keep_the_process(start: Start) -> None:
+    process = start(GRACEFUL_SECONDS="1").ready()
+
+    requests = InFlight(process, 1)
+    process.terminate()
+    process.process.wait(timeout=10)
+
+    assert requests.statuses()[0] in {0, 500}  # cut off, or told so
+
+
+def test_sigterm_ends_a_process_that_is_still_loading(
+    start: Start, model_dir: Path
+) -> None:
+    (model_dir / MODEL_FILE).unlink()
+    os.mkfifo(model_dir / MODEL_FILE)
+    process = start()
+    assert process.readiness() == 503
+
+    process.terminate()
+
+    assert process.process.wait(timeout=5) == 0
+
+
+def test_a_missing_model_leaves_a_process_that_says_so(start: Start) -> None:
+    process = start(MODEL_DIR="/nonexistent")
+    wait_until(lambda: "cannot be read" in httpx2.get(f"{process.url}/readyz").text)
+
+    assert httpx2.get(f"{process.url}/livez").status_code == 200
+    process.terminate()
+    assert process.process.wait(timeout=5) == 0
+    assert "/nonexistent/model.onnx cannot be read" in process.log()
+
+
+def test_requests_above_the_limit_are_rejected_and_probes_are_not(start: Start) -> None:
+    process = start(MAX_CONCURRENCY="2").ready()
+
+    requests = InFlight(process, 2)
+    rejected = process.ask()
+
+    assert rejected.status_code == 503
+    assert rejected.headers["retry-after"] == "1"
+    assert "limit of 2 requests" in rejected.json()["detail"]
+    assert process.readiness() == 200
+    assert requests.statuses() == [200, 200]
+    assert process.ask().status_code == 200
+
+
+def test_a_body_that_does_not_arrive_in_time_is_408(start: Start) -> None:
+    process = start(BODY_SECONDS="0.2").ready()
+    address = ("127.0.0.1", int(process.url.rpartition(":")[2]))
+
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(
+            b"POST /v1/judge HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        )
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"did not arrive within 0.2 s" in answer
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux counts the packets")
+def test_an_answer_comes_in_one_packet(server: Process) -> None:
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    body = json.dumps(BODY).encode()
+    request = (
+        b"POST /v1/judge HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    ) + body
+
+    with socket.create_connection(address, timeout=10) as connection:
+        for _ in range(50):
+            connection.sendall(request)
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += connection.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+        assert packets_with_data(connection) == 50
+
+
+@pytest.mark.parametrize("parts", [1, 2], ids=["together", "body_later"])
+def test_a_client_that_asks_for_http_2_is_answered(server: Process, parts: int) -> None:
+    """Java's HttpClient asks so; uvicorn would read the body as another request."""
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    body = json.dumps(BODY).encode()
+    head = (
+        b"POST /v1/judge HTTP/1.1\r\nHost: localhost\r\n"
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        b"HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\nX-Request-ID: one\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    )
+    next_one = b"GET /v1/model HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: two\r\n"
+
+    with socket.create_connection(address, timeout=10) as connection:
+        for part in [head + body] if parts == 1 else [head, body]:
+            connection.sendall(part)
+            time.sleep(0.1)  # so that two are read apart
+        connection.sendall(next_one + b"Connection: close\r\n\r\n")
+        answers = b""
+        while some := connection.recv(65_536):
+            answers += some
+
+    assert answers.count(b"HTTP/1.1 ") == answers.count(b"HTTP/1.1 200 ") == 2
+    assert answers.index(b"x-request-id: one") < answers.index(b'"label":"')
+    assert answers.index(b'"label":"') < answers.index(b"x-request-id: two")
+    assert "pgrade" not in server.log()
+
+
+def packets_with_data(connection: socket.socket) -> int:
+    """How many came in: `tcpi_data_segs_in` in the `struct tcp_info` of Linux."""
+    known = connection.getsockopt(socket.IPPROTO_TCP, TCP_INFO, 156)
+    count: int = struct.unpack_from("I", known, 152)[0]
+    return count
+
+
+def test_a_port_in_use_is_named_and_ends_with_1() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        done = run_to_its_end(PORT=port)
+
+    assert done.returncode == 1
+    assert f"Cannot listen on 127.0.0.1:{port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_client_that_asks_again_at_once_after_a_rejection_is_paused(
+    start: Start,
+) -> None:
+    """In a second it is rejected a few times, not thousands."""
+    process = start(MAX_BYTES_IN_WORK="1").ready()
+    requests = InFlight(process, 1)
+    rejected = 0
+    with httpx2.Client(base_url=process.url) as client:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            answer = client.post(PATH, json=BODY, timeout=20)
+            assert answer.status_code == 503
+            rejected += 1
+
+    assert 1 < rejected < 20
+    assert requests.statuses() == [200]
+
+
+def test_an_unreadable_setting_is_named_and_ends_with_78() -> None:
+    done = run_to_its_end(PORT="http", LOG_LEVEL="loud")
+
+    assert done.returncode == 78
+    assert "PORT='http'" in done.stderr and "LOG_LEVEL='loud'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_traces_that_cannot_be_sent_end_with_78_and_the_reason() -> None:
+    done = run_to_its_end(PORT="0", OTEL_TRACES_EXPORTER="zipkin")
+
+    assert done.returncode == 78
+    assert "OTEL_TRACES_EXPORTER='zipkin': use otlp or none" in done.stderr
+    assert "Traceback" not in done.stderr

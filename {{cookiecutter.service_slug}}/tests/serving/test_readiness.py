@@ -1,0 +1,163 @@
+"""Liveness and readiness: no traffic before the model has proven itself."""
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from fastapi.testclient import TestClient
+
+from serving.model import MODEL_FILE, SIDECAR_FILE, Model, ModelError
+from serving.testing import wait_until
+from tests.conftest import Serve
+from tests.serving.toy import Claim
+
+
+def edit(model_dir: Path, **facts: Any) -> None:
+    """Change facts in model.json."""
+    path = model_dir / SIDECAR_FILE
+    sidecar = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(sidecar | facts), encoding="utf-8")
+
+
+def remove_model(model_dir: Path) -> None:
+    (model_dir / MODEL_FILE).unlink()
+
+
+def remove_sidecar(model_dir: Path) -> None:
+    (model_dir / SIDECAR_FILE).unlink()
+
+
+def truncate_model(model_dir: Path) -> None:
+    content = (model_dir / MODEL_FILE).read_bytes()
+    (model_dir / MODEL_FILE).write_bytes(content[: len(content) // 2])
+
+
+def truncate_sidecar(model_dir: Path) -> None:
+    content = (model_dir / SIDECAR_FILE).read_bytes()
+    (model_dir / SIDECAR_FILE).write_bytes(content[: len(content) // 2])
+
+
+def swap_model(model_dir: Path) -> None:
+    model = onnx.load(model_dir / MODEL_FILE)
+    model.doc_string = "another model"
+    onnx.save(model, model_dir / MODEL_FILE)
+
+
+def rename_input(model_dir: Path) -> None:
+    model = onnx.load(model_dir / MODEL_FILE)
+    for node in model.graph.node:
+        node.input[:] = ["sum" if name == "amount" else name for name in node.input]
+    model.graph.input[1].name = "sum"
+    replace_model(model_dir, model.SerializeToString())
+
+
+def write_nonsense(model_dir: Path) -> None:
+    replace_model(model_dir, b"this is no ONNX")
+
+
+def expect_another_answer(model_dir: Path) -> None:
+    sidecar = json.loads((model_dir / SIDECAR_FILE).read_text(encoding="utf-8"))
+    edit(model_dir, golden_probabilities=sidecar["golden_probabilities"][::-1])
+
+
+def drop_a_label(model_dir: Path) -> None:
+    sidecar = json.loads((model_dir / SIDECAR_FILE).read_text(encoding="utf-8"))
+    edit(model_dir, labels=sidecar["labels"][1:])
+
+
+def replace_model(model_dir: Path, content: bytes) -> None:
+    """Put another model in, with the hash that belongs to it."""
+    (model_dir / MODEL_FILE).write_bytes(content)
+    edit(model_dir, sha256=hashlib.sha256(content).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (remove_model, "model.onnx cannot be read (No such file or directory)"),
+        (remove_sidecar, "model.json cannot be read (No such file or directory)"),
+        (truncate_model, "truncated or was swapped"),
+        (truncate_sidecar, "model.json is not what training writes"),
+        (swap_model, "truncated or was swapped"),
+        (write_nonsense, "ONNX Runtime cannot load the model"),
+        (
+            rename_input,
+            "takes the inputs ['note', 'sum'] but the contract has ['amount', 'note']",
+        ),
+        (expect_another_answer, "golden example gives other probabilities"),
+        (drop_a_label, "labels"),
+    ],
+)
+def test_a_bad_model_never_becomes_ready_and_says_why(
+    serve: Serve, model_dir: Path, damage: Callable[[Path], None], reason: str
+) -> None:
+    damage(model_dir)
+    client = serve()
+    wait_until(lambda: reason in client.get("/readyz").json()["detail"])
+
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/readyz").headers["content-type"] == "application/problem+json"
+    assert client.get("/livez").status_code == 200
+
+
+def test_not_ready_until_the_model_answers_its_golden_example(
+    serve: Serve, model_dir: Path
+) -> None:
+    content = (model_dir / MODEL_FILE).read_bytes()
+    # Reading a pipe waits for its writer: loading takes as long as the test likes.
+    (model_dir / MODEL_FILE).unlink()
+    os.mkfifo(model_dir / MODEL_FILE)
+    client = serve()
+
+    assert client.get("/livez").status_code == 200
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/readyz").json()["detail"] == "The model is being loaded."
+
+    (
+        threading.Thread(target=(model_dir / MODEL_FILE).write_bytes, args=(content,))
+    ).start()
+    wait_until(lambda: client.get("/readyz").status_code == 200)
+
+    assert client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_a_score_that_is_no_number_is_an_error(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model.load(model_dir, Claim)
+    nothing = np.full((1, len(model.labels)), np.nan, dtype=np.float32)
+    monkeypatch.setattr(model, "predict", lambda _: nothing)
+
+    with pytest.raises(ArithmeticError, match="no number"):
+        model.classify([Claim(note="a dent")])
+
+
+def test_the_expected_time_grows_with_the_batch_and_the_text(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Model, "_time", lambda _, claims: 0.001 * len(claims))
+    model = Model.load(model_dir, Claim)
+    short, long = Claim(note="dent"), Claim(note="dent " * 1_000)
+
+    assert model.expected_seconds([short]) < model.expected_seconds([short] * 1_000)
+    assert model.expected_seconds([short]) < model.expected_seconds([long])
+
+
+def test_no_directory_is_a_model_error(model_dir: Path) -> None:
+    shutil.rmtree(model_dir)
+
+    with pytest.raises(ModelError, match="make train"):
+        Model.load(model_dir, Claim)
+
+
+def test_probes_need_no_body_and_no_model(client: TestClient) -> None:
+    assert client.get("/livez").json() == {"status": "alive"}
+    assert client.get("/readyz").json() == {"status": "ready"}
