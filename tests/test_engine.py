@@ -23,9 +23,14 @@ pytestmark = pytest.mark.slow
 def service(default: Service, tmp_path: Path) -> Service:
     """A service with these tests among its own."""
     service = copy(default, tmp_path)
+    add_engine_tests(service)
+    return service
+
+
+def add_engine_tests(service: Service) -> None:
+    """Put the files of in_service/ among the tests of a service."""
     for name, place in PLACES.items():
         (service.path / place).write_bytes((HERE / name).read_bytes())
-    return service
 
 
 def test_the_fast_path_and_fastapi_agree_on_thousands_of_bodies(
