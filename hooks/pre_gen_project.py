@@ -677,10 +677,10 @@ def mistakes(answers: Answers) -> Iterator[Mistake]:
         finding = check(question, answers)
         if not finding:
             continue
-        if (
-            found and follows and not finding.question
-        ):  # it will follow from the corrections
-            answers.values[question] = answer
+        if found and follows and not finding.question:
+            # It will follow from the corrections; a corrected name may give no slug.
+            usable = question == "service_slug"
+            answers.values[question] = finding.instead if usable else answer
             continue
         answers.values[finding.question or question] = finding.instead
         found = True

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, Service, copy, make_once
+from tests.test_engine import add_engine_tests
 from tests.test_service import edit
 
 pytestmark = pytest.mark.slow
