@@ -36,19 +36,8 @@ class Bodies:
             for kind in kinds
             if kind.get("type") == "string" and not NOT_FREE & set(kind)
         }
-        values = {name: self._values(kinds) for name, kinds in fields.items()}
-        if missing := [
-            name for name in instance.get("required", ()) if not values[name]
-        ]:
-            raise BenchError(
-                f"There is no example to send for {', '.join(missing)}. Give the field "
-                "one in app/contract.py: Field(examples=[…])."
-            )
-        count = max(map(len, values.values()), default=1)
-        self.examples: list[dict[str, Any]] = [
-            {name: some[number % len(some)] for name, some in values.items() if some}
-            for number in range(count)
-        ]
+        examples = instance.get("examples") or self._combine(fields, instance)
+        self.examples: list[dict[str, Any]] = list(examples)
 
     def of(self, size: int) -> list[bytes]:
         """Return a body of `size` instances for each example to begin with."""
@@ -75,6 +64,24 @@ class Bodies:
             len(encode([example])) - len(encode([])) + 1
         )
         return encode([example] * max(1, min(self._max_instances, fit)))
+
+    def _combine(
+        self, fields: Mapping[str, list[Schema]], instance: Schema
+    ) -> list[dict[str, Any]]:
+        """Return instances made of the examples of their fields."""
+        values = {name: self._values(kinds) for name, kinds in fields.items()}
+        if missing := [
+            name for name in instance.get("required", ()) if not values[name]
+        ]:
+            raise BenchError(
+                f"There is no example to send for {', '.join(missing)}. Add samples to "
+                "app/examples.py."
+            )
+        count = max(map(len, values.values()), default=1)
+        return [
+            {name: some[number % len(some)] for name, some in values.items() if some}
+            for number in range(count)
+        ]
 
     def _kinds(self, schema: Schema) -> list[Schema]:
         """Return a schema, or its alternatives (`anyOf`), without references."""
