@@ -3,7 +3,6 @@
 It goes with `tests/serving/test_contract.py` of a service and prolongs its tables.
 """
 
-import codecs
 import gzip
 import json
 import operator
