@@ -18,6 +18,7 @@ from http.client import HTTPConnection, HTTPException
 from itertools import cycle
 
 from app.examples import EXAMPLES
+
 from serving.testing import ROOT
 from tests.deploy.manifests import Image, Manifest, container, only, pod_spec
 

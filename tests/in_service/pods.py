@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-
 from app.main import create_app
 from app.settings import Settings
 from bench.bodies import Bodies
+
 from serving.model import MODEL_FILE
 from serving.testing import wait_until
 from tests.deploy.kubelet import Load, Pod
