@@ -16,7 +16,7 @@ PLACES = {
     "pods.py": "tests/deploy/test_pods.py",
 }
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=60)
 
 
 @pytest.fixture
@@ -39,6 +39,7 @@ def test_the_fast_path_and_fastapi_agree_on_thousands_of_bodies(
     service.run("pytest", PLACES["agreement.py"])
 
 
+@pytest.mark.alone
 def test_a_pod_lives_as_its_manifests_say(service: Service) -> None:
     service.run("pytest", PLACES["pods.py"])
 

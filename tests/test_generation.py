@@ -123,9 +123,8 @@ def test_every_verb_that_a_document_names_is_in_the_makefile(default: Service) -
     verbs = set(re.findall(r"^([a-z-]+):", default.read("Makefile"), re.M))
     for name in default.files():
         if name.endswith(".md"):
-            named = set(
-                re.findall(r"(?:^ +|`)make ([a-z-]+)", default.read(name), re.M)
-            )
+            text = default.read(name)
+            named = set(re.findall(r"(?:^ +|`)make ([a-z-]+)", text, re.M))
             assert named <= verbs, name
 
 

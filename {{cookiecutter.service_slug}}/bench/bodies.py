@@ -17,7 +17,7 @@ NOT_FREE = {
 
 
 class Bodies:
-    """Bodies for `POST /v1/predict`. Raises BenchError if there is no example."""
+    """Bodies for `POST /v1/predict`. Raises BenchError if a field has no example."""
 
     def __init__(self, openapi: Schema) -> None:
         self._openapi = openapi
@@ -36,9 +36,8 @@ class Bodies:
             for kind in kinds
             if kind.get("type") == "string" and not NOT_FREE & set(kind)
         }
-        self.examples: list[dict[str, Any]] = [
-            *instance.get("examples", ())
-        ] or self._combine(fields, instance.get("required", ()))
+        examples = instance.get("examples") or self._combine(fields, instance)
+        self.examples: list[dict[str, Any]] = list(examples)
 
     def of(self, size: int) -> list[bytes]:
         """Return a body of `size` instances for each example to begin with."""
@@ -66,6 +65,24 @@ class Bodies:
         )
         return encode([example] * max(1, min(self._max_instances, fit)))
 
+    def _combine(
+        self, fields: Mapping[str, list[Schema]], instance: Schema
+    ) -> list[dict[str, Any]]:
+        """Return instances made of the examples of their fields."""
+        values = {name: self._values(kinds) for name, kinds in fields.items()}
+        if missing := [
+            name for name in instance.get("required", ()) if not values[name]
+        ]:
+            raise BenchError(
+                f"There is no example to send for {', '.join(missing)}. Add samples to "
+                "app/examples.py."
+            )
+        count = max(map(len, values.values()), default=1)
+        return [
+            {name: some[number % len(some)] for name, some in values.items() if some}
+            for number in range(count)
+        ]
+
     def _kinds(self, schema: Schema) -> list[Schema]:
         """Return a schema, or its alternatives (`anyOf`), without references."""
         while "$ref" in schema:
@@ -77,22 +94,6 @@ class Bodies:
         # Examples of a field that may be missing stand beside its alternatives.
         return [{**schema, **kind} for kinds in alternatives for kind in kinds] or [
             schema
-        ]
-
-    def _combine(
-        self, fields: Mapping[str, Sequence[Schema]], required: Sequence[str]
-    ) -> list[dict[str, Any]]:
-        """Return instances of the fields' own examples. Raises BenchError."""
-        values = {name: self._values(kinds) for name, kinds in fields.items()}
-        if missing := [name for name in required if not values[name]]:
-            raise BenchError(
-                f"There is no example to send for {', '.join(missing)}. Add sample "
-                "instances to app/examples.py, or Field(examples=[…]) to the contract."
-            )
-        count = max(map(len, values.values()), default=1)
-        return [
-            {name: some[number % len(some)] for name, some in values.items() if some}
-            for number in range(count)
         ]
 
     @staticmethod

@@ -29,8 +29,8 @@ The service was ready after {seconds_to_ready:.2f} s, with {start:.0f} MiB of re
 memory; with the largest bodies it took {most:.0f} MiB at the most.
 
 This follows for `deploy/base`, with MAX_P99 = {max_p99:.0f} ms, MAX_CPU_SHARE =
-{max_cpu_share:.0%} and MEMORY_FACTOR = {memory_factor}. `tests/bench/test_capacity.py` fails
-if `deploy/base` differs.
+{max_cpu_share:.0%} and MEMORY_FACTOR = {memory_factor}.
+`tests/bench/test_capacity.py` fails if `deploy/base` differs.
 
 {follows}"""
 

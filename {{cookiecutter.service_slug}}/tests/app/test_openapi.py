@@ -2,10 +2,8 @@
 
 import re
 import subprocess
-from typing import Any
 
 from fastapi.testclient import TestClient
-from starlette.middleware.base import BaseHTTPMiddleware
 
 from app.examples import EXAMPLES
 from serving.testing import ROOT
@@ -43,16 +41,3 @@ def test_the_document_shows_the_samples(client: TestClient) -> None:
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
 
     assert schemas["Instance"]["examples"] == EXAMPLES
-
-
-def test_all_middleware_is_pure_asgi(client: TestClient) -> None:
-    app: Any = client.app
-    layer = app.middleware_stack
-
-    while layer is not app.router:
-        assert not isinstance(
-            layer, BaseHTTPMiddleware
-        ), f"{layer.dispatch_func} is slow: write it in pure ASGI (CONTRIBUTING.md)"
-        inner = getattr(layer, "_app", None) or getattr(layer, "app", None)
-        assert inner, f"{layer}: keep the application inside as `app`, to be found here"
-        layer = inner
