@@ -201,7 +201,7 @@ SABOTAGE = {
         "        return await call_next(request)\n\n"
         "    app.add_middleware(BaseHTTPMiddleware, dispatch=pass_on)\n"
         "    auth.guard(app,",
-        "pytest tests/app/test_openapi.py -k middleware",
+        "pytest tests/app/test_main.py -k middleware",
     ),
     "an answer in two packets": Sabotage(
         "serving/server.py",
