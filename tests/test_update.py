@@ -437,8 +437,8 @@ def assert_refused(service: Service, reason: str, **variables: str) -> None:
 class Hand:
     """What a person does to a file after an update."""
 
-    take: str  # "ours" or "theirs", and then:
-    edits: Mapping[str, str] = field(default_factory=dict)
+    edits: Mapping[str, str]  # on top of the template's version
+    to: str = ""  # where the file is now, if the template no longer has it
 
 
 @dataclass(frozen=True)
@@ -454,20 +454,32 @@ LENGTH = '''
         """Count the characters of a text."""
         return len(text)
 
-    api.add_api_route("/v1/length", length)
+    api.add_api_route("%s/length", length)
 '''
 PREDICT = '\n    api.add_api_route(\n        "/v1/predict",\n'
+MODEL = '\n    @api.get("/model", responses=documented(503))\n'
 PORT = '8000, description="Port to listen on; 0 takes a free one."\n'
 NEEDS = "sys_platform != 'win32'\",\n"
 
-RELEASES = {
-    "0.1.0": Release(
-        "9019e62e1703",
-        # Both sides put an endpoint in the same place.
-        {"app/api.py": Hand("theirs", {PREDICT: LENGTH + PREDICT})},
+# What 0.4.0 asks of those who come from before it: CHANGELOG.md names each file.
+MOVED = {
+    ".gitignore": Hand({"": "# mine: ignored\n/scratch/\n"}),
+    "app/api.py": Hand({MODEL: LENGTH % "" + MODEL}),
+    "app/contract.py": Hand({"LENGTH = 10_000": "LENGTH = 9_000  # mine: contract"}),
+    "app/server.py": Hand({"": "# mine: server\n"}, to="serving/server.py"),
+    "app/settings.py": Hand({"": "# mine: settings\n"}),
+    "bench/deploy.py": Hand({"": "# mine: rules\n"}, to="bench/rules.py"),
+    "monitoring/evidence.py": Hand({"": "# mine: evidence\n"}),
+    "serving/server.py": Hand({"": "# mine: server\n"}),
+    "tests/conftest.py": Hand({"": "# mine: fixtures\n"}),
+    "tests/test_predict.py": Hand(
+        {"": "# mine: tests\n"}, to="tests/app/test_predict.py"
     ),
-    "0.2.0": Release("7b6f2398a4cd", {}),
-    "0.3.0": Release("73b9938e50a7", {}),
+}
+RELEASES = {
+    "0.1.0": Release("9019e62e1703", MOVED),
+    "0.2.0": Release("7b6f2398a4cd", MOVED),
+    "0.3.0": Release("73b9938e50a7", MOVED),
 }
 
 # What a user has changed by then, in every directory: a text (empty: the beginning) and
@@ -482,7 +494,7 @@ EDITS: dict[str, tuple[str, str]] = {
     "LICENSE": ("", "# mine: license\n\n"),
     "Makefile": ("", "# mine: verbs\n"),
     "README.md": ("## Start", "## mine: start"),
-    "app/api.py": (PREDICT, LENGTH + PREDICT),
+    "app/api.py": (PREDICT, LENGTH % "/v1" + PREDICT),
     "app/contract.py": ("LENGTH = 10_000", "LENGTH = 9_000  # mine: contract"),
     "app/server.py": ("", "# mine: server\n"),
     "app/settings.py": (PORT, f"8000,  # mine: settings\n        {PORT[6:-1]},\n"),
@@ -507,8 +519,8 @@ EDITS: dict[str, tuple[str, str]] = {
     "training/prepare.py": ("", "# mine: preparation\n"),
 }
 ADDED = {
-    "app/mine.py": '"""mine: a module."""\n\nfrom app.contract import normalise\n\n'
-    '__all__ = ["normalise"]\n',
+    "app/mine.py": '"""mine: a module."""\n\nfrom app.contract import Instance\n\n'
+    '__all__ = ["Instance"]\n',
     "docs/mine.md": "# mine: a document\n",
     "tests/test_mine.py": '"""mine: a test."""\n\n'
     "from fastapi.testclient import TestClient"
@@ -603,12 +615,15 @@ def test_a_service_of_an_earlier_release_comes_over(old: Old, release: str) -> N
 
 
 def take(service: Service, name: str, hand: Hand) -> None:
-    """Do by hand what is to be done to a file."""
-    command = ("git", "checkout", "--quiet", f"--{hand.take}", "--", name)
-    run(*command, cwd=service.path)
+    """Take the template's version of a file, and put the user's edits into it."""
+    if hand.to:
+        run("git", "rm", "--quiet", "--", name, cwd=service.path)
+    else:
+        run("git", "checkout", "--quiet", "--theirs", "--", name, cwd=service.path)
+    target = hand.to or name
     for before, after in hand.edits.items():
-        edit(service.path / name, before, after)
-    run("git", "add", "--", name, cwd=service.path)
+        edit(service.path / target, before, after)
+    run("git", "add", "--", target, cwd=service.path)
 
 
 @pytest.mark.slow
