@@ -640,10 +640,21 @@ def without_nul(text: str) -> str:
 PARTS = 4  # so that every worker has some
 
 
+@pytest.fixture
+def rendered(tmp_path: Path) -> Path:
+    """The template without its Python, which is copied whatever the answers are."""
+    template = tmp_path / "template"
+    for name in ("hooks", BODY.name):
+        ignored = shutil.ignore_patterns("*.py") if name == BODY.name else None
+        shutil.copytree(ROOT / name, template / name, ignore=ignored)
+    shutil.copy(ROOT / "cookiecutter.json", template)
+    return template
+
+
 @pytest.mark.slow(seconds=60)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_hostile_answer_is_refused_cleanly_or_comes_out_right(
-    tmp_path: Path, part: int
+    tmp_path: Path, rendered: Path, part: int
 ) -> None:
     count = {"refused": 0, "right": 0}
 
@@ -662,13 +673,13 @@ def test_a_hostile_answer_is_refused_cleanly_or_comes_out_right(
         if "service_slug" in answers:
             answers["service_slug"] = without_nul(answers["service_slug"]) or "x"
         answers["dvc_remote"] = remote
-        outcome = answer(tmp_path, answers)
+        outcome = answer(tmp_path, answers, template=rendered)
         count["refused" if outcome.refused else "right"] += 1
         assert "Traceback" not in outcome.said
         if outcome.refused:
             assert not any((tmp_path / "output").iterdir())
             answers = outcome.correction
-            outcome = answer(tmp_path, answers)
+            outcome = answer(tmp_path, answers, template=rendered)
         assert not outcome.refused, outcome.said
         assert_as_given(outcome, answers)
         shutil.rmtree(outcome.service.path)

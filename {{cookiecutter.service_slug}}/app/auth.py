@@ -13,6 +13,7 @@ import secrets
 import sys
 from typing import Any, NamedTuple
 
+from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.build import Application
@@ -72,7 +73,8 @@ def guard(app: Application, keys: list[ApiKey]) -> None:
         return
     names = sorted({key.name for key in keys})
     app.start_notes.append(f"API keys are on, for: {', '.join(names)}.")
-    app.add_middleware(ApiKeyLayer, keys=keys)
+    # Inside all other middleware: CORS answers a preflight, which has no key.
+    app.user_middleware.append(Middleware(ApiKeyLayer, keys=keys))
     app.document_edits.append(document_keys)
 
 
@@ -150,7 +152,7 @@ def main(arguments: list[str]) -> int:
         )
         return 2
     key = secrets.token_urlsafe(32)
-    print(f"The key of {name}, shown this once (clients send it as API_KEY):\n")
+    print(f"The key of {name}, shown this once (clients send it as a bearer token):\n")
     print(f"  {key}\n")
     print("Its entry in API_KEYS, or in the file /run/secrets/api_keys:\n")
     print(f"  {name}:{hash_key(key.encode()).hex()}")

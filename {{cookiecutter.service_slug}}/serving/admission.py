@@ -273,8 +273,10 @@ class Body:
         finally:
             self._reader = None
 
-        if message["type"] != "http.request":  # the client has left
-            return message
+        if message["type"] != "http.request":
+            raise ProblemError(
+                CLIENT_LEFT, "The client left before the body was complete."
+            )
         self._size += len(message.get("body", b""))
         if self._size > admission.max_body_bytes:
             raise body_too_large(admission.max_body_bytes)
@@ -323,7 +325,7 @@ def body_too_large(limit: int) -> ProblemError:
     """Return the error for a body that is too large (413). It closes the connection."""
     return ProblemError(
         BODY_TOO_LARGE,
-        f"The body is larger than {limit} bytes; send it in parts.",
+        f"The body is larger than {limit} bytes: send fewer instances at a time.",
         headers={"Connection": "close"},
     )
 

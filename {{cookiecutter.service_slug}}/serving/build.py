@@ -90,7 +90,7 @@ class Application(FastAPI):
 
         1. `AccessLayer`, which gives it an id, counts it and logs it;
         2. `AdmissionLayer`, which limits requests, bytes and time on every route;
-        3. your middleware, in the order of the list;
+        3. your middleware, in the order of the list, and the API keys;
         4. `FastPath`, which calls the handler directly if the route allows it;
         5. FastAPI, for all other routes.
         """

@@ -18,6 +18,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from serving.contract import Contract
+from serving.requests import UNLIMITED
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 1  # seconds
@@ -149,9 +150,8 @@ def invalid_body(error: ValidationError) -> ProblemError:
     """Return 400 for a body that is not JSON, 422 for one that breaks the contract."""
     mistakes = error.errors(include_url=False, include_input=False)
     if mistakes[0]["type"] == "json_invalid":
-        return ProblemError(
-            INVALID_JSON, f"The body is not valid JSON: {mistakes[0]['msg']}."
-        )
+        reason = mistakes[0]["msg"].removeprefix("Invalid JSON: ")
+        return ProblemError(INVALID_JSON, f"The body is not valid JSON: {reason}.")
     return contract_violation(
         [
             InvalidField(pointer=_pointer(mistake["loc"]), detail=mistake["msg"])
@@ -196,13 +196,15 @@ def document_problems(document: dict[str, Any]) -> None:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     schemas.update(models["$defs"])
-    for path in document["paths"].values():
-        for operation in path.values():
-            statuses: tuple[int, ...] = (400, 408, 413, 415, 422, 503)
-            if "requestBody" not in operation:
-                statuses = (422,) if "parameters" in operation else ()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            statuses: list[int] = [] if path in UNLIMITED else [503]
+            if "requestBody" in operation:
+                statuses += [400, 408, 413, 415, 422]
+            elif "parameters" in operation:
+                statuses += [422]
             answers = operation["responses"]
-            if "422" in answers and MEDIA_TYPE not in answers["422"].get("content", {}):
+            if "HTTPValidationError" in str(answers.get("422", "")):
                 del answers["422"]
             for status, answer in documented(*statuses).items():
                 answers.setdefault(str(status), answer)

@@ -9,20 +9,20 @@ that the same mistake gives the same error.
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from inspect import iscoroutinefunction
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, cast, get_type_hints
 
 from fastapi import FastAPI, Request, Response, params
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute, RouteContext, request_response
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import from_json
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.problems import (
-    CLIENT_LEFT,
     UNSUPPORTED_MEDIA_TYPE,
     ProblemError,
     answer_problems,
@@ -80,11 +80,11 @@ class ParsedRequest(Request):
     def __init__(self, request: Request, body: bytes, value: Any) -> None:
         super().__init__(request.scope, request.receive)
         self._body = body
-        self._value = value
+        self._values = [value]
 
     async def json(self) -> Any:
-        """Return the validated body, which FastAPI uses unchanged."""
-        return self._value
+        """Return the validated body to FastAPI, which asks first; then plain JSON."""
+        return self._values.pop() if self._values else from_json(self._body)
 
 
 class ContractRoute(APIRoute):
@@ -138,6 +138,7 @@ class FastRoute:
         self._body = JsonBody(route)
         self._status = route.status_code or 200
         self._answers = TypeAdapter[Any](route.response_model)
+        self._answer_type = route.response_model
         self._options = {
             "include": route.response_model_include,
             "exclude": route.response_model_exclude,
@@ -155,6 +156,8 @@ class FastRoute:
             await answer(scope, receive, send)
             return
 
+        if type(answer) is not self._answer_type:  # as FastAPI does: check and filter
+            answer = self._answers.validate_python(answer, from_attributes=True)
         content = self._answers.dump_json(answer, **self._options)
         headers = [
             (b"content-type", b"application/json"),
@@ -192,7 +195,8 @@ class FastPath:
 def build_error_handler(app: FastAPI) -> ASGIApp:
     """Return an application that handles `scope[ERROR]` as FastAPI would."""
     handlers = dict(app.exception_handlers)
-    crash = handlers.pop(500, None) or handlers.pop(Exception, None)
+    by_class = handlers.pop(Exception, None)
+    crash = handlers.pop(500, by_class)
 
     async def fail(scope: Scope, receive: Receive, send: Send) -> None:
         raise scope[ERROR]
@@ -273,7 +277,7 @@ def find_obstacle(route: RouteContext) -> str:
         return "it is not an `async def`"
     if route.response_model is None:
         return "its answer has no type"
-    if route.response_model is not route.endpoint.__annotations__.get("return"):
+    if route.response_model != find_return_type(route.endpoint):
         return "its answer is declared by response_model"
     if not is_plain_json(route.response_class):
         return "it has a response class"
@@ -288,6 +292,14 @@ def find_earlier_match(path: str, method: str, earlier: Iterable[RouteContext]) 
         if method in methods and (pattern is None or pattern.match(path)):
             return f"{route.path} comes first"
     return ""
+
+
+def find_return_type(endpoint: Callable[..., Any]) -> Any:
+    """Return the type of a handler's answer; None if it cannot be found."""
+    try:
+        return get_type_hints(endpoint, include_extras=True).get("return")
+    except Exception:  # a name that is only known elsewhere
+        return None
 
 
 def has_json_body(route: "APIRoute | RouteContext") -> bool:
@@ -327,4 +339,4 @@ async def read_body(receive: Receive) -> bytes:
         if not message.get("more_body", False):
             return b"".join(chunks)
         message = await receive()
-    raise ProblemError(CLIENT_LEFT, "The client left before the body was complete.")
+    return b""  # no body was announced, and the client has left

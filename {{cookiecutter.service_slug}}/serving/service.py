@@ -80,10 +80,17 @@ class Service(Generic[InstanceT]):
             logger.exception("Loading the model failed unexpectedly.")
             reason = f"Loading the model failed: {type(error).__name__}: {error}"
         else:
-            _call_in_loop(loop, self._start_serving, model)
+            _call_in_loop(loop, self._try_to_serve, model)
             return
         logger.error("Not ready, and will not become ready: %s", reason)
         _call_in_loop(loop, self.lifecycle.fail, reason)
+
+    def _try_to_serve(self, model: Model[InstanceT]) -> None:
+        try:
+            self._start_serving(model)
+        except Exception as error:
+            logger.exception("The model was loaded, but cannot be served.")
+            self.lifecycle.fail(f"Serving the model failed: {error}")
 
     def _start_serving(self, model: Model[InstanceT]) -> None:
         budget = self.settings.inline_budget_ms / 1000

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Secrets of a container, one per file. pydantic warns if the directory is missing.
@@ -84,12 +85,21 @@ def load_settings(settings: type[SettingsT]) -> SettingsT:
     try:
         return settings()
     except ValidationError as error:
-        lines = [
-            f"  {str(mistake['loc'][0]).upper()}={mistake['input']!r}: {mistake['msg']}"
-            for mistake in error.errors()
-        ]
+        lines = [f"  {_describe(settings, mistake)}" for mistake in error.errors()]
         raise SettingsError(
             "These settings are invalid:\n"
             + "\n".join(lines)
             + "\nCorrect or unset the environment variables, then start again."
         ) from None
+
+
+def _describe(settings: type[ServingSettings], mistake: ErrorDetails) -> str:
+    """Return the variable, its value unless it is a secret, and what is allowed."""
+    if not mistake["loc"]:  # found by a validator of the whole model
+        return mistake["msg"]
+    name = str(mistake["loc"][0])
+    field = settings.model_fields.get(name.lower())
+    value = f"={mistake['input']!r}"
+    if field is not None and "Secret" in repr(field.annotation):
+        value = ""
+    return f"{name.upper()}{value}: {mistake['msg']}"

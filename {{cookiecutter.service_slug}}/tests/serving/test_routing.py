@@ -585,3 +585,47 @@ def test_a_route_is_counted_by_its_template(settings: ServingSettings) -> None:
 
     route = 'http_requests_total{method="GET",route="/items/{number}",status="200"}'
     assert f"{route} 2.0" in counted
+
+
+@pytest.mark.parametrize("path", ["plain", "with a dependency"])
+def test_an_answer_is_checked_and_filtered_on_every_route(
+    settings: ServingSettings, path: str
+) -> None:
+    answers: dict[str, Any] = {
+        "more": {"text": "a", "password": "secret"},
+        "wrong": {"text": ["a"]},
+    }
+
+    async def answer(item: Item) -> Noted:
+        return answers[item.name]  # type: ignore[no-any-return]
+
+    async def answer_slowly(item: Item, _: Annotated[str, Depends(allow)]) -> Noted:
+        return await answer(item)
+
+    router = APIRouter()
+    endpoint = answer if path == "plain" else answer_slowly
+    router.add_api_route("/x", endpoint, methods=["POST"])
+    with TestClient(build(settings, router), raise_server_exceptions=False) as client:
+        assert client.post("/x", json={"name": "more"}).json() == {
+            "text": "a",
+            "note": None,
+        }
+        assert client.post("/x", json={"name": "wrong"}).status_code == 500
+
+
+def test_a_handler_of_500_answers_a_crash_on_the_fast_path(
+    settings: ServingSettings,
+) -> None:
+    async def crash(item: Item) -> Echo:
+        raise RuntimeError("secret")
+
+    router = APIRouter()
+    router.add_api_route("/x", crash, methods=["POST"])
+    app = build(settings, router)
+
+    @app.exception_handler(500)
+    async def on_crash(request: Request, error: Exception) -> Response:
+        return JSONResponse({"own": "form"}, 500)
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert client.post("/x", json={"name": "a"}).json() == {"own": "form"}
