@@ -9,7 +9,7 @@ WATCHED = "import runpy; runpy.run_module('app', run_name='__main__')"
 BARE = """
 from serving import build, metrics
 build.AccessLayer = lambda app, *_: app
-metrics.Metrics.timed = lambda self, call: call
+metrics.Metrics.measure_calls = lambda self, call: call
 metrics.Metrics.record_prediction = lambda self, label, score: None
 """ + WATCHED
 
