@@ -61,6 +61,8 @@ def read_keys(text: str) -> list[ApiKey]:
                 "`make key NAME=…` prints."
             )
         keys.append(ApiKey(name, bytes.fromhex(digest)))
+    if text and not keys:
+        raise SettingsError("API_KEYS has no entry: give name:hash, or leave it out.")
     return keys
 
 
@@ -90,11 +92,14 @@ class ApiKeyLayer:
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in PUBLIC:
+        if scope["type"] == "lifespan" or scope["path"] in PUBLIC:
             await self.app(scope, receive, send)
             return
         given = bearer_token(scope)
-        tenant = self._name_of(given) if given is not None else None
+        tenant = self._name_of(given) if given else None
+        if tenant is None and scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if tenant is None:
             await problem_response(unauthorized(given))(scope, receive, send)
             return

@@ -5,7 +5,7 @@ docs/problems.md lists the types. A test compares it with `TYPES`.
 
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exception_handlers import (
@@ -123,6 +123,8 @@ CRASH = ProblemError(INTERNAL_ERROR, "The service failed to answer; its log says
 
 def problem_response(error: HTTPException) -> Response:
     """Return an error as a problem document."""
+    if error.status_code < 200 or error.status_code in (204, 304):
+        return Response(status_code=error.status_code, headers=error.headers)
     type_, errors = _PLAIN.get(error.status_code), None
     if isinstance(error, ProblemError):
         type_, errors = error.type, error.errors
@@ -193,8 +195,6 @@ def document_problems(document: dict[str, Any]) -> None:
         [(Problem, "serialization")], ref_template="#/components/schemas/{model}"
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for name in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(name, None)
     schemas.update(models["$defs"])
     for path, operations in document["paths"].items():
         for operation in operations.values():
@@ -208,6 +208,9 @@ def document_problems(document: dict[str, Any]) -> None:
                 del answers["422"]
             for status, answer in documented(*statuses).items():
                 answers.setdefault(str(status), answer)
+    if "HTTPValidationError" not in str([document["paths"], document.get("webhooks")]):
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
 
 
 def answer_problems(app: FastAPI) -> None:
@@ -222,6 +225,15 @@ def answer_problems(app: FastAPI) -> None:
     async def on_invalid(request: Request, error: RequestValidationError) -> Response:
         return problem_response(contract_violation(_request_mistakes(error)))
 
+    async def on_group(request: Request, error: Exception) -> Response:
+        # Starlette's BaseHTTPMiddleware raises errors of its inside as groups.
+        cause: BaseException = error
+        while isinstance(cause, ExceptionGroup) and len(cause.exceptions) == 1:
+            cause = cause.exceptions[0]
+        if isinstance(cause, HTTPException):
+            return problem_response(cause)
+        raise error
+
     async def on_crash(request: Request, error: Exception) -> Response:
         return problem_response(CRASH)
 
@@ -230,19 +242,25 @@ def answer_problems(app: FastAPI) -> None:
         handlers[HTTPException] = on_http
     if handlers.get(RequestValidationError) is request_validation_exception_handler:
         handlers[RequestValidationError] = on_invalid
+    handlers.setdefault(ExceptionGroup, on_group)
     handlers.setdefault(Exception, on_crash)
 
 
 def _request_mistakes(error: RequestValidationError) -> list[InvalidField]:
     """Return all mistakes of a request, without the values that were sent."""
-    return [
-        InvalidField(
-            location=mistake["loc"][0],
-            pointer=_pointer(mistake["loc"][1:]),
-            detail=mistake["msg"],
+    mistakes = []
+    for mistake in error.errors():
+        location, *path = mistake["loc"] or ("body",)
+        if location not in get_args(Location):  # an endpoint has raised it
+            location, path = "body", [location, *path]
+        mistakes.append(
+            InvalidField(
+                location=cast(Location, location),
+                pointer=_pointer(path),
+                detail=mistake["msg"],
+            )
         )
-        for mistake in error.errors()
-    ]
+    return mistakes
 
 
 def _pointer(path: Iterable[int | str]) -> str:

@@ -106,6 +106,7 @@ class Protocol(HttpToolsProtocol):
         )
         if not self.ignores_upgrade:
             super().on_headers_complete()
+            self.headers = []  # trailers are no headers of this request
 
     def on_message_complete(self) -> None:
         """Complete the body, unless the head will be parsed again."""

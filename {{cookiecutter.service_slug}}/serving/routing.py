@@ -9,18 +9,26 @@ that the same mistake gives the same error.
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from inspect import iscoroutinefunction
-from typing import Annotated, Any, NamedTuple, cast, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeAlias, cast, get_type_hints
 
 from fastapi import FastAPI, Request, Response, params
+from fastapi._body_limit import wrap_app_with_body_limit
 from fastapi.datastructures import DefaultPlaceholder
+from fastapi.dependencies.utils import _get_flat_body_params
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute, RouteContext, request_response
+from fastapi.routing import (
+    APIRoute,
+    RouteContext,
+    _effective_route_context_var,
+    request_response,
+)
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import from_json
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import BaseRoute, Mount
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.problems import (
     UNSUPPORTED_MEDIA_TYPE,
@@ -30,15 +38,18 @@ from serving.problems import (
 )
 
 JSON = "application/json"
-ERROR = "serving.error"  # scope key: the exception of a handler on the fast path
+# Keys of a scope on the fast path: the exception of a handler, and the body.
+ERROR = "serving.error"
+BODY = "serving.body"
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+RouteLike: TypeAlias = Any  # an APIRoute, or what FastAPI makes of it when included
 
 
 class JsonBody:
     """Validate the JSON body of a route as the type that its handler declares."""
 
-    def __init__(self, route: "APIRoute | RouteContext") -> None:
+    def __init__(self, route: RouteLike) -> None:
         field = route.body_field
         assert field is not None
         info = field.field_info
@@ -68,7 +79,7 @@ class JsonBody:
             model = cast(BaseModel, value)
             fields = type(model).model_fields
             value = {
-                fields[name].alias or name: getattr(model, name)
+                _alias(fields[name]) or name: getattr(model, name)
                 for name in model.model_fields_set
             }
         return ParsedRequest(request, body, value)
@@ -100,9 +111,17 @@ class ContractRoute(APIRoute):
         https://fastapi.tiangolo.com/how-to/custom-request-and-route/
         """
         handler = super().get_route_handler()
-        if not has_json_body(self):
+        # Where it is included, a route may have more dependencies and bodies:
+        # https://github.com/fastapi/fastapi/blob/master/fastapi/routing.py
+        included = _effective_route_context_var.get()
+        route: RouteLike = self
+        if included is not None and included.original_route is self:
+            route = included
+        if not has_json_body(route):
             return handler
-        body = JsonBody(self)
+        body = JsonBody(route)
+        for field in _get_flat_body_params(route.dependant):
+            field.validate = take_as_validated  # type: ignore[method-assign]
 
         async def handle(request: Request) -> Response:
             return await handler(await body.read(request))
@@ -125,11 +144,12 @@ def prepare_routes(routes: Iterable[BaseRoute]) -> None:
             prepare_routes(route.app.routes)
         elif type(route) is APIRoute:
             route.__class__ = ContractRoute
-            route.app = request_response(route.get_route_handler())
+            app = request_response(route.get_route_handler())
+            route.app = wrap_app_with_body_limit(app, route.max_body_size)
 
 
 class FastRoute:
-    """An ASGI application that serves one route with one body and nothing else."""
+    """Answers one route with one body and nothing else."""
 
     def __init__(self, route: RouteContext) -> None:
         (parameter,) = route.dependant.body_params
@@ -148,17 +168,20 @@ class FastRoute:
             "exclude_none": route.response_model_exclude_none,
         }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, scope: Scope, receive: Receive) -> bytes | Response:
+        """Return the body of the answer, or the response that the handler made."""
         check_media_type(dict(reversed(scope["headers"])))
-        request = self._body.parse(await read_body(receive))
+        body = scope[BODY] = await read_body(receive)
+        request = self._body.parse(body)
         answer = await self._endpoint(**{self._parameter: request})
         if isinstance(answer, Response):
-            await answer(scope, receive, send)
-            return
-
+            return answer
         if type(answer) is not self._answer_type:  # as FastAPI does: check and filter
             answer = self._answers.validate_python(answer, from_attributes=True)
-        content = self._answers.dump_json(answer, **self._options)
+        return self._answers.dump_json(answer, **self._options)
+
+    async def send(self, content: bytes, send: Send) -> None:
+        """Send the body of an answer."""
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(content)),
@@ -186,10 +209,15 @@ class FastPath:
             await self._app(scope, receive, send)
             return
         try:
-            await route(scope, receive, send)
+            answer = await route.answer(scope, receive)
         except Exception as error:
             scope[ERROR] = error
-            await self._errors(scope, receive, send)
+            await self._errors(scope, replay_body(scope, receive), send)
+            return
+        if isinstance(answer, Response):
+            await answer(scope, receive, send)
+        else:
+            await route.send(answer, send)
 
 
 def build_error_handler(app: FastAPI) -> ASGIApp:
@@ -250,6 +278,8 @@ def find_obstacle(route: RouteContext) -> str:
     if not isinstance(route.original_route, ContractRoute):
         return "it has a custom route class"
     asked = route.dependant
+    if getattr(route, "max_body_size", None) is not None:
+        return "it has a body limit of its own"
     if not has_json_body(route):
         return "it takes no JSON body"
     if len(asked.body_params) != 1 or route._embed_body_fields:
@@ -294,6 +324,24 @@ def find_earlier_match(path: str, method: str, earlier: Iterable[RouteContext]) 
     return ""
 
 
+def replay_body(scope: Scope, receive: Receive) -> Receive:
+    """Return a `receive` for handlers of exceptions, which may read the body again."""
+    if BODY not in scope:
+        return receive
+
+    async def receive_again() -> Message:
+        if BODY in scope:
+            return {"type": "http.request", "body": scope.pop(BODY)}
+        return await receive()
+
+    return receive_again
+
+
+def take_as_validated(value: Any, *_: Any, **__: Any) -> tuple[Any, list[Any]]:
+    """Take the place of `ModelField.validate` for what `JsonBody` has validated."""
+    return value, []
+
+
 def find_return_type(endpoint: Callable[..., Any]) -> Any:
     """Return the type of a handler's answer; None if it cannot be found."""
     try:
@@ -302,7 +350,7 @@ def find_return_type(endpoint: Callable[..., Any]) -> Any:
         return None
 
 
-def has_json_body(route: "APIRoute | RouteContext") -> bool:
+def has_json_body(route: RouteLike) -> bool:
     """Return whether a route has a body that is not a form."""
     field = route.body_field
     return field is not None and not isinstance(field.field_info, params.Form)
@@ -340,3 +388,9 @@ async def read_body(receive: Receive) -> bytes:
             return b"".join(chunks)
         message = await receive()
     return b""  # no body was announced, and the client has left
+
+
+def _alias(field: FieldInfo) -> str | None:
+    """Return the name by which FastAPI looks for a parameter in a body."""
+    alias = field.validation_alias or field.alias
+    return alias if isinstance(alias, str) else field.alias

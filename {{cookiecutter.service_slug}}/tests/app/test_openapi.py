@@ -2,6 +2,8 @@
 
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 from fastapi.testclient import TestClient
 
@@ -13,7 +15,11 @@ from tests.conftest import Start
 def test_every_answer_conforms_to_the_openapi_document(start: Start) -> None:
     process = start().ready()
     done = subprocess.run(
-        ["schemathesis", "--config-file", "tests/app/schemathesis.toml"]
+        [
+            str(Path(sys.executable).with_name("schemathesis")),
+            "--config-file",
+            "tests/app/schemathesis.toml",
+        ]
         + ["run", f"{process.url}/openapi.json", "--max-examples", "50"]
         + ["--generation-deterministic", "--no-color"],
         cwd=ROOT,

@@ -26,6 +26,7 @@ from fastapi import (
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
+from pydantic import AfterValidator
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -629,3 +630,80 @@ def test_a_handler_of_500_answers_a_crash_on_the_fast_path(
 
     with TestClient(app, raise_server_exceptions=False) as client:
         assert client.post("/x", json={"name": "a"}).json() == {"own": "form"}
+
+
+def test_a_value_is_validated_once_on_every_route(settings: ServingSettings) -> None:
+    class Counted(Contract):
+        number: Annotated[int, AfterValidator(lambda number: number + 1)]
+
+    async def fast(numbers: Annotated[list[Counted], Body()]) -> list[int]:
+        return [each.number for each in numbers]
+
+    async def slow(
+        number: Annotated[int, AfterValidator(lambda number: number + 1), Body()],
+        _: Annotated[str, Depends(allow)],
+    ) -> int:
+        return number
+
+    router = APIRouter()
+    router.add_api_route("/fast", fast, methods=["POST"])
+    router.add_api_route("/slow", slow, methods=["POST"])
+    with TestClient(build(settings, router)) as client:
+        assert client.post("/fast", json=[{"number": 1}]).json() == [2]
+        assert client.post("/slow", json=1).json() == 2
+
+
+def test_a_body_of_a_routers_dependency_is_read(settings: ServingSettings) -> None:
+    def token(token: Annotated[str, Body()]) -> str:
+        return token
+
+    router = APIRouter()
+    router.add_api_route("/x", plain, methods=["POST"])
+    app = build(settings)
+    app.include_router(router, dependencies=[Depends(token)])
+    with TestClient(app) as client:
+        good = client.post("/x", json={"item": {"name": "a"}, "token": "t"})
+        bad = client.post("/x", json={"item": {"name": 1}, "token": "t"})
+
+    assert good.json()["name"] == "a"
+    assert bad.json()["errors"][0]["pointer"] == "/item/name"
+
+
+def test_limits_hold_below_starlettes_base_middleware(
+    settings: ServingSettings,
+) -> None:
+    async def dispatch(request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        return response
+
+    def parts() -> Iterator[bytes]:
+        for _ in range(3):
+            yield b" " * 1_000
+
+    router = APIRouter()
+    router.add_api_route("/x", plain, methods=["POST"])
+    router.add_api_route("/y", guarded, methods=["POST"])
+    app = build(settings, router)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=dispatch)
+    headers = {"Content-Type": "application/json"}
+    with TestClient(app, raise_server_exceptions=False) as client:
+        for path in ("/x", "/y"):
+            answer = client.post(path, content=parts(), headers=headers)
+            assert answer.status_code == 413, path
+
+
+def test_a_handler_of_an_error_may_read_the_body(settings: ServingSettings) -> None:
+    async def fail(item: Item) -> Echo:
+        raise Missing
+
+    router = APIRouter()
+    router.add_api_route("/x", fail, methods=["POST"])
+    app = build(settings, router)
+
+    @app.exception_handler(Missing)
+    async def on_missing(request: Request, error: Missing) -> Response:
+        return JSONResponse({"sent": await request.json()}, 404)
+
+    with TestClient(app) as client:
+        answer = client.post("/x", json={"name": "a"})
+    assert answer.json() == {"sent": {"name": "a"}}
