@@ -31,7 +31,7 @@ def text_field(url: str) -> str:
     fields = list(schemas["Instance"]["properties"])
     if len(fields) > 1:
         raise ServiceError(
-            f"An instance has the fields {', '.join(fields)}: send INSTANCE='{{…}}' "
+            f"An instance has the fields {', '.join(fields)}: send INSTANCE "
             "as JSON instead of TEXT."
         )
     return str(fields[0])

@@ -19,9 +19,12 @@ RELEASE = "release"  # annotation of the Deployments: which release they are
 KUSTOMIZATION = """\
 resources: [../../deploy/overlays/{stage}]
 images:
-  - {{name: {repository}, newName: {name}, digest: "{digest}"}}
+  - name: {repository}
+    newName: {name}
+    digest: "{digest}"
 patches:
-  - target: {{labelSelector: app.kubernetes.io/component=server}}
+  - target:
+      labelSelector: app.kubernetes.io/component=server
     patch: |
       - op: add
         path: /metadata/labels/app.kubernetes.io~1version
@@ -32,7 +35,9 @@ patches:
       - op: add
         path: /metadata/labels/app.kubernetes.io~1part-of
         value: "{part_of}"
-  - target: {{kind: Deployment, labelSelector: app.kubernetes.io/component=server}}
+  - target:
+      kind: Deployment
+      labelSelector: app.kubernetes.io/component=server
     patch: |
       - op: add
         path: /spec/template/metadata/labels/app.kubernetes.io~1version

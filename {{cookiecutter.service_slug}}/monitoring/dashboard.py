@@ -133,16 +133,16 @@ def fill(query: str, values: Mapping[str, str]) -> str:
         return values[name]
 
     name = r"([A-Za-z_]\w*)"  # $1 is a group of label_replace
-    pattern = rf"\$\{{{name}(?::\w+)?\}}|\[\[{name}\]\]|\${name}"
-    return re.sub(pattern, value, query)
+    forms = (r"\$\{" + name + r"(?::\w+)?\}", r"\[\[" + name + r"\]\]", r"\$" + name)
+    return re.sub("|".join(forms), value, query)
 
 
 def legend(target: dict[str, Any], labels: Labels, title: str) -> str:
-    """Return the name of a series: `{{label}}` of the target is the label's value."""
+    """Return the name of a series: a label in double braces stands for its value."""
     given: str = target.get("legendFormat") or "__auto"
     if given == "__auto":
         return ", ".join(v for k, v in labels.items() if k != "__name__") or title
-    return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda m: labels.get(m[1], ""), given)
+    return re.sub(r"[{]{2}\s*(\w+)\s*[}]{2}", lambda m: labels.get(m[1], ""), given)
 
 
 def draw(panel: Panel, lines: list[Line], window: Window) -> bytes:

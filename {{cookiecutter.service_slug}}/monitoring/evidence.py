@@ -29,6 +29,7 @@ from monitoring.prometheus import (
     local_prometheus,
 )
 
+JOB = '{job="%s"}' % SLUG  # what selects the series of this service
 EVIDENCE = ROOT / "docs" / "evidence"
 POINTS = 240  # in a picture
 LOCAL_RANGE = "5s"  # in place of longer ranges, where there are seconds to look at
@@ -52,11 +53,11 @@ def gather(prometheus: Prometheus) -> tuple[Evidence, dict[str, bytes]]:
         values["__rate_interval"] = LOCAL_RANGE
 
     missing, pictures, panels = [], {}, []
-    up = prometheus.ask("query", query=f'up{{job="{SLUG}"}}')["result"]
+    up = prometheus.ask("query", query=f"up{JOB}")["result"]
     scraped = [one for one in up if one["value"][1] == "1"]
     if not up:
         missing.append(
-            f'There is no series up{{job="{SLUG}"}}: this Prometheus does not scrape '
+            f"There is no series up{JOB}: this Prometheus does not scrape "
             "the service, or under another job. docs/monitoring.md says how it should."
         )
     elif not scraped:
@@ -86,7 +87,7 @@ def gather(prometheus: Prometheus) -> tuple[Evidence, dict[str, bytes]]:
 
 def gather_facts(prometheus: Prometheus, window: Window) -> dict[str, str]:
     """Return what was looked at, where and when."""
-    models = prometheus.ask("query", query=f'model_info{{job="{SLUG}"}}')["result"]
+    models = prometheus.ask("query", query=f"model_info{JOB}")["result"]
     versions = {
         f"{one['metric']['version']}, trained at {one['metric']['trained_at']}"
         for one in models

@@ -60,7 +60,7 @@ def write_rows(file: Path) -> None:
 
 def overrides(rows: Path) -> list[str]:
     """Return the overrides that train on these rows, whatever `training/conf` has."""
-    source = f"{{_target_: training.sources.table, path: '{rows}'}}"
+    source = "{_target_: training.sources.table, path: '%s'}" % rows
     return ["~data", f"+data={source}", "validation.folds=2", "gate.macro_f1=0"]
 
 
