@@ -309,7 +309,9 @@ def test_no_document_advises_what_the_next_deployment_undoes(bake: Bake) -> None
 
     assert len(documents) > 5
     for path in documents:
-        undone = r"kubectl [^`\n]*\b(edit|patch|scale|set|autoscale|undo)\b(?! env|-context)"
+        undone = (
+            r"kubectl [^`\n]*\b(edit|patch|scale|set|autoscale|undo)\b(?! env|-context)"
+        )
         told = [
             match[0]
             for match in re.finditer(undone, service.read(path))
