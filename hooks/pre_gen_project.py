@@ -695,8 +695,12 @@ def started_with() -> tuple[list[str], list[str]] | None:
     pid, arguments, program = os.getppid(), [""], [""]
     for generation in range(4):
         try:
-            words = Path(f"/proc/{pid}/cmdline").read_text("utf-8").split("\0")[:-1]
-            status = Path(f"/proc/{pid}/stat").read_text("utf-8")
+            words = (
+                Path(f"/proc/{pid}/cmdline")
+                .read_text(encoding="utf-8")
+                .split("\0")[:-1]
+            )
+            status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
         except (OSError, UnicodeError):
             break
         if generation == 0:
