@@ -725,7 +725,7 @@ SABOTAGE = {
     "a body that is read before the API key": Sabotage(
         "app/auth.py",
         "        given = bearer_token(scope)\n",
-        "        await receive()\n        given = bearer_token(scope)\n",
+        "        receive().send(None)\n        given = bearer_token(scope)\n",
         "pytest tests/app/test_auth.py -k does_not_read",
     ),
     "keys that the OpenAPI document does not mention": Sabotage(
