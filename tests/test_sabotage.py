@@ -129,8 +129,8 @@ SABOTAGE = {
     ),
     "an undocumented answer": Sabotage(
         "serving/problems.py",
-        "(400, 408, 413, 415, 422, 503)",
-        "(400, 408, 413, 415, 503)",
+        "statuses += [400, 408, 413, 415, 422]",
+        "statuses += [400, 408, 413, 415]",
         "pytest tests/app/test_openapi.py -k conforms",
     ),
     "a setting documented wrongly": Sabotage(
@@ -267,7 +267,7 @@ SABOTAGE = {
         "app/api.py",
         "if settings.log_texts:",
         "if True:",
-        "pytest tests/serving/test_logs.py -k is_not_logged",
+        "pytest tests/app/test_predict.py -k logged_only",
     ),
     "the text of a request in a traceback": Sabotage(
         "serving/contract.py",
