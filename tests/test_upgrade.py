@@ -231,6 +231,7 @@ def test_make_upgrade_of_a_service_finds_nothing_on_the_day_it_was_proven(
     default: Service, tmp_path: Path
 ) -> None:
     service = copy(default, tmp_path)
+    service.run("uv", "lock", "--upgrade", "--quiet")  # a lock of its own
     run("git", "add", "--all", cwd=service.path)
     run("git", "commit", "--quiet", "--message", "Lock", cwd=service.path)
     (date,) = re.findall('exclude-newer = "(.*)T', service.read("pyproject.toml"))

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from app.contract import Instance
+from app.contract import MAX_TEXT_LENGTH, Instance
 from serving.contract import Contract
 from tests.training.conftest import Compose
 from training import __main__ as pipeline
@@ -133,14 +133,18 @@ def test_rows_per_label_are_drawn_from_all_of_them(
 
 def test_every_bad_row_is_in_one_report(configure: Compose, tmp_path: Path) -> None:
     file = tmp_path / "mine.csv"
-    file.write_text(f"text,label\nfine,a\n,b\n{'x' * 10_001},\n", encoding="utf-8")
+    too_long = "x" * (MAX_TEXT_LENGTH + 1)
+    file.write_text(f"text,label\nfine,a\n,b\n{too_long},\n", encoding="utf-8")
 
     with pytest.raises(PipelineError) as caught:
         ingest_file(configure, file)
 
     message = str(caught.value)
     assert f"{file}, line 3, column text: String should have at least 1" in message
-    assert f"{file}, line 4, column text: String should have at most 10000" in message
+    assert (
+        f"{file}, line 4, column text: String should have at most {MAX_TEXT_LENGTH}"
+        in message
+    )
     assert f"{file}, line 4, column label: String should have at least 1" in message
     assert "line 2" not in message
 
