@@ -86,6 +86,7 @@ class Metrics(Collector):
     def __init__(self, ready: Callable[[], bool], in_flight: Callable[[], int]) -> None:
         """Call `ready` and `in_flight` at each scrape."""
         self.registry = CollectorRegistry()
+        self._counters: list[tuple[str, str, Callable[[], float]]] = []
         self._tenants: dict[str, int] = {}
         self._answers: dict[Outcome, Histogram] = {}
         self._predictions: dict[str, Histogram] = {}
@@ -151,6 +152,10 @@ class Metrics(Collector):
         if tenant is not None:
             self._tenants[tenant] = self._tenants.get(tenant, 0) + 1
 
+    def add_counter(self, name: str, meaning: str, value: Callable[[], float]) -> None:
+        """Expose a count that something else keeps."""
+        self._counters.append((name, meaning, value))
+
     def record_rejection(self) -> None:
         """Count a request that a limit rejected."""
         self._shed.inc()
@@ -191,6 +196,9 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics kept in histograms, for prometheus_client."""
+        for name, meaning, value in self._counters:
+            yield CounterMetricFamily(name, meaning, value=value())
+
         answers = CounterMetricFamily(
             "http_requests_total",
             "Answers, by route, method and status.",
@@ -248,7 +256,11 @@ class Metrics(Collector):
 
     def scrape(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics in the format of an Accept header, and its media type."""
-        encode, media_type = choose_encoder(accept)
+        try:
+            # The media type repeats the version that was asked for.
+            encode, media_type = choose_encoder(accept if len(accept) < 1_000 else "")
+        except (TypeError, ValueError):  # a version that is no version
+            encode, media_type = choose_encoder("")
         return encode(self.registry), media_type
 
     def _add_gauge(self, name: str, meaning: str, value: Callable[[], float]) -> None:

@@ -117,8 +117,12 @@ class ProblemError(HTTPException):
         self.errors = errors
 
 
-# The traceback goes to the log, never to the client.
-CRASH = ProblemError(INTERNAL_ERROR, "The service failed to answer; its log says why.")
+# The traceback goes to the log, never to the client. The server closes the connection.
+CRASH = ProblemError(
+    INTERNAL_ERROR,
+    "The service failed to answer; its log says why.",
+    headers={"Connection": "close"},
+)
 
 
 def problem_response(error: HTTPException) -> Response:

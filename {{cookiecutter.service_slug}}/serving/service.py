@@ -33,6 +33,11 @@ class Service(Generic[InstanceT]):
         self.metrics = Metrics(
             lambda: self.lifecycle.ready, lambda: self.admission.requests
         )
+        self.metrics.add_counter(
+            "log_lines_dropped_total",
+            "Log lines lost because stderr did not take them.",
+            lambda: self.log.dropped,
+        )
         self.admission = Admission(settings, self.metrics.record_rejection)
         self.model_version: str | None = None
         # Called in the event loop just before the service becomes ready.
