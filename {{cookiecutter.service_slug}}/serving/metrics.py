@@ -83,10 +83,15 @@ class Metrics(Collector):
     exposes. Everything else is a metric of prometheus_client.
     """
 
-    def __init__(self, ready: Callable[[], bool], in_flight: Callable[[], int]) -> None:
-        """Call `ready` and `in_flight` at each scrape."""
+    def __init__(
+        self,
+        ready: Callable[[], bool],
+        in_flight: Callable[[], int],
+        lines_dropped: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Call `ready`, `in_flight` and `lines_dropped` at each scrape."""
         self.registry = CollectorRegistry()
-        self._counters: list[tuple[str, str, Callable[[], float]]] = []
+        self._lines_dropped = lines_dropped
         self._tenants: dict[str, int] = {}
         self._answers: dict[Outcome, Histogram] = {}
         self._predictions: dict[str, Histogram] = {}
@@ -152,10 +157,6 @@ class Metrics(Collector):
         if tenant is not None:
             self._tenants[tenant] = self._tenants.get(tenant, 0) + 1
 
-    def add_counter(self, name: str, meaning: str, value: Callable[[], float]) -> None:
-        """Expose a count that something else keeps."""
-        self._counters.append((name, meaning, value))
-
     def record_rejection(self) -> None:
         """Count a request that a limit rejected."""
         self._shed.inc()
@@ -196,8 +197,11 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics kept in histograms, for prometheus_client."""
-        for name, meaning, value in self._counters:
-            yield CounterMetricFamily(name, meaning, value=value())
+        yield CounterMetricFamily(
+            "log_lines_dropped_total",
+            "Log lines that stderr did not take in time.",
+            value=self._lines_dropped(),
+        )
 
         answers = CounterMetricFamily(
             "http_requests_total",

@@ -31,11 +31,8 @@ class Service(Generic[InstanceT]):
         self.lifecycle = Lifecycle()
         self.log = Log(settings.log_level, for_people=settings.log_format == "console")
         self.metrics = Metrics(
-            lambda: self.lifecycle.ready, lambda: self.admission.requests
-        )
-        self.metrics.add_counter(
-            "log_lines_dropped_total",
-            "Log lines lost because stderr did not take them.",
+            lambda: self.lifecycle.ready,
+            lambda: self.admission.requests,
             lambda: self.log.dropped,
         )
         self.admission = Admission(settings, self.metrics.record_rejection)
