@@ -10,6 +10,7 @@ import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
+from threading import Lock
 from time import perf_counter
 from typing import TypeVar
 
@@ -166,13 +167,16 @@ class Metrics(Collector):
     ) -> Callable[[Sequence[Given]], Answer]:
         """Wrap a call of the model so that batch size and duration are recorded."""
 
+        lock = Lock()  # calls may run in several threads
+
         def measured(instances: Sequence[Given]) -> Answer:
-            self._batch_size.add(len(instances))
             start = perf_counter()
             try:
                 return call(instances)
             finally:
-                self._model_seconds.add(perf_counter() - start)
+                with lock:
+                    self._batch_size.add(len(instances))
+                    self._model_seconds.add(perf_counter() - start)
 
         return measured
 
