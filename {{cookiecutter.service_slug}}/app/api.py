@@ -1,5 +1,6 @@
 """The endpoints of the service."""
 
+import asyncio
 import logging
 from os import urandom
 
@@ -22,7 +23,7 @@ def router(service: Service[Instance], settings: Settings) -> APIRouter:
     async def predict(request: PredictRequest) -> PredictResponse:
         """Classify one or more instances."""
         model = service.model
-        predictions = []
+        predictions: list[Prediction] = []
         for label, score, row in await service.batcher.submit(request.instances):
             service.metrics.record_prediction(label, score)
             probabilities = None
@@ -36,6 +37,8 @@ def router(service: Service[Instance], settings: Settings) -> APIRouter:
                     probabilities=probabilities,
                 )
             )
+            if len(predictions) % 100 == 0:
+                await asyncio.sleep(0)  # let other requests have their turn
         if settings.log_texts:
             texts = [instance.model_dump() for instance in request.instances]
             labels = [prediction.label for prediction in predictions]

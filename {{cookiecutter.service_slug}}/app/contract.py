@@ -17,7 +17,7 @@ from pydantic import (
 
 from app.examples import EXAMPLES
 from serving.contract import Contract
-from serving.fields import normalise
+from serving.text import normalise
 
 MAX_TEXT_LENGTH = 10_000
 MAX_INSTANCES = 1_000

@@ -37,11 +37,13 @@ def build_app(
         app = build_app(service, [router], [Middleware(GZipMiddleware)])
     """
     about = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
+    telemetry = traces.telemetry(about["name"], about["version"])
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
         yield
+        traces.shut_down(telemetry)
         service.stop()
 
     app = Application(
@@ -49,7 +51,7 @@ def build_app(
         version=about["version"],
         description=about["description"],
         lifespan=lifespan,
-        telemetry=traces.telemetry(about["name"], about["version"]),
+        telemetry=telemetry,
         redirect_slashes=False,
         middleware=middleware,
     )

@@ -3,7 +3,6 @@
 The model has one input for each field of `Instance`, with the same name.
 """
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -20,23 +19,6 @@ DTYPES: dict[str, Any] = {
     "tensor(int64)": np.int64,
     "tensor(bool)": np.bool_,
 }
-
-
-def normalise(text: str) -> str:
-    """Fold case, Unicode width and white space. The model sees only this form.
-
-        normalise("Turn  ON the lights") == "turn on the lights"
-
-    It runs here because lower-casing inside ONNX Runtime depends on the locale of the
-    machine. It is toNFKC_Casefold of the Unicode Standard (section 3.13, D146) without
-    the removal of ignorable characters, and idempotent.
-    """
-    if text.isascii():
-        return " ".join(text.lower().split())
-    folded = unicodedata.normalize("NFD", text).casefold()
-    folded = unicodedata.normalize("NFKC", folded).casefold()
-    folded = unicodedata.normalize("NFKC", folded)
-    return " ".join(folded.split())
 
 
 class Fields(Generic[InstanceT]):

@@ -7,14 +7,15 @@
 import json
 import logging
 import os
+import select
+import stat
 import sys
 import threading
 import traceback
 from collections import deque
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from time import time
+from time import monotonic, sleep, time
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -23,7 +24,11 @@ from serving.requests import UNLIMITED, Ids, Outcome, current_ids
 
 STDERR = 2
 FLUSH_SECONDS = 0.1
-MAX_LINES = 10_000  # beyond it, logging waits for stderr
+EXIT_SECONDS = 2.0  # at the exit, stderr may take nothing for so long
+# Lines that wait for stderr, and their bytes but for those of requests.
+MAX_LINES = 10_000
+MAX_BYTES = 8_388_608
+MAX_TEXT = 32_768  # characters of a message or a traceback
 
 Fields = dict[str, Any]
 # Time of the response (seconds since the epoch), outcome, duration (seconds), ids,
@@ -42,8 +47,10 @@ _HIDDEN = frozenset(
 class Log(logging.Handler):
     """Write all log lines to stderr, in batches: a write per line is expensive.
 
-    Between `start` and `stop`, lines are buffered for at most `FLUSH_SECONDS`; an error
-    flushes the buffer. Before and after, every line is written at once.
+    Between `start` and `stop`, a thread writes the lines after at most `FLUSH_SECONDS`,
+    those of errors at once. Nobody else waits for stderr: while it takes nothing, lines
+    are buffered up to a limit, and dropped and counted beyond it. Before and after,
+    every line is written at once, and waits for stderr for at most `EXIT_SECONDS`.
     """
 
     def __init__(self, level: str, *, for_people: bool = False) -> None:
@@ -51,19 +58,37 @@ class Log(logging.Handler):
         self._for_people = for_people
         self._endings: dict[tuple[Outcome, str | None, str | None], bytes] = {}
         self._waiting: deque[bytes | Response] = deque()
+        self._bytes_added = 0  # these two change under the lock of the handler
+        self._lines_dropped = 0
         self._buffered = False
         self._stopped = threading.Event()
+        self._wake = threading.Event()
+        # The lock of all that follows. Whoever logs never takes it between start and
+        # stop: it is held while stderr takes its time.
+        self._writing = threading.Lock()
+        self._bytes_taken = 0
+        self._lines_lost = 0
+        self._reported = 0
+        self._rest = memoryview(b"")
+        self._torn = False  # the last line in stderr has no end
+        self._stalled = False  # `flush` has timed out
+
+    @property
+    def dropped(self) -> int:
+        """Return how many lines were dropped, or lost by a failing write."""
+        return self._lines_dropped + self._lines_lost
 
     def start(self) -> None:
         """Start to buffer lines."""
         self._buffered = True
         self._stopped.clear()
-        threading.Thread(target=self._flush_often, daemon=True).start()
+        threading.Thread(target=self._write_often, daemon=True).start()
 
     def stop(self) -> None:
         """Flush the buffer, and write each further line at once."""
         self._buffered = False
         self._stopped.set()
+        self._wake.set()
         self.flush()
 
     def record_response(
@@ -76,47 +101,105 @@ class Log(logging.Handler):
     ) -> None:
         """Write the line of a request.
 
-        Lines are formatted in `flush`: many in a row take half the time.
+        Lines are formatted by the thread: many in a row take half the time.
         """
+        if len(self._waiting) >= MAX_LINES:
+            self.acquire()
+            self._lines_dropped += 1
+            self.release()
+            return
         self._waiting.append((time(), outcome, seconds, ids, model_version, tenant))
-        if not self._buffered or len(self._waiting) >= MAX_LINES:
+        if not self._buffered:
             self.flush()
 
     def announce(self, message: str) -> None:
         """Write a line regardless of LOG_LEVEL."""
         fields = {"level": "info", "logger": "serving", "message": message}
-        self._waiting.append(self._line({"time": datetime.now(UTC), **fields}))
-        self.flush()
+        self.acquire()
+        self._add(self._line({"time": datetime.now(UTC), **fields}), at_once=True)
+        self.release()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record of Python's logging."""
         try:
-            self._waiting.append(self._line(describe_record(record)))
-            if not self._buffered or record.levelno >= logging.ERROR:
-                self.flush()
-        except Exception:
-            self.handleError(record)
+            line = self._line(describe_record(record))
+        except Exception as error:  # a value that contains itself, for example
+            line = self._line(describe_failure(record, error))
+        self._add(line, at_once=record.levelno >= logging.ERROR)
 
     def flush(self) -> None:
-        """Write the buffered lines. They are lost if stderr is closed."""
-        self.acquire()
-        try:
-            # Other threads may append meanwhile; deques are thread-safe.
-            batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            lines = [
-                line if isinstance(line, bytes) else self._response_line(*line)
-                for line in batch
-            ]
-            rest = memoryview(b"".join(lines))
-            with suppress(OSError):
-                while rest:  # a write may be partial
-                    rest = rest[os.write(STDERR, rest) :]
-        finally:
-            self.release()
+        """Write the buffered lines. Once this has timed out, do not wait again."""
+        self._stalled = not self._write(0 if self._stalled else EXIT_SECONDS)
 
-    def _flush_often(self) -> None:
-        while not self._stopped.wait(FLUSH_SECONDS):
+    def _add(self, line: bytes, *, at_once: bool) -> None:
+        """Buffer a line. The caller holds the lock of the handler."""
+        waiting_bytes = self._bytes_added - self._bytes_taken
+        if len(self._waiting) >= MAX_LINES or waiting_bytes + len(line) > MAX_BYTES:
+            self._lines_dropped += 1
+            return
+        self._bytes_added += len(line)
+        self._waiting.append(line)
+        if not self._buffered:
             self.flush()
+        elif at_once:
+            self._wake.set()
+
+    def _write_often(self) -> None:
+        while not self._stopped.is_set():
+            self._wake.wait(FLUSH_SECONDS)
+            self._wake.clear()
+            self._write(FLUSH_SECONDS)
+
+    def _write(self, seconds: float) -> bool:
+        """Write the buffered lines, and return False on a timeout."""
+        end = monotonic() + seconds
+        if not self._writing.acquire(timeout=seconds):
+            return False
+        try:
+            size = chunk_size()
+            while self._rest or self._take():
+                if not is_writable(max(0.0, end - monotonic())):
+                    return False
+                self._write_some(size)
+            return True
+        finally:
+            self._writing.release()
+
+    def _write_some(self, size: int) -> None:
+        try:
+            written = os.write(STDERR, self._rest[:size])
+        except BlockingIOError:  # another process has made stderr non-blocking
+            sleep(FLUSH_SECONDS)
+            return
+        except OSError:  # it is closed, or the disk is full
+            self._lines_lost += bytes(self._rest).count(b"\n")
+            self._rest = memoryview(b"")
+            return
+        self._torn = self._rest[written - 1] != ord("\n")
+        self._rest = self._rest[written:]
+
+    def _take(self) -> bool:
+        """Take the buffered lines to write, and return whether there are any."""
+        # Other threads may append meanwhile; deques are thread-safe.
+        batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        given = [line for line in batch if isinstance(line, bytes)]
+        self._bytes_taken += sum(map(len, given))
+        lines = [
+            line if isinstance(line, bytes) else self._response_line(*line)
+            for line in batch
+        ]
+        if lines and self.dropped > self._reported:
+            lines.append(self._report(self.dropped - self._reported))
+            self._reported = self.dropped
+        if lines and self._torn:
+            lines.insert(0, b"\n")
+        self._rest = memoryview(b"".join(lines))
+        return bool(self._rest)
+
+    def _report(self, count: int) -> bytes:
+        message = f"{count} log lines were dropped: stderr did not take them in time."
+        fields = {"level": "warning", "logger": __name__, "message": message}
+        return self._line({"time": datetime.now(UTC), **fields})
 
     def _line(self, fields: Fields) -> bytes:
         return console_line(fields) if self._for_people else json_line(fields)
@@ -213,13 +296,59 @@ def describe_record(record: logging.LogRecord) -> Fields:
         "time": datetime.fromtimestamp(record.created, UTC),
         "level": record.levelname.lower(),
         "logger": record.name,
-        "message": record.getMessage(),
+        "message": cut(format_message(record)),
         **describe_ids(current_ids.get()),
     }
     fields |= {key: vars(record)[key] for key in vars(record).keys() - _STANDARD}
     if record.exc_info:
-        fields["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+        lines = traceback.format_exception(*record.exc_info)
+        fields["traceback"] = cut("".join(lines))
     return fields
+
+
+def format_message(record: logging.LogRecord) -> str:
+    """Return the message of a record, also if its arguments do not fit its format."""
+    try:
+        return record.getMessage()
+    except Exception as error:
+        return f"{record.msg} [arguments that do not fit: {error}]"
+
+
+def describe_failure(record: logging.LogRecord, error: Exception) -> Fields:
+    """Return the line that takes the place of a record that cannot be formatted."""
+    return {
+        "time": datetime.fromtimestamp(record.created, UTC),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "message": f"A line of {record.filename}:{record.lineno} cannot be written: "
+        f"{type(error).__name__}.",
+    }
+
+
+def cut(text: str) -> str:
+    """Return a text without its middle if it is longer than `MAX_TEXT`."""
+    if len(text) <= MAX_TEXT:
+        return text
+    half = MAX_TEXT // 2
+    return f"{text[:half]} … {text[-half:]}"
+
+
+def chunk_size() -> int:
+    """Return how many bytes a write takes without blocking once stderr is writable."""
+    try:
+        is_file = stat.S_ISREG(os.fstat(STDERR).st_mode)
+    except OSError:  # it is closed
+        is_file = False
+    return MAX_BYTES if is_file or sys.platform == "win32" else select.PIPE_BUF
+
+
+def is_writable(seconds: float) -> bool:
+    """Wait until a write to stderr succeeds or fails. Return False on a timeout."""
+    if sys.platform == "win32":
+        return True
+    poll = select.poll()
+    poll.register(STDERR, select.POLLOUT)
+    return bool(poll.poll(seconds * 1000))
 
 
 def json_line(fields: Fields) -> bytes:

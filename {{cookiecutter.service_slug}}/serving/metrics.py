@@ -10,6 +10,7 @@ import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
+from threading import Lock
 from time import perf_counter
 from typing import TypeVar
 
@@ -83,9 +84,15 @@ class Metrics(Collector):
     exposes. Everything else is a metric of prometheus_client.
     """
 
-    def __init__(self, ready: Callable[[], bool], in_flight: Callable[[], int]) -> None:
-        """Call `ready` and `in_flight` at each scrape."""
+    def __init__(
+        self,
+        ready: Callable[[], bool],
+        in_flight: Callable[[], int],
+        lines_dropped: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Call `ready`, `in_flight` and `lines_dropped` at each scrape."""
         self.registry = CollectorRegistry()
+        self._lines_dropped = lines_dropped
         self._tenants: dict[str, int] = {}
         self._answers: dict[Outcome, Histogram] = {}
         self._predictions: dict[str, Histogram] = {}
@@ -160,13 +167,16 @@ class Metrics(Collector):
     ) -> Callable[[Sequence[Given]], Answer]:
         """Wrap a call of the model so that batch size and duration are recorded."""
 
+        lock = Lock()  # calls may run in several threads
+
         def measured(instances: Sequence[Given]) -> Answer:
-            self._batch_size.add(len(instances))
             start = perf_counter()
             try:
                 return call(instances)
             finally:
-                self._model_seconds.add(perf_counter() - start)
+                with lock:
+                    self._batch_size.add(len(instances))
+                    self._model_seconds.add(perf_counter() - start)
 
         return measured
 
@@ -191,6 +201,12 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics kept in histograms, for prometheus_client."""
+        yield CounterMetricFamily(
+            "log_lines_dropped_total",
+            "Log lines that stderr did not take in time.",
+            value=self._lines_dropped(),
+        )
+
         answers = CounterMetricFamily(
             "http_requests_total",
             "Answers, by route, method and status.",
@@ -248,7 +264,11 @@ class Metrics(Collector):
 
     def scrape(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics in the format of an Accept header, and its media type."""
-        encode, media_type = choose_encoder(accept)
+        try:
+            # The media type repeats the version that was asked for.
+            encode, media_type = choose_encoder(accept if len(accept) < 1_000 else "")
+        except (TypeError, ValueError):  # a version that is no version
+            encode, media_type = choose_encoder("")
         return encode(self.registry), media_type
 
     def _add_gauge(self, name: str, meaning: str, value: Callable[[], float]) -> None:

@@ -22,6 +22,10 @@ from serving.requests import UNLIMITED
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 1  # seconds
+# An answer repeats this much of what a client sent: mistakes, and characters of each.
+MAX_LISTED = 100
+MAX_READ = 6_000  # reading more of them from pydantic would stop the event loop
+MAX_QUOTED = 200
 
 Location = Literal["body", "path", "query", "header", "cookie"]
 
@@ -72,6 +76,9 @@ METHOD_NOT_ALLOWED = ProblemType(
 )
 BODY_TIMEOUT = ProblemType("body-timeout", 408, "The body took too long to arrive")
 BODY_TOO_LARGE = ProblemType("body-too-large", 413, "The body is too large")
+UNSUPPORTED_CODING = ProblemType(
+    "unsupported-content-coding", 415, "The body is compressed"
+)
 UNSUPPORTED_MEDIA_TYPE = ProblemType(
     "unsupported-media-type", 415, "The body is not declared as JSON"
 )
@@ -89,8 +96,8 @@ TOO_MANY_BYTES = ProblemType(
 
 TYPES = (
     *(INVALID_JSON, CLIENT_LEFT, UNAUTHORIZED, NOT_FOUND, METHOD_NOT_ALLOWED),
-    *(BODY_TIMEOUT, BODY_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, CONTRACT_VIOLATION),
-    *(INTERNAL_ERROR, NOT_READY, TOO_MANY_REQUESTS, TOO_MANY_BYTES),
+    *(BODY_TIMEOUT, BODY_TOO_LARGE, UNSUPPORTED_CODING, UNSUPPORTED_MEDIA_TYPE),
+    *(CONTRACT_VIOLATION, INTERNAL_ERROR, NOT_READY, TOO_MANY_REQUESTS, TOO_MANY_BYTES),
 )
 # Types of the errors that Starlette raises as HTTPException, by status.
 _PLAIN = {type_.status: type_ for type_ in (NOT_FOUND, METHOD_NOT_ALLOWED)}
@@ -117,8 +124,12 @@ class ProblemError(HTTPException):
         self.errors = errors
 
 
-# The traceback goes to the log, never to the client.
-CRASH = ProblemError(INTERNAL_ERROR, "The service failed to answer; its log says why.")
+# The traceback goes to the log, never to the client. The server closes the connection.
+CRASH = ProblemError(
+    INTERNAL_ERROR,
+    "The service failed to answer; its log says why.",
+    headers={"Connection": "close"},
+)
 
 
 def problem_response(error: HTTPException) -> Response:
@@ -148,27 +159,51 @@ def unavailable(type_: ProblemType, detail: str) -> ProblemError:
     return ProblemError(type_, detail, headers={"Retry-After": str(RETRY_AFTER)})
 
 
-def invalid_body(error: ValidationError) -> ProblemError:
-    """Return 400 for a body that is not JSON, 422 for one that breaks the contract."""
+def invalid_body(error: ValidationError, *, complete: bool = True) -> ProblemError:
+    """Return 400 for a body that is not JSON, 422 for one that breaks the contract.
+
+    A validation that is not `complete` has stopped at the first bad item of a list.
+    """
+    count = error.error_count()
+    if count > MAX_READ:
+        many = InvalidField(pointer="", detail=f"Has {count} mistakes, or more")
+        return contract_violation([many], count, complete=False)
     mistakes = error.errors(include_url=False, include_input=False)
     if mistakes[0]["type"] == "json_invalid":
         reason = mistakes[0]["msg"].removeprefix("Invalid JSON: ")
         return ProblemError(INVALID_JSON, f"The body is not valid JSON: {reason}.")
-    return contract_violation(
-        [
-            InvalidField(pointer=_pointer(mistake["loc"]), detail=mistake["msg"])
-            for mistake in mistakes
-        ]
-    )
+    listed = [
+        InvalidField(
+            pointer=_pointer(mistake["loc"]), detail=shorten(mistake["msg"])
+        )
+        for mistake in mistakes[:MAX_LISTED]
+    ]
+    return contract_violation(listed, count, complete=complete)
 
 
-def contract_violation(errors: list[InvalidField]) -> ProblemError:
-    """Return a 422 that lists these mistakes."""
+def contract_violation(
+    errors: list[InvalidField], count: int | None = None, *, complete: bool = True
+) -> ProblemError:
+    """Return a 422 that lists the first of these mistakes, and tells their number."""
+    count = count or len(errors)
+    told = f"{count} place(s)" if complete else f"at least {count} place(s)"
+    listed = errors[:MAX_LISTED]
+    more = "" if len(listed) == count else f" `errors` lists the first {len(listed)}."
     return ProblemError(
         CONTRACT_VIOLATION,
-        f"The request breaks the contract in {len(errors)} place(s).",
-        errors=errors,
+        f"The request breaks the contract in {told}.{more}",
+        errors=listed,
     )
+
+
+def shorten(text: str) -> str:
+    """Return the beginning of a text that a client sent."""
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
+
+
+def quote(value: bytes) -> str:
+    """Return the beginning of a header's value, in quotes."""
+    return repr(shorten(value[: MAX_QUOTED + 1].decode("latin-1")))
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -223,7 +258,8 @@ def answer_problems(app: FastAPI) -> None:
         return problem_response(error)
 
     async def on_invalid(request: Request, error: RequestValidationError) -> Response:
-        return problem_response(contract_violation(_request_mistakes(error)))
+        count = len(error.errors())
+        return problem_response(contract_violation(_request_mistakes(error), count))
 
     async def on_group(request: Request, error: Exception) -> Response:
         # Starlette's BaseHTTPMiddleware raises errors of its inside as groups.
@@ -247,9 +283,9 @@ def answer_problems(app: FastAPI) -> None:
 
 
 def _request_mistakes(error: RequestValidationError) -> list[InvalidField]:
-    """Return all mistakes of a request, without the values that were sent."""
+    """Return the first mistakes of a request, without the values that were sent."""
     mistakes = []
-    for mistake in error.errors():
+    for mistake in error.errors()[:MAX_LISTED]:
         location, *path = mistake["loc"] or ("body",)
         if location not in get_args(Location):  # an endpoint has raised it
             location, path = "body", [location, *path]
@@ -257,14 +293,16 @@ def _request_mistakes(error: RequestValidationError) -> list[InvalidField]:
             InvalidField(
                 location=cast(Location, location),
                 pointer=_pointer(path),
-                detail=mistake["msg"],
+                detail=shorten(mistake["msg"]),
             )
         )
     return mistakes
 
 
 def _pointer(path: Iterable[int | str]) -> str:
-    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    parts = (
+        shorten(str(part)).replace("~", "~0").replace("/", "~1") for part in path
+    )
     return "".join(f"/{part}" for part in parts)
 
 

@@ -8,6 +8,7 @@ that the same mistake gives the same error.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import Annotated, Any, NamedTuple, TypeAlias, cast, get_type_hints
 
@@ -22,7 +23,7 @@ from fastapi.routing import (
     _effective_route_context_var,
     request_response,
 )
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import from_json
 from starlette.middleware.errors import ServerErrorMiddleware
@@ -31,11 +32,13 @@ from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.problems import (
+    UNSUPPORTED_CODING,
     UNSUPPORTED_MEDIA_TYPE,
     ProblemError,
     answer_problems,
-    invalid_body,
+    quote,
 )
+from serving.validation import INLINE_BYTES, BoundedValidator, run_outside
 
 JSON = "application/json"
 # Keys of a scope on the fast path: the exception of a handler, and the body.
@@ -54,16 +57,17 @@ class JsonBody:
         assert field is not None
         info = field.field_info
         self.required = info.is_required()
-        self._adapter = TypeAdapter[Any](cast(Any, Annotated[info.annotation, info]))
+        self._validator = BoundedValidator(
+            TypeAdapter[Any](cast(Any, Annotated[info.annotation, info]))
+        )
         # FastAPI combines several bodies into a model with a field for each.
         self._embedded = route._embed_body_fields
 
-    def parse(self, body: bytes) -> Any:
+    async def parse(self, body: bytes) -> Any:
         """Return the validated body. Raises ProblemError (400, 422)."""
-        try:
-            return self._adapter.validate_json(body)
-        except ValidationError as error:
-            raise invalid_body(error) from None
+        if len(body) <= INLINE_BYTES:
+            return self._validator.parse(body)
+        return await run_outside(self._validator.parse, body)
 
     async def read(self, request: Request) -> Request:
         """Return the request with its body validated. Raises ProblemError (400–422)."""
@@ -74,7 +78,7 @@ class JsonBody:
         if not body and not self.required:
             return request
         check_media_type(headers)
-        value = self.parse(body)
+        value = await self.parse(body)
         if self._embedded:
             model = cast(BaseModel, value)
             fields = type(model).model_fields
@@ -172,13 +176,16 @@ class FastRoute:
         """Return the body of the answer, or the response that the handler made."""
         check_media_type(dict(reversed(scope["headers"])))
         body = scope[BODY] = await read_body(receive)
-        request = self._body.parse(body)
+        request = await self._body.parse(body)
         answer = await self._endpoint(**{self._parameter: request})
         if isinstance(answer, Response):
             return answer
         if type(answer) is not self._answer_type:  # as FastAPI does: check and filter
             answer = self._answers.validate_python(answer, from_attributes=True)
-        return self._answers.dump_json(answer, **self._options)
+        if len(body) <= INLINE_BYTES:
+            return self._answers.dump_json(answer, **self._options)
+        encode = partial(self._answers.dump_json, **self._options)
+        return await run_outside(encode, answer)
 
     async def send(self, content: bytes, send: Send) -> None:
         """Send the body of an answer."""
@@ -364,13 +371,22 @@ def is_plain_json(response_class: Any) -> bool:
 
 
 def check_media_type(headers: dict[bytes, bytes]) -> None:
-    """Raise ProblemError (415) if the Content-Type is not JSON."""
-    given = headers.get(b"content-type", b"").decode("latin-1")
-    if given == JSON or given.partition(";")[0].strip().lower() == JSON:
+    """Raise ProblemError (415) if the body is not declared as JSON, or compressed."""
+    coding = headers.get(b"content-encoding", b"").strip()
+    if coding and coding.lower() != b"identity":
+        raise ProblemError(
+            UNSUPPORTED_CODING,
+            f"The Content-Encoding is {quote(coding)}; send the JSON as it is.",
+            headers={"Accept-Encoding": "identity"},
+        )
+    given = headers.get(b"content-type", b"")
+    if given == b"application/json":
+        return
+    if given.partition(b";")[0].strip().lower() == b"application/json":
         return
     raise ProblemError(
         UNSUPPORTED_MEDIA_TYPE,
-        f"The Content-Type is {given!r}; send {JSON}.",
+        f"The Content-Type is {quote(given)}; send {JSON}.",
         headers={"Accept": JSON},
     )
 

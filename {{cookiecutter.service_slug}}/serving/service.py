@@ -31,7 +31,9 @@ class Service(Generic[InstanceT]):
         self.lifecycle = Lifecycle()
         self.log = Log(settings.log_level, for_people=settings.log_format == "console")
         self.metrics = Metrics(
-            lambda: self.lifecycle.ready, lambda: self.admission.requests
+            lambda: self.lifecycle.ready,
+            lambda: self.admission.requests,
+            lambda: self.log.dropped,
         )
         self.admission = Admission(settings, self.metrics.record_rejection)
         self.model_version: str | None = None

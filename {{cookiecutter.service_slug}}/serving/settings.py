@@ -31,6 +31,7 @@ class ServingSettings(BaseSettings):
         env_ignore_empty=True,
         secrets_dir=SECRETS if SECRETS.is_dir() else None,
         protected_namespaces=(),
+        allow_inf_nan=False,
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on.")

@@ -3,8 +3,11 @@
 FastAPI creates the spans. The extra `traces` installs the packages that send them.
 """
 
+import logging
 import os
+import threading
 from importlib.util import find_spec
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi.telemetry import TelemetryConfig
@@ -14,6 +17,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from serving.requests import UNLIMITED
 from serving.settings import SettingsError
 
+EXIT_SECONDS = 2.0  # at the exit, a collector may take so long
+
+logger = logging.getLogger(__name__)
 _W3C = TraceContextTextMapPropagator()
 
 
@@ -60,25 +66,47 @@ def telemetry(name: str, version: str) -> TelemetryConfig:
     """Return FastAPI's telemetry options: a span for each request, or nothing.
 
     Metrics and logs do not use OpenTelemetry. OTEL_SERVICE_NAME and
-    OTEL_RESOURCE_ATTRIBUTES override the given name and version.
+    OTEL_RESOURCE_ATTRIBUTES override the given name and version. `shut_down` sends the
+    last spans. Raises SettingsError for a variable that the exporter cannot read.
     """
     if not enabled():
         return {"tracing": False, "metrics": False, "logs": False}
 
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     given = OTELResourceDetector().detect()
     known = Resource({"service.name": name, "service.version": version}).merge(given)
+    provider = TracerProvider(
+        resource=Resource.create(known.attributes), shutdown_on_exit=False
+    )
+    try:
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    except ValueError as error:
+        raise SettingsError(f"The variables that begin with OTEL_: {error}") from None
     return {
-        "tracer_provider": TracerProvider(resource=Resource.create(known.attributes)),
+        "tracer_provider": provider,
         "tracing": True,
         "metrics": False,
         "logs": False,
         "operation_spans": False,
-        "auto_configure": True,
+        "auto_configure": False,  # its exit waits for the collector without a limit
         "exclude": lambda scope: scope.get("path") in UNLIMITED,
     }
+
+
+def shut_down(telemetry: TelemetryConfig) -> None:
+    """Send the last spans. Give up on a collector that does not answer in time."""
+    provider: Any = telemetry.get("tracer_provider")
+    if provider is None:
+        return
+    thread = threading.Thread(target=provider.shutdown, daemon=True)
+    thread.start()
+    thread.join(EXIT_SECONDS)
+    if thread.is_alive():
+        logger.warning("The collector does not answer: the last spans are lost.")
 
 
 def trace_id(traceparent: bytes | None) -> str | None:

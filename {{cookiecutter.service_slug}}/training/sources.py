@@ -20,7 +20,7 @@ from hassil.intents import Intents, RangeSlotList, TextSlotList
 from hassil.sample import sample_expression, sample_sentence
 from home_assistant_intents import get_intents, get_languages
 
-from serving.fields import normalise
+from serving.text import normalise
 from training.stage import PipelineError
 
 logger = logging.getLogger(__name__)

@@ -157,3 +157,30 @@ def test_a_client_that_has_gone_costs_nothing() -> None:
 
     asyncio.run(run())
     assert model.calls == [1]
+
+
+def test_a_short_request_does_not_wait_for_long_ones() -> None:
+    release = threading.Event()
+    model = CountingModel()
+
+    def classify(some: Sequence[Claim]) -> list[Classification]:
+        if len(some) > 1:
+            assert release.wait(timeout=20)
+        return model.classify(some)
+
+    batcher = Batcher(classify, lambda some: 0.001 * len(some), inline_budget=0.005)
+
+    async def run() -> None:
+        async with asyncio.timeout(20):
+            long = [batcher.submit(claims(*["a"] * 600)) for _ in range(3)]
+            await batcher.submit(claims("b"))
+            together = batcher.submit(claims("c"))
+            long.append(batcher.submit(claims(*["d"] * 400)))
+            await together
+            assert not any(future.done() for future in long)
+            release.set()
+            await asyncio.gather(*long)
+
+    asyncio.run(run())
+    # Long ones share a call, too, and the model has one of them at a time.
+    assert model.calls == [1, 1, 600, 600, 1_000]

@@ -151,6 +151,7 @@ def test_a_defect_is_500_and_keeps_its_message_to_itself(client: TestClient) -> 
     response = client.post("/v1/crash", json=BODY)
 
     assert "this endpoint" not in problem(response, 500).model_dump_json()
+    assert response.headers["connection"] == "close"
 
 
 def test_a_failing_model_fails_its_requests_and_no_others(

@@ -2,26 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from serving.fields import Fields, normalise
+from serving.fields import Fields
 from tests.serving.toy import Claim
 
 TYPES = {"note": "tensor(string)", "amount": "tensor(float)"}
-
-
-@given(st.text())
-def test_normalising_twice_changes_nothing(text: str) -> None:
-    assert normalise(normalise(text)) == normalise(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("  A\n dent\t", "a dent"), ("ＤＥＮＴ\u00a0Ｉ", "dent i"), ("Straße", "strasse")],
-)
-def test_case_width_and_space_are_folded(text: str, expected: str) -> None:
-    assert normalise(text) == expected
 
 
 def test_each_field_is_a_column_of_its_type() -> None:

@@ -1,9 +1,17 @@
 """Logs and request ids: what can be found out about a request afterwards."""
 
+import fcntl
 import json
+import logging
+import os
 import re
-from collections.abc import Iterator
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -11,8 +19,10 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
-from serving.logs import json_line
-from serving.testing import wait_until
+from serving import logs
+from serving.logs import Log, json_line
+from serving.requests import Ids, Outcome
+from serving.testing import wait_until, wait_until_ready
 from tests.conftest import Process, Serve, Start
 from tests.serving.conftest import BODY, PATH
 from tests.serving.toy import Claims
@@ -221,3 +231,167 @@ def test_every_answer_has_a_request_id_also_an_error(serve: Serve) -> None:
     assert list(statuses()) == [200, 500, 422, 404, 200]
     admission.requests = 1
     assert list(statuses()) == [503, 503, 503, 503, 200]
+
+
+class Stderr:
+    """A pipe in the place of stderr, of the smallest size."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._read, self.write = os.pipe()
+        fcntl.fcntl(self.write, fcntl.F_SETPIPE_SZ, 4096)
+        monkeypatch.setattr("serving.logs.STDERR", self.write)
+
+    def read(self) -> bytes:
+        """Read what is there."""
+        return os.read(self._read, 65_536)
+
+
+@pytest.fixture
+def stderr(monkeypatch: pytest.MonkeyPatch) -> Stderr:
+    return Stderr(monkeypatch)
+
+
+def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
+    """A record as `logger.info` makes it."""
+    made = logging.getLogger("app").makeRecord(
+        *("app", logging.INFO, "api.py", 7, message, args, None), extra=extra
+    )
+    return made
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux sets the size of a pipe")
+def test_who_logs_does_not_wait_for_a_reader_that_stalls(
+    stderr: Stderr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "MAX_LINES", 100)
+    monkeypatch.setattr(logs, "EXIT_SECONDS", 0.2)
+    log = Log("info")
+    log.start()
+    for number in range(1_000):
+        log.emit(record("line %d", number))
+        log.record_response(Outcome(PATH, "POST", 200), 0.1, Ids("one", None), "1")
+    assert log.dropped > 1_000
+
+    written = b""
+    report = f"{log.dropped} log lines were dropped".encode()
+    while report not in written or not written.endswith(b"\n"):
+        written += stderr.read()
+    log.stop()
+
+    assert all(json.loads(line) for line in written.splitlines())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux sets the size of a pipe")
+def test_large_lines_are_dropped_before_they_fill_the_memory(
+    stderr: Stderr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(logs, "EXIT_SECONDS", 0.0)
+    log = Log("info")
+    log.start()
+    for _ in range(100):
+        log.emit(record("Predicted", texts="x" * 10_000))
+    log.stop()
+
+    assert log.dropped >= 80
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux sets the size of a pipe")
+def test_a_slow_reader_gets_every_line(stderr: Stderr) -> None:
+    log = Log("info")
+    log.start()
+    written = b""
+    for number in range(500):
+        log.emit(record("line %d", number))
+    while written.count(b"\n") < 500:
+        written += stderr.read()
+        time.sleep(0.001)
+    log.stop()
+
+    messages = [json.loads(line)["message"] for line in written.splitlines()]
+    assert messages == [f"line {number}" for number in range(500)]
+    assert not log.dropped
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (lambda: record("%d of %s", "x"), "%d of %s [arguments that do not fit"),
+        (lambda: record("no %s"), "no %s"),
+        (lambda: record("odd", value={(1, 2): "\ud800"}), "A line of api.py:7 cannot be written"),
+        (lambda: record("x" * 1_000_000), "x … x"),
+    ],
+    ids=["arguments", "none", "value", "length"],
+)
+def test_a_wrong_call_of_a_logger_is_one_line(
+    made: Callable[[], logging.LogRecord],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with (tmp_path / "stderr").open("wb") as file:
+        monkeypatch.setattr(logs, "STDERR", file.fileno())
+        Log("info").emit(made())
+
+    (line,) = (tmp_path / "stderr").read_text(encoding="utf-8").splitlines()
+    assert says in json.loads(line)["message"]
+    assert len(line) < 40_000
+
+
+def served_to(stderr: int, model_dir: Path, code: str = "") -> tuple[str, Any]:
+    """Start a service with this stderr; return its address and the process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    run = "import runpy; runpy.run_module('tests.serving', run_name='__main__')"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{code}\n{run}"],
+        env={**os.environ, "PORT": f"{port}", "MODEL_DIR": f"{model_dir}"},
+        stderr=stderr,
+    )
+    wait_until_ready(f"http://127.0.0.1:{port}")
+    return f"http://127.0.0.1:{port}", process
+
+
+def lost_lines(url: str) -> float:
+    """Return how many lines a service counts as dropped."""
+    found = re.search(
+        r"^log_lines_dropped_total (\S+)$", httpx2.get(f"{url}/metrics").text, re.M
+    )
+    assert found
+    return float(found[1])
+
+
+def test_a_service_whose_log_nobody_reads_serves_and_ends(model_dir: Path) -> None:
+    read, write = os.pipe()
+    few = "from serving import logs; logs.MAX_LINES = 100"
+    url, process = served_to(write, model_dir, few)
+    try:
+        with httpx2.Client(base_url=url, timeout=10) as client:
+            statuses = {client.post(PATH, json=BODY).status_code for _ in range(1_000)}
+            assert client.post(CRASH, json=BODY).status_code == 500
+            assert client.get("/livez").status_code == 200
+        assert statuses == {200}
+        assert lost_lines(url) > 100
+
+        process.terminate()
+        assert process.wait(timeout=10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(read)
+        os.close(write)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_service_whose_disk_is_full_serves_and_ends(model_dir: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        url, process = served_to(full.fileno(), model_dir)
+    try:
+        assert httpx2.post(f"{url}{PATH}", json=BODY).status_code == 200
+        wait_until(lambda: lost_lines(url) > 0)
+
+        process.terminate()
+        assert process.wait(timeout=10) == 0
+    finally:
+        process.kill()
+        process.wait()

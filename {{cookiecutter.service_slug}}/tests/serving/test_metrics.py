@@ -50,6 +50,7 @@ def test_the_metrics_and_their_types_are_these(client: TestClient) -> None:
         "http_request_duration_seconds": ("histogram", {"route"}),
         "http_requests_in_flight": ("gauge", set()),
         "http_requests_shed": ("counter", set()),
+        "log_lines_dropped": ("counter", set()),
         "model_batch_size": ("histogram", set()),
         "model_duration_seconds": ("histogram", set()),
         "predictions": ("counter", {"label"}),
@@ -204,6 +205,27 @@ def test_the_form_is_the_one_that_the_scraper_asks_for(client: TestClient) -> No
     assert len(list(parse_openmetrics(openmetrics.text))) > 20
     assert not re.search("_created", plain.text + openmetrics.text)
     assert "/metrics" not in client.get("/openapi.json").json()["paths"]
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text; version=x",
+        "application/openmetrics-text; version=1.x",
+        "text/plain; version=",
+        "text/plain; version=x; escaping=x",
+        "application/openmetrics-text; version=1.1." + "x" * 2_000,
+        "application/openmetrics-text; version=" + "9" * 5_000,
+    ],
+)
+def test_a_format_that_is_not_known_is_answered_in_a_known_one(
+    client: TestClient, accept: str
+) -> None:
+    answer = client.get("/metrics", headers={"Accept": accept})
+
+    assert answer.status_code == 200
+    assert len(answer.headers["content-type"]) < 200
+    assert "service_ready 1.0" in answer.text
 
 
 def application(client: TestClient) -> FastAPI:

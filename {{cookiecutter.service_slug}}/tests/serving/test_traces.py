@@ -3,6 +3,7 @@
 import socket
 import sys
 import threading
+import time
 import tomllib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -125,6 +126,21 @@ def test_without_a_collector_the_service_serves_on(start: Start) -> None:
     process = start(OTEL_EXPORTER_OTLP_ENDPOINT=url).ready()
 
     assert process.ask().status_code == 200
+
+
+def test_a_collector_that_never_answers_does_not_hold_up_the_exit(
+    start: Start,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and that is all
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = start(OTEL_EXPORTER_OTLP_ENDPOINT=url).ready()
+        for _ in range(1_000):
+            process.ask(path="/nothing")
+        began = time.monotonic()
+        ended(process)
+
+    assert time.monotonic() - began < 2 * traces.EXIT_SECONDS + 2
+    assert "the last spans are lost" in process.log()
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from pydantic import AfterValidator, Field
 
 from serving.build import Application, build_app
 from serving.contract import Contract, ModelInfo
-from serving.fields import normalise
 from serving.model import Model
 from serving.problems import documented
 from serving.service import Service
 from serving.settings import ServingSettings
+from serving.text import normalise
 
 MAX_NOTE = 10_000
 MAX_CLAIMS = 1_000

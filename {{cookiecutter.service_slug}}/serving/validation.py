@@ -1,0 +1,70 @@
+"""Validate JSON and report mistakes in bounded time, whatever a client sends.
+
+Validation holds the interpreter's lock, so a thread does not help: the number of
+mistakes that pydantic collects must be bounded.
+"""
+
+import asyncio
+import codecs
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+from pydantic_core import SchemaValidator, ValidationError
+
+from serving.problems import invalid_body
+
+# A larger body is parsed, and its answer encoded, outside of the event loop.
+INLINE_BYTES = 8_192
+# Where a body may have more mistakes, validation stops at the first bad item of a list.
+MAX_MISTAKES = 5_000
+
+T = TypeVar("T")
+
+_sequences = frozenset({"list", "tuple", "set", "frozenset"})
+# One, so that the event loop has one rival for the interpreter's lock.
+_worker = ThreadPoolExecutor(1, thread_name_prefix="json")
+
+
+class BoundedValidator:
+    """Validate JSON as a type, with a bounded number of mistakes."""
+
+    def __init__(self, adapter: TypeAdapter[Any]) -> None:
+        self._complete = adapter.validator.validate_json
+        self._fail_fast = SchemaValidator(
+            stop_at_bad_items(adapter.core_schema), _use_prebuilt=False
+        ).validate_json
+
+    def parse(self, body: bytes) -> Any:
+        """Return the validated value. Raises ProblemError (400, 422)."""
+        complete = len(body) <= INLINE_BYTES or body.count(b",") <= MAX_MISTAKES
+        validate = self._complete if complete else self._fail_fast
+        try:
+            return validate(body.removeprefix(codecs.BOM_UTF8))
+        except ValidationError as error:
+            raise invalid_body(error, complete=complete) from None
+
+
+def stop_at_bad_items(schema: Any) -> Any:
+    """Return a core schema whose lists and the like stop at their first bad item."""
+    if isinstance(schema, list):
+        return [stop_at_bad_items(part) for part in schema]
+    if isinstance(schema, tuple):
+        return tuple(stop_at_bad_items(part) for part in schema)
+    if not isinstance(schema, dict):
+        return schema
+    copy = {
+        key: part if key == "metadata" else stop_at_bad_items(part)
+        for key, part in schema.items()
+    }
+    if copy.get("type") in _sequences:
+        copy["fail_fast"] = True
+    return copy
+
+
+async def run_outside(function: Callable[..., T], *args: Any) -> T:
+    """Run a function in a thread, so that the event loop gets its turns."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_worker, copy_context().run, function, *args)
