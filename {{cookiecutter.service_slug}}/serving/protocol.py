@@ -6,10 +6,15 @@ hold the head until the body begins.
 
 Reading from a connection pauses if it ignores Retry-After, because rejections take CPU
 time that other requests need.
+
+A connection that ends while its client still sends is closed in two steps (RFC 9112,
+section 9.6): a close with unread data would reset it, and the client would lose the
+answer.
 """
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Any
 
 from httptools import HttpParserUpgrade, HttpRequestParser
@@ -21,12 +26,20 @@ from serving.requests import REJECTED
 HEAD = b"HTTP/1.1 "
 CONTINUE = b"HTTP/1.1 100 "  # asks for the body; nothing follows it
 
+# After a last answer, what a client still sends is read and discarded up to these.
+LINGER_SECONDS = 10.0
+LINGER_BYTES = 67_108_864
+
 
 class HeadBuffer:
     """A transport that holds the head of a response until the next write or the end."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, on_close: Callable[[], None]
+    ) -> None:
+        """Call `on_close`, which ends the connection, instead of closing it."""
         self._transport = transport
+        self._on_close = on_close
         self._head = b""
 
     def __getattr__(self, name: str) -> Any:
@@ -48,9 +61,9 @@ class HeadBuffer:
             self.write(b"")
 
     def close(self) -> None:
-        """Send a held head, then close the connection."""
+        """Send a held head, then end the connection."""
         self.release()
-        self._transport.close()
+        self._on_close()
 
 
 class Parser(HttpRequestParser):
@@ -118,9 +131,38 @@ class Protocol(HttpToolsProtocol):
     ) -> None:
         """Put a `HeadBuffer` between the responses and the connection."""
         super().connection_made(transport)
-        self._buffer = HeadBuffer(transport)
+        self._connection = transport
+        self._buffer = HeadBuffer(transport, self._end)
         self.transport = self._buffer  # type: ignore[assignment]
         self._rejected_at = -math.inf
+        self._discarded = 0
+        self._deadline: asyncio.TimerHandle | None = None  # of a client that sends on
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the deadline of a client that sends on."""
+        super().connection_lost(exc)
+        if self._deadline:
+            self._deadline.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse data. Discard it, within bounds, after the last answer."""
+        if self._deadline is None:
+            super().data_received(data)
+            return
+        self._discarded += len(data)
+        if self._discarded > LINGER_BYTES:
+            self._connection.close()
+
+    def _end(self) -> None:
+        """Close the connection, in two steps if the client may still be sending."""
+        if self._deadline or self._connection.is_closing():
+            return
+        if self.cycle and not self.cycle.more_body:
+            self._connection.close()
+            return
+        self._deadline = self.loop.call_later(LINGER_SECONDS, self._connection.close)
+        self._connection.write_eof()
+        self.flow.resume_reading()
 
     def on_response_complete(self) -> None:
         """Send a held head. Pause a client that ignored Retry-After."""

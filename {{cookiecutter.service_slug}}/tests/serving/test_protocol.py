@@ -48,7 +48,7 @@ def wire() -> Wire:
 
 @pytest.fixture
 def buffer(wire: Wire) -> HeadBuffer:
-    return HeadBuffer(wire)
+    return HeadBuffer(wire, wire.close)
 
 
 def test_the_head_goes_out_with_the_body(wire: Wire, buffer: HeadBuffer) -> None:
