@@ -69,7 +69,7 @@ def started(settings: Mapping[str, str]) -> Iterator[Process]:
     process = subprocess.Popen(
         [sys.executable, "-m", "app"],
         cwd=ROOT,
-        env={**os.environ, **settings, "HOST": "127.0.0.1", "PORT": "0"},
+        env={**os.environ, **settings, "SERVICE_HOST": "127.0.0.1", "PORT": "0"},
         stderr=subprocess.PIPE,
     )
     os.sched_setaffinity(0, {max(cpus)})

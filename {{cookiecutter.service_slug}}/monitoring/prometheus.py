@@ -149,7 +149,7 @@ def running(command: list[str], url: str, **variables: str) -> Iterator[None]:
     """
     with TemporaryDirectory() as directory:
         log = Path(directory, "log")
-        environment = {**os.environ, "HOST": "127.0.0.1", **variables}
+        environment = {**os.environ, "SERVICE_HOST": "127.0.0.1", **variables}
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=output, stderr=output
