@@ -208,7 +208,7 @@ class Application:
 
     def start(self, *before: str, program: str = "", **settings: str) -> None:
         """Start it with these settings, after the words of a command before its own."""
-        place = {"HOST": "127.0.0.1", "PORT": str(self.port)}
+        place = {"SERVICE_HOST": "127.0.0.1", "PORT": str(self.port)}
         python = str(self._service.path / ".venv" / "bin" / "python")
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(

@@ -211,9 +211,21 @@ SABOTAGE = {
     ),
     "an answer without a body that is kept back": Sabotage(
         "serving/protocol.py",
-        "        self.release()\n        self._transport.close()",
-        "        self._transport.close()",
+        "        self.release()\n        self._on_close()",
+        "        self._on_close()",
         "pytest tests/serving/test_protocol.py",
+    ),
+    "an answer that a client loses while it sends": Sabotage(
+        "serving/protocol.py",
+        "        if self.cycle and not self.cycle.more_body:\n",
+        "        if True:\n",
+        "pytest tests/serving/test_connection.py -k sends_first",
+    ),
+    "a client that sends for ever after the last answer": Sabotage(
+        "serving/protocol.py",
+        "if self._discarded > LINGER_BYTES:",
+        "if False:",
+        "pytest tests/serving/test_connection.py -k up_to_a_bound",
     ),
     "a client that does not wait and is not paused": Sabotage(
         "serving/protocol.py",

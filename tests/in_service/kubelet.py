@@ -44,7 +44,7 @@ class Pod:
                 **image.variables,
                 **only(manifests, "ConfigMap")["data"],
                 # Pods have addresses of their own; here they share one.
-                "HOST": "127.0.0.1",
+                "SERVICE_HOST": "127.0.0.1",
                 "PORT": "0",
                 **settings,
             },

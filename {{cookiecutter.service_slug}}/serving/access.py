@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Awaitable, Iterable
-from os import urandom
 from time import perf_counter
 from typing import Any
 
@@ -13,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import traces
 from serving.problems import CRASH, problem_response
-from serving.requests import TENANT, Ids, Outcome, current_ids
+from serving.requests import TENANT, Ids, Outcome, current_ids, make_request_id
 from serving.service import Service
 
 METHODS = frozenset(
@@ -52,7 +51,7 @@ class AccessLayer:
         headers = dict(reversed(scope["headers"]))  # the first of two wins
         request_id = headers.get(REQUEST_ID)
         if request_id is None or not _is_sane(request_id):
-            request_id = urandom(16).hex().encode("ascii")
+            request_id = make_request_id()
         trace_id = None
         if self._traced or b"traceparent" in headers:
             trace_id = traces.trace_id(headers.get(b"traceparent"))

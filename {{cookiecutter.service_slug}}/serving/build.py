@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from serving import health, traces
 from serving.access import AccessLayer, RoutePaths
 from serving.admission import AdmissionLayer
+from serving.methods import MethodLayer
 from serving.problems import answer_problems, document_problems
 from serving.routing import FastPath, build_error_handler, plan_routes, prepare_routes
 from serving.service import Service
@@ -53,6 +54,7 @@ def build_app(
         lifespan=lifespan,
         telemetry=telemetry,
         redirect_slashes=False,
+        root_path=service.settings.root_path,
         middleware=middleware,
     )
     app.state.service = service
@@ -94,7 +96,8 @@ class Application(FastAPI):
         2. `AdmissionLayer`, which limits requests, bytes and time on every route;
         3. your middleware, in the order of the list, and the API keys;
         4. `FastPath`, which calls the handler directly if the route allows it;
-        5. FastAPI, for all other routes.
+        5. `MethodLayer`, which serves HEAD and OPTIONS on all routes;
+        6. FastAPI, for all other routes.
         """
         service: Service[Any] = self.state.service
         prepare_routes(self.router.routes)
@@ -104,7 +107,8 @@ class Application(FastAPI):
         for note in (*self.start_notes, str(plan)):
             logger.info("%s", note)
 
-        stack: ASGIApp = FastPath(self._fastapi(), plan.fast, build_error_handler(self))
+        stack: ASGIApp = MethodLayer(self._fastapi(), routes)
+        stack = FastPath(stack, plan.fast, build_error_handler(self))
         for layer, args, options in reversed(self.user_middleware):
             stack = layer(stack, *args, **options)
         stack = AdmissionLayer(stack, service.admission)

@@ -105,6 +105,12 @@ class Metrics(Collector):
             "Requests rejected: too many, or too many bytes of them, were in work.",
             registry=self.registry,
         )
+        self._connections_ended = Counter(
+            "http_connections_ended_total",
+            "Connections that a bound ended, by the bound.",
+            ("reason",),
+            registry=self.registry,
+        )
         self._training_share = Gauge(
             "model_training_label_share",
             "Share of a label in the rows that the model was trained on.",
@@ -161,6 +167,10 @@ class Metrics(Collector):
     def record_rejection(self) -> None:
         """Count a request that a limit rejected."""
         self._shed.inc()
+
+    def record_connection_end(self, reason: str) -> None:
+        """Count a connection that a bound ended."""
+        self._connections_ended.labels(reason).inc()
 
     def measure_calls(
         self, call: Callable[[Sequence[Given]], Answer]

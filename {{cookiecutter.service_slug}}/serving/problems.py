@@ -67,6 +67,7 @@ class ProblemType(NamedTuple):
         return f"urn:problem-type:{self.name}"
 
 
+INVALID_HTTP = ProblemType("invalid-http", 400, "The request is not HTTP/1.1")
 INVALID_JSON = ProblemType("invalid-json", 400, "The body is not JSON")
 CLIENT_LEFT = ProblemType("client-left", 400, "The client left")
 UNAUTHORIZED = ProblemType("unauthorized", 401, "The API key is missing or unknown")
@@ -74,18 +75,28 @@ NOT_FOUND = ProblemType("not-found", 404, "No route has this path")
 METHOD_NOT_ALLOWED = ProblemType(
     "method-not-allowed", 405, "The route does not have this method"
 )
+HEAD_TIMEOUT = ProblemType(
+    "head-timeout", 408, "The head of the request took too long to arrive"
+)
 BODY_TIMEOUT = ProblemType("body-timeout", 408, "The body took too long to arrive")
 BODY_TOO_LARGE = ProblemType("body-too-large", 413, "The body is too large")
 UNSUPPORTED_CODING = ProblemType(
     "unsupported-content-coding", 415, "The body is compressed"
 )
+TARGET_TOO_LONG = ProblemType("target-too-long", 414, "The request line is too long")
 UNSUPPORTED_MEDIA_TYPE = ProblemType(
     "unsupported-media-type", 415, "The body is not declared as JSON"
 )
 CONTRACT_VIOLATION = ProblemType(
     "contract-violation", 422, "The request breaks the contract"
 )
+HEAD_TOO_LARGE = ProblemType(
+    "head-too-large", 431, "The head of the request is too large"
+)
 INTERNAL_ERROR = ProblemType("internal-error", 500, "The service failed to answer")
+UNKNOWN_CODING = ProblemType(
+    "unknown-transfer-coding", 501, "The transfer coding of the body is not known"
+)
 NOT_READY = ProblemType("not-ready", 503, "The service takes no traffic now")
 TOO_MANY_REQUESTS = ProblemType(
     "too-many-requests-in-flight", 503, "Too many requests are in flight"
@@ -98,6 +109,14 @@ TYPES = (
     *(INVALID_JSON, CLIENT_LEFT, UNAUTHORIZED, NOT_FOUND, METHOD_NOT_ALLOWED),
     *(BODY_TIMEOUT, BODY_TOO_LARGE, UNSUPPORTED_CODING, UNSUPPORTED_MEDIA_TYPE),
     *(CONTRACT_VIOLATION, INTERNAL_ERROR, NOT_READY, TOO_MANY_REQUESTS, TOO_MANY_BYTES),
+    *(INVALID_HTTP, INVALID_JSON, CLIENT_LEFT, UNAUTHORIZED, NOT_FOUND),
+    *(METHOD_NOT_ALLOWED, HEAD_TIMEOUT, BODY_TIMEOUT, BODY_TOO_LARGE, TARGET_TOO_LONG),
+    *(UNSUPPORTED_MEDIA_TYPE, CONTRACT_VIOLATION, HEAD_TOO_LARGE, INTERNAL_ERROR),
+    *(UNKNOWN_CODING, NOT_READY, TOO_MANY_REQUESTS, TOO_MANY_BYTES),
+)
+# What was no request of an operation: no operation documents it.
+OF_CONNECTIONS = (
+    *(INVALID_HTTP, HEAD_TIMEOUT, TARGET_TOO_LONG, HEAD_TOO_LARGE, UNKNOWN_CODING),
 )
 # Types of the errors that Starlette raises as HTTPException, by status.
 _PLAIN = {type_.status: type_ for type_ in (NOT_FOUND, METHOD_NOT_ALLOWED)}
@@ -212,7 +231,11 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": " / ".join(
-                [type_.title for type_ in TYPES if type_.status == status]
+                [
+                    type_.title
+                    for type_ in TYPES
+                    if type_.status == status and type_ not in OF_CONNECTIONS
+                ]
                 or [_phrase(status)]
             ),
             "content": {MEDIA_TYPE: {"schema": schema}},

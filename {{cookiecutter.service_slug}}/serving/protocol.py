@@ -1,140 +1,530 @@
-"""uvicorn's HTTP protocol, with the head and body of a response in one packet.
+"""One connection of a client: uvicorn's HTTP protocol, with bounds.
 
-uvicorn writes the head as soon as it gets it. The extra system call and packet cost
-about a tenth of the time of a response. The ASGI specification, too, asks servers to
-hold the head until the body begins.
+uvicorn parses with httptools and bounds neither heads nor pipelines nor the time of a
+client. Here
 
-Reading from a connection pauses if it ignores Retry-After, because rejections take CPU
-time that other requests need.
+- a head (request line, fields, what frames chunks, trailers) has a size and a time;
+- a few requests are parsed ahead, and reading pauses beyond them;
+- the next request begins once the client takes the answers before it;
+- what is no HTTP is answered with a problem document, after what came before it;
+- a connection that ends while its client still sends is closed in two steps (RFC 9112,
+  section 9.6), as a close with unread data resets it and the client loses the answer;
+- reading pauses if a client ignores Retry-After, because rejections take CPU time that
+  other requests need.
+
+https://github.com/encode/uvicorn/blob/main/uvicorn/protocols/http/httptools_impl.py
 """
 
 import asyncio
 import math
-from typing import Any
+from collections import deque
+from typing import Any, Literal
+from urllib.parse import unquote
 
-from httptools import HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serving.admission import compute_pause
-from serving.requests import REJECTED
+from serving.connections import Connections
+from serving.exchange import Exchange, Flow, HeadBuffer
+from serving.problems import (
+    HEAD_TIMEOUT,
+    HEAD_TOO_LARGE,
+    INVALID_HTTP,
+    TARGET_TOO_LONG,
+    UNKNOWN_CODING,
+    ProblemError,
+    ProblemType,
+    problem_response,
+)
+from serving.requests import REJECTED, make_request_id
 
-HEAD = b"HTTP/1.1 "
-CONTINUE = b"HTTP/1.1 100 "  # asks for the body; nothing follows it
+# Received data is parsed in pieces of this size, so that bounds are seen in time.
+PIECE_BYTES = 2_048
+CHUNK_BYTES = 32  # of a chunk, beside its data, which do not count as part of a head
 
+# Reasons to hold the flow.
+QUEUE = "queue"
+RETRY = "retry"
 
-class HeadBuffer:
-    """A transport that holds the head of a response until the next write or the end."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head = b""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Send the data, after a held head if there is one. Hold it if it is a head."""
-        if self._head:
-            self._transport.write(self._head + data)
-            self._head = b""
-        elif data.startswith(HEAD) and not data.startswith(CONTINUE):
-            self._head = data
-        else:
-            self._transport.write(data)
-
-    def release(self) -> None:
-        """Send the held head of a response without a body."""
-        if self._head:
-            self.write(b"")
-
-    def close(self) -> None:
-        """Send a held head, then close the connection."""
-        self.release()
-        self._transport.close()
-
-
-class Parser(HttpRequestParser):
-    """A parser that ignores requests to upgrade to another protocol.
-
-    A server may ignore them (RFC 9110, section 7.8), and Java's client asks for HTTP/2
-    each time. uvicorn would parse the body of such a request as the next request.
-    """
-
-    def __init__(self, protocol: "Protocol") -> None:
-        super().__init__(protocol)
-        self._protocol = protocol
-
-    def feed_data(self, data: bytes | memoryview) -> None:  # type: ignore[override]
-        """Parse data. Parse a head with `Upgrade` again, without that header."""
-        while data:
-            try:
-                super().feed_data(data)
-                return
-            except HttpParserUpgrade as upgrade:
-                if not self._protocol.ignores_upgrade:
-                    raise
-                (rest,) = upgrade.args
-            super().feed_data(self._head())
-            data = memoryview(data)[rest:]
-
-    def _head(self) -> bytes:
-        version = self.get_http_version().encode()
-        lines = [self.get_method() + b" " + self._protocol.url + b" HTTP/" + version]
-        lines += [
-            name + b": " + value
-            for name, value in self._protocol.headers
-            if name != b"upgrade"
-        ]
-        return b"\r\n".join([*lines, b"", b""])
+# Header fields that decide where a request ends or how it is answered.
+SPECIAL = frozenset({b"expect", b"host", b"transfer-encoding"})
 
 
 class Protocol(HttpToolsProtocol):
     """One connection of a client."""
 
-    parser: Parser
+    flow: Flow
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, connections: Connections, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.parser = Parser(self)
-        self.ignores_upgrade = False
+        self._connections = connections
+        self._settings = connections.settings
+        self.parser = HttpRequestParser(self)
+        self.pipeline: deque[Exchange] = deque()  # type: ignore[assignment]
+        self.since = connections.now
+        self._active: Exchange | None = None  # the request in work
 
-    def on_headers_complete(self) -> None:
-        """Start the request, unless its head will be parsed again."""
-        parser = self.parser
-        self.ignores_upgrade = (
-            parser.should_upgrade() and parser.get_method() != b"CONNECT"
-        )
-        if not self.ignores_upgrade:
-            super().on_headers_complete()
-            self.headers = []  # trailers are no headers of this request
+        # Where the parser is: before a message, in its head or in its body.
+        self._place: Literal["before", "head", "body"] = "before"
+        self._began = False  # a message began in the piece that was parsed last
+        self._head_bytes = 0  # of this head or what frames this body, at least
+        self._body_bytes = 0  # of this body
+        self._hosts = 0
+        self._codings: list[bytes] = []
+        self._replays = False  # this head will be parsed again
 
-    def on_message_complete(self) -> None:
-        """Complete the body, unless the head will be parsed again."""
-        if not self.ignores_upgrade:
-            super().on_message_complete()
+        self._unparsed = memoryview(b"")
+        self._closed_by_client = False
+        self._final = False  # the request was parsed after which the connection ends
+        self._failure: ProblemError | None = None  # answers what follows the pipeline
+        self._lingering = False
+        self._excess = 0  # bytes that were discarded
+        self._waiting_bytes = 0  # to be written, when that number last changed
+        self._waiting_since = 0
+        self._rejected_at = -math.inf
+
+    # Called by the event loop.
 
     def connection_made(  # type: ignore[override]
         self, transport: asyncio.Transport
     ) -> None:
-        """Put a `HeadBuffer` between the responses and the connection."""
+        """Begin to wait for a request."""
         super().connection_made(transport)
-        self._buffer = HeadBuffer(transport)
+        self._connection = transport
+        self._buffer = HeadBuffer(transport, self._end)
         self.transport = self._buffer  # type: ignore[assignment]
-        self._rejected_at = -math.inf
+        self.flow = Flow(transport)
+        opened = transport.get_extra_info("socket")
+        descriptor = opened.fileno() if opened else -1
+        self._connections.add(self, descriptor, self.loop)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let the requests of this connection end."""
+        self._connections.remove(self)
+        self.pipeline.clear()
+        self._unparsed = memoryview(b"")
+        if self._active:
+            self._active.abandon()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse data, as far as the pipeline has room for its requests."""
+        if self._ignores_input:
+            self._discard(len(data))
+        elif len(data) <= PIECE_BYTES and not self._unparsed:
+            self._parse(data)
+            if len(self.pipeline) > self._settings.max_pipeline:
+                self.flow.hold(QUEUE)
+        else:
+            self._unparsed = memoryview(bytes(self._unparsed) + data)
+            self._parse_on()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection open for answers to the requests that are complete."""
+        self._closed_by_client = True
+        if self._lingering:
+            return False
+        if not self._unparsed:
+            self._drop_incomplete()
+        if self._active and self._active.disconnected:
+            return False
+        waiting = [self._active, *self.pipeline] if self._active else self.pipeline
+        for exchange in waiting:
+            exchange.client_left = True
+            exchange.message_event.set()
+        return bool(waiting)
+
+    def resume_writing(self) -> None:
+        """Start the next request: the client takes its answers."""
+        super().resume_writing()
+        self._go_on()
+
+    # Called by the parser.
+
+    def on_message_begin(self) -> None:
+        """Begin the head of a request."""
+        if self._final:
+            raise HttpParserError("Data after the last request")
+        super().on_message_begin()
+        self._place = "head"
+        self._began = True
+        self._head_bytes = self._hosts = 0
+        self._codings = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Add a field of the head. Trailers are ignored."""
+        name = name.lower()
+        if name in SPECIAL:
+            if name == b"host":
+                self._hosts += 1
+            elif name == b"expect":
+                self.expect_100_continue = value.lower() == b"100-continue"
+            else:
+                self._codings.append(value.lower())
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Start the request, or let it wait for those before it."""
+        parser = self.parser
+        method = parser.get_method()
+        version = parser.get_http_version()
+        self._check_head(method, version)
+        self._replays = parser.should_upgrade()
+        if self._replays:
+            return
+
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        url = parse_url(self.url)
+        raw_path = url.path or b"/"
+        path = raw_path.decode("ascii")
+        scope["method"] = method.decode("ascii")
+        scope["http_version"] = version
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = raw_path
+        scope["query_string"] = url.query or b""
+
+        self._place = "body"
+        self._head_bytes = self._body_bytes = 0
+        self.headers = []  # trailers are no headers of this request
+        keep_alive = version != "1.0" and parser.should_keep_alive()
+        exchange = self.cycle = Exchange(
+            scope=scope,  # type: ignore[arg-type]
+            transport=self._buffer,  # type: ignore[arg-type]
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue and version != "1.0",
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+        if not keep_alive:
+            exchange.persistent = False
+        if exchange.waiting_for_100_continue:
+            exchange.expect_body()
+        if self._closed_by_client:
+            exchange.client_left = True
+        if not (self._active or self.pipeline or self.flow.write_paused):
+            self._start(exchange)
+        else:
+            self.pipeline.append(exchange)
+
+    def on_body(self, body: bytes) -> None:
+        """Add to the body, unless the request has been answered."""
+        exchange = self.cycle
+        self._body_bytes += len(body)
+        if exchange.response_complete:
+            return
+        exchange.body += body
+        if len(exchange.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        exchange.message_event.set()
+
+    def on_chunk_header(self) -> None:
+        """Count the size line of an ordinary chunk as its own, not as a head."""
+        self._body_bytes += CHUNK_BYTES
+
+    def on_message_complete(self) -> None:
+        """Complete the request, unless the head will be parsed again."""
+        if self._replays:
+            return
+        exchange: Exchange = self.cycle  # type: ignore[assignment]
+        self._place = "before"
+        self._final = not exchange.persistent
+        exchange.complete()
+        if exchange.response_complete:
+            self._excess = 0
+            self.since = self._connections.now
+
+    # Called when a response is complete, and each second.
 
     def on_response_complete(self) -> None:
-        """Send a held head. Pause a client that ignored Retry-After."""
+        """Send a held head, and go on with the next request."""
+        self.server_state.total_requests += 1
         self._buffer.release()
-        super().on_response_complete()
-        if REJECTED not in self.scope:
+        exchange, self._active = self._active, None
+        self.since = self._connections.now
+        if exchange is None or self._lingering or self._connection.is_closing():
             return
+        if REJECTED in exchange.scope:
+            self._pause_if_eager()
+        self.flow.resume_reading()
+        self._go_on()
+
+    def check(self, now: int) -> None:
+        """End the connection if the client has made no progress for too long."""
+        settings = self._settings
+        waiting = self._connection.get_write_buffer_size()
+        if waiting != self._waiting_bytes:
+            self._waiting_bytes, self._waiting_since = waiting, now
+        elif waiting and now - self._waiting_since > settings.write_seconds:
+            self._connections.record_end("write")
+            self._connection.abort()
+            return
+
+        age = now - self.since
+        if self._lingering or (self._active is None and self._place == "body"):
+            if age > settings.linger_seconds:
+                self._connections.record_end("linger")
+                self._connection.abort()
+        elif self._active or self.pipeline or self._connection.is_closing():
+            return
+        elif self._place == "before" and age > settings.keep_alive_seconds:
+            self._connection.close()
+        elif self._place == "head" and age > settings.head_seconds:
+            self._fail(
+                HEAD_TIMEOUT,
+                f"The head did not arrive within {settings.head_seconds} s.",
+            )
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is in work."""
+        return self._active is None
+
+    def evict(self) -> None:
+        """Close the connection at once, to make room for another."""
+        self._connection.abort()
+
+    def shutdown(self) -> None:
+        """End the connection, after the request in work if there is one."""
+        if self._active:
+            exchange: Exchange = self.cycle  # type: ignore[assignment]
+            exchange.end_after()
+            self._final = self._final or self._place == "before"
+        elif not self._lingering:
+            self._connection.close()
+
+    # Parsing.
+
+    @property
+    def _ignores_input(self) -> bool:
+        return self._final or self._lingering or self._failure is not None
+
+    def _parse_on(self) -> None:
+        """Parse what was received, in pieces, until the pipeline is full."""
+        data, position = self._unparsed, 0
+        limit = self._settings.max_pipeline
+        while position < len(data) and len(self.pipeline) <= limit:
+            end = position + max(self._missing_body(), PIECE_BYTES)
+            self._parse(data[position:end])
+            position = end
+            if self._ignores_input:
+                self._discard(len(data[position:]))
+                position = len(data)
+        self._unparsed = data[position:]
+        if self._unparsed or len(self.pipeline) > limit:
+            self.flow.hold(QUEUE)
+        else:
+            self.flow.release(QUEUE)
+
+    def _parse(self, piece: bytes | memoryview) -> None:
+        """Parse a piece. A head with `Upgrade` is parsed again, without that field.
+
+        A server may ignore requests to upgrade (RFC 9110, section 7.8), and Java's
+        client asks for HTTP/2 each time. uvicorn would parse the body of such a request
+        as the next request.
+        """
+        place, body_bytes = self._place, self._body_bytes
+        self._began = False
+        error = self._feed(piece)
+        while isinstance(error, HttpParserUpgrade):
+            head = self._head_without_upgrade()
+            piece = memoryview(piece)[error.args[0] :]
+            # It may have asked to close: a parser that has seen it takes no more.
+            self.parser = HttpRequestParser(self)
+            error = self._feed(head) or self._feed(piece)
+        if error:
+            self._refuse(error)
+            return
+        if self._place == "before" or self._began:
+            if self._began and self._place == "head":
+                self.since = self._connections.now
+            return
+        if place == self._place:
+            self._count(len(piece), self._body_bytes - body_bytes)
+
+    def _feed(self, data: bytes | memoryview) -> Exception | None:
+        """Parse data and return the error, if there is one."""
+        try:
+            self.parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            return error
+        return None
+
+    def _count(self, size: int, body: int) -> None:
+        """Count a piece that neither began nor completed a head."""
+        if self._place == "body":
+            size = max(0, size - body)
+            if self._active is None and self.cycle.response_complete:
+                self._discard(body)
+        self._head_bytes += size
+        if self._head_bytes > self._settings.max_head_bytes:
+            self._fail(*self._describe_excess())
+        elif len(self.headers) > self._settings.max_headers:
+            self._fail(*self._describe_excess())
+
+    def _check_head(self, method: bytes, version: str) -> None:
+        """Raise ProblemError for a head that is not to be served."""
+        settings = self._settings
+        if len(self.headers) > settings.max_headers:
+            raise ProblemError(*self._describe_excess())
+        if self._head_bytes + 2 * PIECE_BYTES > settings.max_head_bytes:
+            fields = sum(len(name) + len(value) for name, value in self.headers)
+            if len(self.url) + fields > settings.max_head_bytes:
+                raise ProblemError(*self._describe_excess())
+        if self._hosts != 1 and (self._hosts or version == "1.1"):
+            raise ProblemError(INVALID_HTTP, "There must be one header field Host.")
+        if self._codings not in ([], [b"chunked"]):
+            raise ProblemError(
+                UNKNOWN_CODING, "The only Transfer-Encoding is `chunked`."
+            )
+        if method == b"CONNECT":
+            raise ProblemError(INVALID_HTTP, "This is no proxy: CONNECT is not served.")
+
+    def _describe_excess(self) -> tuple[ProblemType, str]:
+        settings = self._settings
+        if len(self.headers) > settings.max_headers:
+            return HEAD_TOO_LARGE, f"There are over {settings.max_headers} fields."
+        limit = f"is larger than {settings.max_head_bytes} bytes."
+        if len(self.url) > settings.max_head_bytes // 2:
+            return TARGET_TOO_LONG, f"The request line {limit}"
+        return HEAD_TOO_LARGE, f"The head of the request {limit}"
+
+    def _missing_body(self) -> int:
+        """Return the bytes of the body that have not come; 0 if that is not known."""
+        if self._place != "body":
+            return 0
+        for name, value in self.cycle.scope["headers"]:
+            if name == b"content-length":
+                return max(0, int(value[:20]) - self._body_bytes)
+        return 0
+
+    def _head_without_upgrade(self) -> bytes:
+        parser = self.parser
+        version = parser.get_http_version().encode()
+        lines = [parser.get_method() + b" " + self.url + b" HTTP/" + version]
+        lines += [
+            name + b": " + value for name, value in self.headers if name != b"upgrade"
+        ]
+        return b"\r\n".join([*lines, b"", b""])
+
+    # Order of requests and the end.
+
+    def _start(self, exchange: Exchange) -> None:
+        self._active = exchange
+        self._start_asgi_task(exchange, self.app)
+
+    def _go_on(self) -> None:
+        """Start the next request, or do what is to be done after the last."""
+        if self._active or self._lingering or self._connection.is_closing():
+            return
+        if self.flow.write_paused:
+            return
+        if self.pipeline:
+            self._start(self.pipeline.popleft())
+        if self._unparsed:
+            self._parse_on()
+            if self._closed_by_client and not self._unparsed:
+                self._drop_incomplete()
+        elif len(self.pipeline) <= self._settings.max_pipeline:
+            self.flow.release(QUEUE)
+        if self._active:
+            return
+        if self._failure:
+            self._send_failure(self._failure)
+        elif self._closed_by_client:
+            self._end()
+
+    def _drop_incomplete(self) -> None:
+        """Drop a request that the client has left incomplete."""
+        if self._place == "body" and not self.cycle.response_complete:
+            if self.pipeline and self.pipeline[-1] is self.cycle:
+                self.pipeline.pop()
+            else:
+                self.cycle.abandon()  # type: ignore[attr-defined]
+
+    def _refuse(self, error: Exception) -> None:
+        """Fail because of data that cannot be parsed."""
+        cause = error.__context__
+        if self._final:
+            self._excess += 1
+        elif isinstance(cause, ProblemError):
+            self._fail(cause.type, str(cause.detail))
+        elif cause:
+            self._fail(INVALID_HTTP, "The target of the request is not valid.")
+        else:
+            self._fail(INVALID_HTTP, f"The request is not valid HTTP/1.1: {error}.")
+
+    def _fail(self, type_: ProblemType, detail: str) -> None:
+        """Answer what came before, then with a problem, then end the connection."""
+        self._failure = ProblemError(type_, detail, headers={"Connection": "close"})
+        self._connections.record_end(type_.name)
+        self._unparsed = memoryview(b"")
+        if self._place == "body":
+            answered = self.cycle.response_started
+            self._drop_incomplete()
+            if answered:  # there is no answer but the one that was begun
+                self._active = None
+                self._end()
+                return
+            if self._active is self.cycle:
+                self._active = None
+        if self._active is None and not self.pipeline:
+            self._send_failure(self._failure)
+
+    def _send_failure(self, failure: ProblemError) -> None:
+        response = problem_response(failure)
+        request_id = make_request_id()
+        head = [
+            *self.server_state.default_headers,
+            *response.raw_headers,
+            (b"x-request-id", request_id),
+        ]
+        lines = [name + b": " + value + b"\r\n" for name, value in head]
+        content = [STATUS_LINE[failure.status_code], *lines, b"\r\n", response.body]
+        self._connection.write(b"".join(map(bytes, content)))
+        self._connections.record_response(
+            failure.status_code, request_id.decode("ascii")
+        )
+        self._end()
+
+    def _end(self) -> None:
+        """Close the connection, in two steps if the client may still be sending."""
+        if self._lingering or self._connection.is_closing():
+            return
+        sends = (
+            *(self._place != "before", self._failure, self._excess),
+            *(self._unparsed, self.flow.read_paused),
+        )
+        self.pipeline.clear()
+        self._unparsed = memoryview(b"")
+        if self._closed_by_client or not any(sends):
+            self._connection.close()
+            return
+        self._lingering = True
+        self._excess = 0
+        self.since = self._connections.now
+        self._connection.write_eof()
+        self.flow.release(QUEUE)
+        self.flow.release(RETRY)
+
+    def _discard(self, size: int) -> None:
+        """Count data that is ignored. Close the connection if it is too much."""
+        self._excess += size
+        if self._excess > self._settings.linger_bytes:
+            self._connections.record_end("linger")
+            self._connection.abort()
+
+    def _pause_if_eager(self) -> None:
+        """Stop reading for a while if the client ignored Retry-After."""
         now = self.loop.time()
         pause = compute_pause(self._rejected_at, now)
-        if pause and not self.transport.is_closing():
-            self.flow.pause_reading()
-            self.loop.call_later(pause, self._resume_reading)
+        if pause:
+            self.flow.hold(RETRY)
+            self.loop.call_later(pause, self.flow.release, RETRY)
         self._rejected_at = now
-
-    def _resume_reading(self) -> None:
-        if not self.transport.is_closing():
-            self.flow.resume_reading()

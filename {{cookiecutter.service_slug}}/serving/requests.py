@@ -1,6 +1,7 @@
 """Data about a request that the layers of the stack share."""
 
 from contextvars import ContextVar
+from os import urandom
 from typing import NamedTuple
 
 # Probes and scrapes: no limit applies to them, and they are logged as debug.
@@ -28,3 +29,8 @@ class Ids(NamedTuple):
 
 # Added to every log line that is written during a request.
 current_ids: ContextVar[Ids | None] = ContextVar("current_ids", default=None)
+
+
+def make_request_id() -> bytes:
+    """Return a new id of a request."""
+    return urandom(16).hex().encode("ascii")

@@ -7,10 +7,12 @@ first answers 503 to readiness probes, serves for `drain_seconds`, and then stop
 
 import asyncio
 import gc
+import logging
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -18,9 +20,19 @@ import uvicorn
 from fastapi import FastAPI
 
 from serving import logs, traces
+from serving.connections import Connections
 from serving.protocol import Protocol
+from serving.requests import Ids, Outcome
 from serving.service import Service
-from serving.settings import ServingSettings, SettingsError, SettingsT, load_settings
+from serving.settings import (
+    ServingSettings,
+    SettingsError,
+    SettingsT,
+    find_old_host,
+    load_settings,
+)
+
+logger = logging.getLogger(__name__)
 
 EXIT_UNUSABLE_PORT = 1
 EXIT_BAD_SETTINGS = 78  # EX_CONFIG of sysexits.h
@@ -45,8 +57,9 @@ class DrainingServer(uvicorn.Server):
             self.force_exit = sig == signal.SIGINT
             return
 
+        takes_traffic = self._service.lifecycle.ready
         self._service.lifecycle.drain()
-        if self._service.settings.drain_seconds == 0:
+        if not takes_traffic or self._service.settings.drain_seconds == 0:
             self.should_exit = True
             return
 
@@ -62,16 +75,35 @@ class DrainingServer(uvicorn.Server):
 
 def listen(settings: ServingSettings) -> socket.socket:
     """Bind the port before anything else starts. Raises OSError if it is in use."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in settings.service_host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((settings.service_host, settings.port))
         listener.listen(2048)
     except OSError:
         listener.close()
         raise
     return listener
+
+
+def describe(host: str, port: int) -> str:
+    """Return an address as it stands in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def connections_of(service: Service[Any]) -> Connections:
+    """Return the connections of a service, which count and log what no route sees."""
+
+    def record_response(status: int, request_id: str) -> None:
+        outcome = Outcome("unmatched", "other", status)
+        service.metrics.record_response(outcome, 0.0)
+        version = service.model_version
+        service.log.record_response(outcome, 0.0, Ids(request_id, None), version)
+
+    return Connections(
+        service.settings, service.metrics.record_connection_end, record_response
+    )
 
 
 def tune_garbage_collector() -> None:
@@ -105,8 +137,9 @@ def run(
         listener = listen(settings)
     except OSError as error:
         print(
-            f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}). "
-            "Choose another address with HOST or PORT, or stop what uses this one.",
+            f"Cannot listen on {describe(settings.service_host, settings.port)} "
+            f"({error.strerror}). Choose another address with SERVICE_HOST or PORT, or "
+            "stop what uses this one.",
             file=sys.stderr,
         )
         return EXIT_UNUSABLE_PORT
@@ -116,7 +149,7 @@ def run(
     logs.capture_logging(service.log)
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=partial(Protocol, connections_of(service)),  # type: ignore[arg-type]
         ws="none",
         access_log=False,
         log_config=None,
@@ -126,6 +159,13 @@ def run(
         timeout_graceful_shutdown=settings.graceful_seconds,
     )
     host, port = listener.getsockname()[:2]
-    service.log.announce(f"Listening on http://{host}:{port} (docs: /docs)")
+    if find_old_host():
+        logger.warning(
+            "HOST=%s is taken for SERVICE_HOST, which it was called before. Rename it: "
+            "the next release will ignore HOST.",
+            host,
+        )
+    docs = f"{settings.root_path}/docs"
+    service.log.announce(f"Listening on http://{describe(host, port)} (docs: {docs})")
     DrainingServer(config, service).run(sockets=[listener])
     return 0

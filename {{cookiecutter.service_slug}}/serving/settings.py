@@ -4,8 +4,10 @@
 in `SECRETS`.
 """
 
+import os
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -16,6 +18,8 @@ SECRETS = Path("/run/secrets")
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 LogFormat = Literal["json", "console"]
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class SettingsError(Exception):
@@ -34,12 +38,55 @@ class ServingSettings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
+    service_host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8000, description="Port to listen on; 0 takes a free one."
     )
+    root_path: Annotated[str, Field(pattern=r"^(/[^/?#\s]+)*$")] = Field(
+        "",
+        description="Prefix that a proxy removes from the path, such as `/intents`.",
+    )
     model_dir: Path = Field(
         Path("models"), description="Directory of model.onnx and model.json."
+    )
+    max_connections: Annotated[int, Field(ge=1)] = Field(
+        1_024,
+        description="Open connections; beyond it, those that were idle longest are "
+        "closed.",
+    )
+    keep_alive_seconds: Seconds = Field(
+        75.0,
+        description="Seconds without a request after which a connection is closed; "
+        "longer than the proxies before it keep theirs.",
+    )
+    max_head_bytes: Annotated[int, Field(ge=4_096)] = Field(
+        65_536,
+        description="Largest head of a request, and of its chunks and trailers; a "
+        "larger one gets 431 or 414.",
+    )
+    max_headers: Annotated[int, Field(ge=16)] = Field(
+        256, description="Header fields of a request; more get 431."
+    )
+    head_seconds: Seconds = Field(
+        10.0, description="Seconds for a head to arrive; a slower one gets 408."
+    )
+    max_pipeline: Annotated[int, Field(ge=1)] = Field(
+        16,
+        description="Requests of a connection that wait for their turn; beyond it, "
+        "reading pauses.",
+    )
+    write_seconds: Seconds = Field(
+        10.0,
+        description="Seconds in which a client takes nothing of an answer, after which "
+        "its connection is closed.",
+    )
+    linger_seconds: Seconds = Field(
+        10.0,
+        description="Seconds in which a client may send on after its last answer.",
+    )
+    linger_bytes: Annotated[int, Field(ge=0)] = Field(
+        67_108_864,
+        description="Bytes that a client may send on after its last answer.",
     )
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(
         1_048_576, description="Largest request body; a larger one gets 413."
@@ -84,7 +131,7 @@ def load_settings(settings: type[SettingsT]) -> SettingsT:
     Raises SettingsError, which lists every invalid variable.
     """
     try:
-        return settings()
+        return settings(**find_old_host())
     except ValidationError as error:
         lines = [f"  {_describe(settings, mistake)}" for mistake in error.errors()]
         raise SettingsError(
@@ -92,6 +139,21 @@ def load_settings(settings: type[SettingsT]) -> SettingsT:
             + "\n".join(lines)
             + "\nCorrect or unset the environment variables, then start again."
         ) from None
+
+
+def find_old_host() -> dict[str, Any]:
+    """Return SERVICE_HOST as HOST, its earlier name, if that holds an address.
+
+    Shells and conda export HOST, too: the name of a machine or a platform.
+    """
+    host = os.environ.get("HOST", "")
+    if os.environ.get("SERVICE_HOST"):
+        return {}
+    try:
+        ip_address(host)
+    except ValueError:
+        return {}
+    return {"service_host": host}
 
 
 def _describe(settings: type[ServingSettings], mistake: ErrorDetails) -> str:

@@ -39,7 +39,12 @@ class ServiceProcess:
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env={**os.environ, "HOST": "127.0.0.1", "PORT": "0", **settings},
+                env={
+                    **os.environ,
+                    "SERVICE_HOST": "127.0.0.1",
+                    "PORT": "0",
+                    **settings,
+                },
                 stderr=stderr,
             )
         try:

@@ -1,10 +1,20 @@
 """`python -m tests.serving` starts the toy service."""
 
-import sys
+import signal
 
-from serving.server import run
-from serving.settings import ServingSettings
-from tests.serving.toy import create_app
+from serving.signals import exit_at_once
+
+exit_at_once(signal.SIGTERM, signal.SIGINT)
+
+
+def main() -> int:
+    """Serve as `app/__main__.py` does."""
+    from serving.server import run
+    from serving.settings import ServingSettings
+    from tests.serving.toy import create_app
+
+    return run(create_app, ServingSettings)
+
 
 if __name__ == "__main__":
-    sys.exit(run(create_app, ServingSettings))
+    raise SystemExit(main())

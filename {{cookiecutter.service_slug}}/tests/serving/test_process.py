@@ -28,7 +28,7 @@ def run_to_its_end(**settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tests.serving"],
         cwd=ROOT,
-        env={**os.environ, "HOST": "127.0.0.1", **settings},
+        env={**os.environ, "SERVICE_HOST": "127.0.0.1", **settings},
         capture_output=True,
         text=True,
         timeout=30,

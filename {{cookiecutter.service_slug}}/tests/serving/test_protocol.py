@@ -10,9 +10,12 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from serving.admission import PAUSE_SECONDS
+from serving.connections import Connections
+from serving.exchange import HeadBuffer
 from serving.problems import RETRY_AFTER
-from serving.protocol import HeadBuffer, Protocol
+from serving.protocol import Protocol
 from serving.requests import REJECTED
+from serving.settings import ServingSettings
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
 
@@ -48,7 +51,7 @@ def wire() -> Wire:
 
 @pytest.fixture
 def buffer(wire: Wire) -> HeadBuffer:
-    return HeadBuffer(wire)
+    return HeadBuffer(wire, wire.close)
 
 
 def test_the_head_goes_out_with_the_body(wire: Wire, buffer: HeadBuffer) -> None:
@@ -130,7 +133,8 @@ class Connection:
         self.clock = clock
         config = Config(reject, log_config=None, lifespan="off")
         config.load()
-        self.protocol = Protocol(config, ServerState(), {}, self.clock)
+        connections = Connections(ServingSettings())
+        self.protocol = Protocol(connections, config, ServerState(), {}, self.clock)
         self.protocol.connection_made(wire)
 
     def ask(self) -> None:

@@ -1,0 +1,129 @@
+"""What the connections of a process share: a clock, their bounds, and who must go.
+
+One timer serves all of them. A timer for each request would cost a small one a
+twentieth of its time.
+"""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from typing import Protocol
+
+from serving.settings import ServingSettings
+
+if sys.platform != "win32":
+    import resource
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+# Of the descriptors of the process, these are for everything but connections.
+MOST_RESERVED = 32
+RESERVED_SHARE = 8  # one of so many
+
+
+class Connection(Protocol):
+    """What this module asks of a connection."""
+
+    since: int  # the tick since which it has been in its state
+
+    @property
+    def idle(self) -> bool:
+        """Whether none of its requests is in work."""
+
+    def check(self, now: int) -> None:
+        """End it if it has taken too long."""
+
+    def evict(self) -> None:
+        """Close it at once."""
+
+
+class Connections:
+    """The open connections of a process.
+
+    Time is counted in ticks of `TICK_SECONDS`, not read from a clock: while the process
+    stands still, the time of its clients stands still, too.
+    """
+
+    def __init__(
+        self,
+        settings: ServingSettings,
+        record_end: Callable[[str], None] = lambda reason: None,
+        record_response: Callable[[int, str], None] = lambda status, request_id: None,
+    ) -> None:
+        """Call `record_end` for each connection that a bound ends, with the reason.
+
+        Call `record_response` for each answer to what was no request, with its status
+        and id.
+        """
+        self.settings = settings
+        self.record_end = record_end
+        self.record_response = record_response
+        self.now = 0
+        self._open: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._highest = highest_descriptor()
+        self._short = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(
+        self, connection: Connection, descriptor: int, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Take a new connection. Close those that were idle longest if it must be."""
+        self._open.add(connection)
+        if self._timer is None:
+            self._timer = loop.call_later(TICK_SECONDS, self._tick, loop)
+        if descriptor > self._highest:
+            self._make_room("descriptors")
+        elif len(self._open) > self.settings.max_connections:
+            self._make_room("connections")
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection that has ended."""
+        self._open.discard(connection)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        self.now += 1
+        for connection in list(self._open):
+            connection.check(self.now)
+        if self._open:
+            self._timer = loop.call_later(TICK_SECONDS, self._tick, loop)
+        if len(self._open) < min(self._highest, self.settings.max_connections) // 2:
+            self._short = False
+
+    def _make_room(self, reason: str) -> None:
+        """Close an eighth of the idle connections, those that were idle longest."""
+        idle = sorted(
+            (each for each in self._open if each.idle), key=lambda each: each.since
+        )
+        for connection in idle[: len(idle) // 8 + 1]:
+            self.record_end(reason)
+            self.remove(connection)
+            connection.evict()
+        if not self._short:
+            self._short = True
+            logger.warning(
+                "Too many connections (%s): those that were idle longest are closed. "
+                "MAX_CONNECTIONS is %d, and the process may have %d descriptors.",
+                reason,
+                self.settings.max_connections,
+                descriptor_limit(),
+            )
+
+
+def descriptor_limit() -> int:
+    """Return how many descriptors the process may have open."""
+    if sys.platform == "win32":
+        return sys.maxsize
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def highest_descriptor() -> int:
+    """Return the highest descriptor of a connection that leaves enough for the rest."""
+    limit = descriptor_limit()
+    return limit - 1 - min(MOST_RESERVED, limit // RESERVED_SHARE)
