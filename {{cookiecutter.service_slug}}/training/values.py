@@ -5,11 +5,11 @@ it accepts are the values that are used: nothing is converted silently.
 """
 
 import inspect
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import (
@@ -79,14 +79,18 @@ class Component(Values):
 
 def _find(target: str) -> Callable[..., Any]:
     try:
-        return get_method(target)
-    except (ImportError, ValueError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise PydanticCustomError(
-            "target",
-            "{target} is no function: {reason}",
-            {"target": target, "reason": reason},
-        ) from None
+        found = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        reason = str(error)
+    else:
+        if callable(found):
+            return found  # type: ignore[no-any-return]
+        reason = f"it is of type {type(found).__name__}"
+    raise PydanticCustomError(
+        "target",
+        "{target} is not a function: {reason}.",
+        {"target": target, "reason": reason},
+    )
 
 
 def _read_signature(function: Callable[..., Any]) -> type[BaseModel]:
@@ -172,7 +176,8 @@ def read_config(composed: DictConfig) -> Config:
         content = OmegaConf.to_container(composed, resolve=True)
         return Config.model_validate(content)
     except OmegaConfBaseException as error:
-        mistakes = [str(error).partition("\n")[0]]
+        reason = str(error).partition("\n")[0]
+        mistakes = [f"{error.full_key}: {reason}"]
     except ValidationError as error:
         mistakes = [_describe(mistake) for mistake in error.errors()]
     raise ConfigError("\n".join(["The configuration is wrong:", *mistakes]))
@@ -195,7 +200,8 @@ def _describe(mistake: ErrorDetails) -> str:
     if mistake["type"] == "extra_forbidden":
         return f"{name}={value}: there is no such value. Remove it."
     remedy = _suggest(mistake["type"], value)
-    return f"{name}={value}: {mistake['msg']}.{remedy}"
+    shown = "null" if value is None else value
+    return f"{name}={shown}: {mistake['msg'].rstrip('.')}.{remedy}"
 
 
 def _suggest(kind: str, value: Any) -> str:
@@ -207,8 +213,6 @@ def _suggest(kind: str, value: Any) -> str:
         return " true and false are no numbers."
     if isinstance(value, float) and value.is_integer():
         return f" Write {int(value)}."
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return ""
-    return f" Write {value}, without quotes."
+    if isinstance(value, str) and value.replace(".", "", 1).isdecimal():
+        return f" Write {value}, without quotes."
+    return ""
