@@ -3,11 +3,43 @@
 Every model of `app/contract.py` derives from `Contract`.
 """
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from enum import StrEnum
+from math import inf
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
+
+# The largest number that a model can be given: its numbers are float32.
+MAX_NUMBER = 3.4028234663852886e38
+
+
+class Task(StrEnum):
+    """What a model predicts: one of several labels, or a number."""
+
+    CLASSIFICATION = "classification"
+    REGRESSION = "regression"
+
+
+def _bound_numbers(schema: Any) -> None:
+    """Add bounds to a number, or to the numbers of a list, in the schema of a field."""
+    if schema["type"] in ("float", "int"):
+        largest = MAX_NUMBER if schema["type"] == "float" else int(MAX_NUMBER)
+        if schema.get("lt", inf) > largest:
+            schema["le"] = min(schema.get("le", largest), largest)
+        if schema.get("gt", -inf) < -largest:
+            schema["ge"] = max(schema.get("ge", -largest), -largest)
+    elif schema["type"] == "list":
+        _bound_numbers(schema.get("items_schema", {"type": "any"}))
+    elif schema["type"] != "model" and "schema" in schema:
+        _bound_numbers(schema["schema"])
 
 
 class Contract(BaseModel):
-    """A strict, frozen model that rejects unknown fields, NaN and infinity."""
+    """A strict, frozen model that rejects unknown fields, NaN and infinity.
+
+    It also rejects numbers that float32 cannot hold.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -17,6 +49,20 @@ class Contract(BaseModel):
         hide_input_in_errors=True,  # keeps user input out of logs
         protected_namespaces=(),
     )
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Return pydantic's schema, with the bounds of float32 on every number."""
+        schema = inner = handler(source)
+        if inner["type"] == "definition-ref":
+            inner = handler.resolve_ref_schema(inner)
+        while "schema" in inner:
+            inner = inner["schema"]
+        for field in inner.get("fields", {}).values():
+            _bound_numbers(field["schema"])
+        return schema
 
 
 class ModelInfo(Contract):

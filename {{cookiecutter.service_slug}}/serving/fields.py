@@ -1,17 +1,24 @@
-"""Convert instances of a contract to the input arrays of an ONNX model.
+"""Read the kinds of the fields of a contract, and convert instances to arrays.
 
 The model has one input for each field of `Instance`, with the same name.
 """
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from serving.contract import MAX_NUMBER, Task
+
 InstanceT = TypeVar("InstanceT", bound=BaseModel)
+
+# What a model reads where a text or a category is None.
+MISSING = ""
 
 # The dtype of the array for each input type of ONNX Runtime.
 DTYPES: dict[str, Any] = {
@@ -37,6 +44,173 @@ def normalise(text: str) -> str:
     folded = unicodedata.normalize("NFKC", folded).casefold()
     folded = unicodedata.normalize("NFKC", folded)
     return " ".join(folded.split())
+
+
+class Kind(StrEnum):
+    """What a field of a contract holds, and so how a model reads it."""
+
+    TEXT = "text"
+    CATEGORY = "category"
+    NUMBER = "number"
+    FLAG = "flag"
+    VECTOR = "vector"
+
+
+@dataclass(frozen=True)
+class FieldKind:
+    """A field of a contract.
+
+    `optional` says that it may be None. `choices` are those of a category, as text.
+    `length` is the number of columns. `lowest` and `highest` are the smallest and the
+    largest number that the contract allows; of integers if `whole`.
+    """
+
+    name: str
+    kind: Kind
+    optional: bool = False
+    choices: tuple[str, ...] = ()
+    length: int = 1
+    lowest: float = -MAX_NUMBER
+    highest: float = MAX_NUMBER
+    whole: bool = False
+
+
+def read_kinds(contract: type[BaseModel]) -> tuple[FieldKind, ...]:
+    """Return the fields of a contract, in their order.
+
+    Raises ValueError, with the field and what to write instead, for a type that no
+    model reads.
+    """
+    schema = contract.model_json_schema(by_alias=False)
+    kinds = tuple(
+        _read_kind(name, field, schema, contract.__name__)
+        for name, field in schema.get("properties", {}).items()
+    )
+    if not kinds:
+        raise ValueError(f"{contract.__name__} has no fields: a model needs one.")
+    return kinds
+
+
+def read_task(labelled: type[BaseModel]) -> Task:
+    """Return the task, which the type of the field `label` states.
+
+    Raises ValueError if it is neither text, a category, a flag nor a number.
+    """
+    where = f"The field 'label' of {labelled.__name__}"
+    if "label" not in labelled.model_fields:
+        raise ValueError(f"{where} is missing: write `label: str` or `label: float`.")
+    schema = labelled.model_json_schema(by_alias=False)
+    label = _read_kind(
+        "label", schema["properties"]["label"], schema, labelled.__name__
+    )
+    if label.kind is Kind.VECTOR:
+        raise ValueError(f"{where} is a list: a model predicts one label or number.")
+    if label.optional:
+        raise ValueError(f"{where} may be None: every row of training data needs one.")
+    if label.kind is Kind.NUMBER:
+        return Task.REGRESSION
+    return Task.CLASSIFICATION
+
+
+def as_text(value: Any) -> str:
+    """Return a category or a label as text: `True` as "true", an enum by its value."""
+    if type(value) is str:
+        return value
+    if isinstance(value, Enum):
+        return as_text(value.value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _read_kind(
+    name: str, schema: Mapping[str, Any], document: Mapping[str, Any], owner: str
+) -> FieldKind:
+    """Return the kind of a field from its JSON schema. Raises ValueError."""
+    schema = _resolve(schema, document)
+    alternatives = [_resolve(one, document) for one in schema.get("anyOf", [schema])]
+    values = [one for one in alternatives if one.get("type") != "null"]
+    optional = len(values) < len(alternatives)
+    where = f"The field '{name}' of {owner}"
+    if len(values) != 1:
+        raise ValueError(
+            f"{where} has several types; a model reads one. Write it as one of them."
+        )
+    (one,) = values
+    choices = one.get("enum", [one["const"]] if "const" in one else [])
+    if choices:
+        optional = optional or None in choices
+        texts = tuple(as_text(choice) for choice in choices if choice is not None)
+        if len(set(texts)) < len(texts):
+            raise ValueError(f"{where} has choices of the same text; rename one.")
+        if optional and MISSING in texts:
+            raise ValueError(
+                f"{where} may be None and may be {MISSING!r}, which a model reads "
+                "alike; give it one of them."
+            )
+        return FieldKind(name, Kind.CATEGORY, optional, texts)
+
+    match one.get("type"):
+        case "string" if "format" not in one:
+            return FieldKind(name, Kind.TEXT, optional)
+        case "boolean":
+            return FieldKind(name, Kind.FLAG, optional)
+        case "number" | "integer":
+            return FieldKind(name, Kind.NUMBER, optional, **_bounds(one))
+        case "array":
+            length = one.get("minItems", 0)
+            items = _resolve(one.get("items", {}), document)
+            is_number = items.get("type") in ("number", "integer")
+            if is_number and length == one.get("maxItems") != 0:
+                return FieldKind(
+                    name, Kind.VECTOR, optional, length=length, **_bounds(items)
+                )
+    raise ValueError(f"{where} is {_describe(one)}")
+
+
+def _resolve(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
+    """Return a schema, or the one of the same document that it refers to."""
+    if "$ref" not in schema:
+        return schema
+    return document["$defs"][schema["$ref"].rpartition("/")[2]]
+
+
+def _bounds(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the bounds of a number; an exclusive one by the next float32."""
+    lowest = schema.get("minimum", -MAX_NUMBER)
+    highest = schema.get("maximum", MAX_NUMBER)
+    whole = schema["type"] == "integer"
+    if (above := schema.get("exclusiveMinimum")) is not None:
+        lowest = (
+            above + 1 if whole else np.nextafter(np.float32(above), np.float32(1e38))
+        )
+    if (below := schema.get("exclusiveMaximum")) is not None:
+        highest = (
+            below - 1 if whole else np.nextafter(np.float32(below), np.float32(-1e38))
+        )
+    return {"lowest": float(lowest), "highest": float(highest), "whole": whole}
+
+
+def _describe(schema: Mapping[str, Any]) -> str:
+    """Say what a field is that no model reads, and what to write instead."""
+    form, type_ = schema.get("format"), schema.get("type")
+    if type_ == "string" and form in {"date", "date-time", "time", "duration"}:
+        return (
+            f"a {form}; a model reads numbers. Write `float`, and let clients send "
+            "what matters of it, such as the hour or the days that have passed."
+        )
+    if type_ == "string":
+        return f"text in the format {form!r}. Write `str`, or the choices as Literal."
+    if type_ == "array":
+        return (
+            "a list; a model reads numbers, always as many. Write "
+            "`Annotated[list[float], Field(min_length=3, max_length=3)]`."
+        )
+    if type_ == "object":
+        return "an object. Write each of its parts as a field of its own."
+    return (
+        "of a type that no model reads. Write `str` (text), a Literal or an enum "
+        "(category), `int` or `float` (number), `bool` (flag), or a list of numbers of "
+        "fixed length (vector); each may be `| None`."
+    )
 
 
 class Fields(Generic[InstanceT]):
