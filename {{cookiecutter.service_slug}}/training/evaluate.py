@@ -8,7 +8,6 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from omegaconf import DictConfig
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import train_test_split
@@ -17,21 +16,22 @@ from sklearn.pipeline import Pipeline
 from training.files import read_bytes, read_json, read_rows, write_csv, write_json
 from training.stage import PipelineError, command
 from training.train import fit
+from training.values import Config
 
 logger = logging.getLogger(__name__)
 
 BINS = 10
 
 
-def run(config: DictConfig) -> None:
+def run(config: Config) -> None:
     """Write the metrics and the data of the plots.
 
     Raises PipelineError if the macro-F1 is below `gate.macro_f1`, after the metrics are
     written.
     """
-    train = read_rows(Path(config.paths.train))
-    test = read_rows(Path(config.paths.test))
-    pipeline = load_pipeline(Path(config.paths.pipeline))
+    train = read_rows(config.paths.train)
+    test = read_rows(config.paths.test)
+    pipeline = load_pipeline(config.paths.pipeline)
 
     probabilities = pipeline.predict_proba(test["text"])
     predicted = pipeline.classes_[probabilities.argmax(axis=1)]
@@ -41,7 +41,7 @@ def run(config: DictConfig) -> None:
     every = pd.concat([train, test])
     leaky = random_split_f1(pipeline, every, len(test), config.seed)
 
-    training = read_json(Path(config.paths.training))
+    training = read_json(config.paths.training)
     metrics = {
         "validation_macro_f1": training["validation_macro_f1"],
         "macro_f1": round(float(macro_f1), 4),
@@ -49,11 +49,11 @@ def run(config: DictConfig) -> None:
         "accuracy": round(float(accuracy_score(test["label"], predicted)), 4),
         "calibration_error": round(expected_calibration_error(curve), 4),
     }
-    plots = Path(config.paths.plots)
+    plots = config.paths.plots
     write_csv(plots / "confusion.csv", confusion(test["label"], predicted))
     write_csv(plots / "f1.csv", f1_by_label(test["label"], predicted))
     write_csv(plots / "calibration.csv", curve)
-    write_json(Path(config.paths.metrics), metrics)
+    write_json(config.paths.metrics, metrics)
 
     logger.info("macro-F1 %.3f on the test rows", macro_f1)
     if test["template"].any():

@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnxruntime as ort
-from omegaconf import DictConfig
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import StringTensorType
 from sklearn.pipeline import Pipeline
@@ -20,6 +19,7 @@ from training.evaluate import load_pipeline
 from training.files import read_bytes, read_json, read_rows, write_bytes
 from training.ingest import text_field
 from training.stage import PipelineError, command
+from training.values import Config
 
 logger = logging.getLogger(__name__)
 
@@ -47,20 +47,20 @@ EDGE_CASES = (
 )
 
 
-def run(config: DictConfig) -> None:
+def run(config: Config) -> None:
     """Write `model.onnx` and `model.json` into `paths.model`.
 
     Raises PipelineError if ONNX Runtime and scikit-learn disagree. The earlier model
     is then unchanged.
     """
-    pipeline = load_pipeline(Path(config.paths.pipeline))
-    test = read_rows(Path(config.paths.test))
+    pipeline = load_pipeline(config.paths.pipeline)
+    test = read_rows(config.paths.test)
     content = convert(pipeline)
     check_parity(pipeline, content, list(test["text"]), config.parity.tolerance)
 
     sidecar = describe(pipeline, content, test["text"].iloc[0], config)
     verify(content, sidecar)
-    target = Path(config.paths.model)
+    target = config.paths.model
     write_bytes(target / MODEL_FILE, content)
     write_bytes(target / SIDECAR_FILE, _encode(sidecar))
     logger.info(
@@ -138,20 +138,20 @@ def check_parity(
 
 
 def describe(
-    pipeline: Pipeline, content: bytes, golden_text: str, config: DictConfig
+    pipeline: Pipeline, content: bytes, golden_text: str, config: Config
 ) -> Sidecar[Instance]:
     """Return the sidecar: facts about the model and its golden example."""
     digest = hashlib.sha256(content).hexdigest()
     golden = Instance(text=golden_text)
-    data = read_bytes(Path(config.paths.raw))
-    training = read_json(Path(config.paths.training))
-    shares = read_rows(Path(config.paths.train))["label"].value_counts(normalize=True)
+    data = read_bytes(config.paths.raw)
+    training = read_json(config.paths.training)
+    shares = read_rows(config.paths.train)["label"].value_counts(normalize=True)
     labels = [str(label) for label in pipeline.classes_]
     return Sidecar[Instance](
         version=digest[:12],
         sha256=digest,
         labels=labels,
-        metrics=read_json(Path(config.paths.metrics)),
+        metrics=read_json(config.paths.metrics),
         # The hash in dvc.lock, which leads from a model to its data.
         data_hash="md5:" + hashlib.md5(data, usedforsecurity=False).hexdigest(),
         git_revision=git_revision(),

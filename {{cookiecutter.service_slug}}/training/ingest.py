@@ -4,21 +4,20 @@ import logging
 from pathlib import Path
 
 import pandas as pd
-from hydra.utils import instantiate
-from omegaconf import DictConfig
 from pydantic import ValidationError
 
 from app.contract import Instance, LabelledInstance
-from training.files import write_csv, write_text
+from training.files import write_rows, write_text
 from training.sources import LINE
 from training.stage import PipelineError, command
+from training.values import Config
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 20
 
 
-def run(config: DictConfig) -> None:
+def run(config: Config) -> None:
     """Write `paths.raw`: the validated rows, with the columns of the contract.
 
     Raises PipelineError if rows break the contract (it lists all of them), or if the
@@ -26,15 +25,14 @@ def run(config: DictConfig) -> None:
     """
     text_field()
     logger.info("Reading %s", config.data.path)
-    # Hydra would wrap a PipelineError in an exception of its own.
-    frame: pd.DataFrame = instantiate(config.data, _partial_=True)()
-    report = Path(config.paths.bad_rows)
+    frame: pd.DataFrame = config.data.create()
+    report = config.paths.bad_rows
     rows = validate(frame, config.data.path, report)
     report.unlink(missing_ok=True)
     if config.rows_per_label is not None:
         shuffled = rows.sample(frac=1, random_state=config.seed)
         rows = shuffled.groupby("label").head(config.rows_per_label).sort_index()
-    write_csv(Path(config.paths.raw), rows)
+    write_rows(config.paths.raw, rows)
     logger.info("%d rows, %d labels", len(rows), rows["label"].nunique())
 
 

@@ -4,6 +4,9 @@ Each returns an unfitted scikit-learn pipeline that takes texts, gives labels, h
 `predict_proba` and can be converted by `training.export`.
 """
 
+from typing import Annotated
+
+from pydantic import Field
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import ComplementNB
@@ -15,13 +18,17 @@ from sklearn.pipeline import Pipeline
 LETTER = r"[^\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]"
 WORD = LETTER + "+"
 
+# ONNX knows runs of up to three.
+Length = Annotated[int, Field(ge=1, le=3)]
+Positive = Annotated[float, Field(gt=0)]
 
-def words(max_words: int, inverse_regularisation: float) -> Pipeline:
+
+def words(max_words: Length, inverse_regularisation: Positive) -> Pipeline:
     """TF-IDF of word n-grams up to `max_words`, then logistic regression."""
     return _pipeline(WORD, max_words, _logistic(inverse_regularisation))
 
 
-def characters(max_characters: int, inverse_regularisation: float) -> Pipeline:
+def characters(max_characters: Length, inverse_regularisation: Positive) -> Pipeline:
     """TF-IDF of character n-grams up to `max_characters`, then logistic regression.
 
     Use it for typing errors, rich inflection, and scripts without spaces between words.
@@ -29,7 +36,7 @@ def characters(max_characters: int, inverse_regularisation: float) -> Pipeline:
     return _pipeline(LETTER, max_characters, _logistic(inverse_regularisation))
 
 
-def bayes(max_words: int, smoothing: float) -> Pipeline:
+def bayes(max_words: Length, smoothing: Positive) -> Pipeline:
     """Complement naive Bayes (Rennie et al., 2003) on TF-IDF: a fast baseline."""
     return _pipeline(WORD, max_words, ComplementNB(alpha=smoothing))
 

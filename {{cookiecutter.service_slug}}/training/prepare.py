@@ -3,23 +3,22 @@
 import logging
 import math
 import random
-from pathlib import Path
 
 import pandas as pd
-from omegaconf import DictConfig
 
-from training.files import read_rows, write_csv
+from training.files import read_rows, write_rows
 from training.stage import PipelineError, command
+from training.values import Config
 
 logger = logging.getLogger(__name__)
 
 
-def run(config: DictConfig) -> None:
+def run(config: Config) -> None:
     """Write `paths.train` and `paths.test`.
 
     Raises PipelineError if a label has too few templates for both.
     """
-    rows = clean(read_rows(Path(config.paths.raw)))
+    rows = clean(read_rows(config.paths.raw))
     in_test = split(rows, config.split.test_share, config.seed)
     train, test = rows[~in_test], rows[in_test]
 
@@ -33,8 +32,8 @@ def run(config: DictConfig) -> None:
             "Add rows, or remove these labels."
         )
 
-    write_csv(Path(config.paths.train), train)
-    write_csv(Path(config.paths.test), test)
+    write_rows(config.paths.train, train)
+    write_rows(config.paths.test, test)
     logger.info("%d rows to train on, %d to test on", len(train), len(test))
 
 

@@ -14,8 +14,6 @@ import joblib
 import numpy as np
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
-from omegaconf import DictConfig
 from sklearn.base import clone
 from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedGroupKFold
@@ -24,14 +22,15 @@ from threadpoolctl import threadpool_limits
 
 from training.files import read_rows, write_bytes, write_json
 from training.stage import PipelineError, command, in_sweep
+from training.values import Config
 
 logger = logging.getLogger(__name__)
 
 
-def run(config: DictConfig) -> float:
+def run(config: Config) -> float:
     """Write `paths.pipeline` and `paths.training`; return the validation macro-F1."""
-    rows = read_rows(Path(config.paths.train))
-    pipeline: Pipeline = instantiate(config.model)
+    rows = read_rows(config.paths.train)
+    pipeline: Pipeline = config.model.create()
     score = cross_validate(pipeline, rows, config.validation.folds, config.seed)
     fit(pipeline, rows)
 
@@ -85,11 +84,11 @@ def cross_validate(
     return float(np.mean(scores))
 
 
-def _in_sweep(path: str) -> Path:
+def _in_sweep(path: Path) -> Path:
     """Return the path. In a sweep, move it into the directory of the job."""
     if not in_sweep():
-        return Path(path)
-    return Path(HydraConfig.get().runtime.output_dir) / Path(path).name
+        return path
+    return Path(HydraConfig.get().runtime.output_dir) / path.name
 
 
 if __name__ == "__main__":
