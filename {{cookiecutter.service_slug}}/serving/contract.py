@@ -3,11 +3,46 @@
 Every model of `app/contract.py` derives from `Contract`.
 """
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from enum import StrEnum
+from math import inf
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
+
+# The largest number that a model can be given: its numbers are float32.
+MAX_NUMBER = 3.4028234663852886e38
+
+# The outcomes of a regression, as metrics count them: between the deciles.
+TENTHS = tuple(f"tenth {number}" for number in range(1, 11))
+
+
+class Task(StrEnum):
+    """What a model predicts: one of several labels, or a number."""
+
+    CLASSIFICATION = "classification"
+    REGRESSION = "regression"
+
+
+def _bound_numbers(schema: Any) -> None:
+    """Add bounds to a number, or to the numbers of a list, in the schema of a field."""
+    if schema["type"] in ("float", "int"):
+        largest = MAX_NUMBER if schema["type"] == "float" else int(MAX_NUMBER)
+        if schema.get("lt", inf) > largest:
+            schema["le"] = min(schema.get("le", largest), largest)
+        if schema.get("gt", -inf) < -largest:
+            schema["ge"] = max(schema.get("ge", -largest), -largest)
+    elif schema["type"] == "list":
+        _bound_numbers(schema.get("items_schema", {"type": "any"}))
+    elif schema["type"] != "model" and "schema" in schema:
+        _bound_numbers(schema["schema"])
 
 
 class Contract(BaseModel):
-    """A strict, frozen model that rejects unknown fields, NaN and infinity."""
+    """A strict, frozen model that rejects unknown fields, NaN and infinity.
+
+    It also rejects numbers that float32 cannot hold.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -18,13 +53,39 @@ class Contract(BaseModel):
         protected_namespaces=(),
     )
 
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Return pydantic's schema, with the bounds of float32 on every number."""
+        schema = inner = handler(source)
+        if inner["type"] == "definition-ref":
+            inner = handler.resolve_ref_schema(inner)
+        while "schema" in inner:
+            inner = inner["schema"]
+        for field in inner.get("fields", {}).values():
+            _bound_numbers(field["schema"])
+        return schema
+
 
 class ModelInfo(Contract):
-    """The served model and its origin."""
+    """The served model and its origin.
+
+    `fields` tells what each input holds. A classification has `labels`; below
+    `threshold` it abstains. A regression has `deciles`: the smallest value of the
+    training rows, nine that part them into tenths, and the largest. `metrics` are those
+    of held-out rows; `refitted` tells whether the model has learned from these, too,
+    since.
+    """
 
     version: str
-    labels: list[str]
+    task: Task
+    fields: dict[str, str]
+    labels: list[str] = []
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    deciles: list[float] = []
     metrics: dict[str, float]
+    refitted: bool
     data_hash: str
     git_revision: str
     trained_at: AwareDatetime

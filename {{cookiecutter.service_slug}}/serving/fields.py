@@ -1,16 +1,25 @@
-"""Convert instances of a contract to the input arrays of an ONNX model.
+"""Read the kinds of the fields of a contract, and convert instances to arrays.
 
 The model has one input for each field of `Instance`, with the same name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from serving.contract import MAX_NUMBER, Task
+
 InstanceT = TypeVar("InstanceT", bound=BaseModel)
+
+# What a model reads where a text or a category is None.
+MISSING = ""
+
+RETRAIN = "Train it again with this app/contract.py (make train)."
 
 # The dtype of the array for each input type of ONNX Runtime.
 DTYPES: dict[str, Any] = {
@@ -21,6 +30,208 @@ DTYPES: dict[str, Any] = {
 }
 
 
+class Kind(StrEnum):
+    """What a field of a contract holds, and so how a model reads it."""
+
+    TEXT = "text"
+    CATEGORY = "category"
+    NUMBER = "number"
+    FLAG = "flag"
+    VECTOR = "vector"
+
+
+@dataclass(frozen=True)
+class FieldKind:
+    """A field of a contract.
+
+    `optional` says that it may be None. `choices` are those of a category, as text.
+    `length` is the number of columns. `lowest` and `highest` are the smallest and the
+    largest number that the contract allows; of integers if `whole`.
+    """
+
+    name: str
+    kind: Kind
+    optional: bool = False
+    choices: tuple[str, ...] = ()
+    length: int = 1
+    lowest: float = -MAX_NUMBER
+    highest: float = MAX_NUMBER
+    whole: bool = False
+
+
+def read_kinds(contract: type[BaseModel]) -> tuple[FieldKind, ...]:
+    """Return the fields of a contract, in their order.
+
+    Raises ValueError, with the field and what to write instead, for a type that no
+    model reads.
+    """
+    schema = contract.model_json_schema(by_alias=False)
+    kinds = tuple(
+        _read_kind(name, field, schema, contract.__name__)
+        for name, field in schema.get("properties", {}).items()
+    )
+    if not kinds:
+        raise ValueError(f"{contract.__name__} has no fields: a model needs one.")
+    return kinds
+
+
+def read_task(labelled: type[BaseModel]) -> Task:
+    """Return the task, which the type of the field `label` states.
+
+    Raises ValueError if it is neither text, a category, a flag nor a number.
+    """
+    where = f"The field 'label' of {labelled.__name__}"
+    if "label" not in labelled.model_fields:
+        raise ValueError(f"{where} is missing: write `label: str` or `label: float`.")
+    schema = labelled.model_json_schema(by_alias=False)
+    label = _read_kind(
+        "label", schema["properties"]["label"], schema, labelled.__name__
+    )
+    if label.kind is Kind.VECTOR:
+        raise ValueError(f"{where} is a list: a model predicts one label or number.")
+    if label.optional:
+        raise ValueError(f"{where} may be None: every row of training data needs one.")
+    if label.kind is Kind.NUMBER:
+        return Task.REGRESSION
+    return Task.CLASSIFICATION
+
+
+def as_text(value: Any) -> str:
+    """Return a category or a label as text: `True` as "true", an enum by its value."""
+    if type(value) is str:
+        return value
+    if isinstance(value, Enum):
+        return as_text(value.value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _read_kind(
+    name: str, schema: Mapping[str, Any], document: Mapping[str, Any], owner: str
+) -> FieldKind:
+    """Return the kind of a field from its JSON schema. Raises ValueError."""
+    schema = _resolve(schema, document)
+    alternatives = [_resolve(one, document) for one in schema.get("anyOf", [schema])]
+    values = [one for one in alternatives if one.get("type") != "null"]
+    optional = len(values) < len(alternatives)
+    where = f"The field '{name}' of {owner}"
+    if len(values) != 1:
+        raise ValueError(
+            f"{where} has several types; a model reads one. Write it as one of them."
+        )
+    (one,) = values
+    choices = one.get("enum", [one["const"]] if "const" in one else [])
+    if choices:
+        optional = optional or None in choices
+        texts = tuple(as_text(choice) for choice in choices if choice is not None)
+        if len(set(texts)) < len(texts):
+            raise ValueError(f"{where} has choices of the same text; rename one.")
+        if optional and MISSING in texts:
+            raise ValueError(
+                f"{where} may be None and may be {MISSING!r}, which a model reads "
+                "alike; give it one of them."
+            )
+        return FieldKind(name, Kind.CATEGORY, optional, texts)
+
+    match one.get("type"):
+        case "string" if "format" not in one:
+            return FieldKind(name, Kind.TEXT, optional)
+        case "boolean":
+            return FieldKind(name, Kind.FLAG, optional)
+        case "number" | "integer":
+            return FieldKind(name, Kind.NUMBER, optional, **_bounds(one))
+        case "array":
+            length = one.get("minItems", 0)
+            items = _resolve(one.get("items", {}), document)
+            is_number = items.get("type") in ("number", "integer")
+            if is_number and length == one.get("maxItems") != 0:
+                return FieldKind(
+                    name, Kind.VECTOR, optional, length=length, **_bounds(items)
+                )
+    raise ValueError(f"{where} is {_describe(one)}")
+
+
+def _resolve(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
+    """Return a schema, or the one of the same document that it refers to."""
+    if "$ref" not in schema:
+        return schema
+    return document["$defs"][schema["$ref"].rpartition("/")[2]]
+
+
+def _bounds(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the bounds of a number; an exclusive one by the next float32."""
+    lowest = schema.get("minimum", -MAX_NUMBER)
+    highest = schema.get("maximum", MAX_NUMBER)
+    whole = schema["type"] == "integer"
+    if (above := schema.get("exclusiveMinimum")) is not None:
+        lowest = (
+            above + 1 if whole else np.nextafter(np.float32(above), np.float32(1e38))
+        )
+    if (below := schema.get("exclusiveMaximum")) is not None:
+        highest = (
+            below - 1 if whole else np.nextafter(np.float32(below), np.float32(-1e38))
+        )
+    return {"lowest": float(lowest), "highest": float(highest), "whole": whole}
+
+
+def _describe(schema: Mapping[str, Any]) -> str:
+    """Say what a field is that no model reads, and what to write instead."""
+    form, type_ = schema.get("format"), schema.get("type")
+    if type_ == "string" and form in {"date", "date-time", "time", "duration"}:
+        return (
+            f"a {form}; a model reads numbers. Write `float`, and let clients send "
+            "what matters of it, such as the hour or the days that have passed."
+        )
+    if type_ == "string":
+        return f"text in the format {form!r}. Write `str`, or the choices as Literal."
+    if type_ == "array":
+        return (
+            "a list; a model reads numbers, always as many. Write "
+            "`Annotated[list[float], Field(min_length=3, max_length=3)]`."
+        )
+    if type_ == "object":
+        return "an object. Write each of its parts as a field of its own."
+    return (
+        "of a type that no model reads. Write `str` (text), a Literal or an enum "
+        "(category), `int` or `float` (number), `bool` (flag), or a list of numbers of "
+        "fixed length (vector); each may be `| None`."
+    )
+
+
+def describe_kinds(fields: Sequence[FieldKind]) -> dict[str, str]:
+    """Return what each field holds, by its name: "number", "vector of 3"."""
+    return {
+        field.name: (
+            f"{field.kind} of {field.length}"
+            if field.kind is Kind.VECTOR
+            else str(field.kind)
+        )
+        for field in fields
+    }
+
+
+def to_array(
+    field: FieldKind, values: Sequence[Any], dtype: Any = None
+) -> npt.NDArray[Any]:
+    """Return the values of a field as the model reads them: (len(values), length).
+
+    Texts and categories are strings, all else is float32 unless a dtype is given. None
+    becomes MISSING in a text or a category, else NaN.
+    """
+    match field.kind:
+        case Kind.TEXT if not field.optional:
+            array = np.array(values, dtype=np.object_)
+        case Kind.TEXT | Kind.CATEGORY:
+            texts = [MISSING if value is None else as_text(value) for value in values]
+            array = np.array(texts, dtype=np.object_)
+        case Kind.VECTOR if field.optional:
+            gap = [None] * field.length
+            rows = [gap if value is None else value for value in values]
+            array = np.array(rows, dtype=dtype or np.float32)
+        case _:
+            array = np.array(values, dtype=dtype or np.float32)
+    return array.reshape(len(values), field.length)
+
+
 class Fields(Generic[InstanceT]):
     """Convert the fields of a contract to arrays for the inputs of a model."""
 
@@ -29,42 +240,50 @@ class Fields(Generic[InstanceT]):
     ) -> None:
         """`input_types` holds ONNX Runtime's type of each input, by name.
 
-        Raises ValueError if the inputs do not match the contract.
+        Raises ValueError, with the field, if the inputs do not match the contract.
         """
-        wanted = set(contract.model_fields)
-        if set(input_types) != wanted:
-            raise ValueError(
-                f"The model takes the inputs {sorted(input_types)} but the contract "
-                f"has {sorted(wanted)}. Train it again with this app/contract.py."
-            )
-        unknown = [given for given in input_types.values() if given not in DTYPES]
-        if unknown:
-            raise ValueError(
-                f"The model takes inputs of {unknown}; supported are {sorted(DTYPES)}."
-            )
-        self._dtypes = {name: DTYPES[given] for name, given in input_types.items()}
-        self._texts = [
-            name for name, dtype in self._dtypes.items() if dtype is np.object_
+        self.kinds = read_kinds(contract)
+        names = {field.name for field in self.kinds}
+        if names != set(input_types):
+            raise ValueError(describe_difference(names, set(input_types)))
+        for field in self.kinds:
+            given = input_types[field.name]
+            is_text = field.kind in (Kind.TEXT, Kind.CATEGORY)
+            if given not in DTYPES or is_text is not (given == "tensor(string)"):
+                raise ValueError(
+                    f"The field '{field.name}' is a {field.kind} in the contract, but "
+                    f"the model takes {given} for it. {RETRAIN}"
+                )
+        self._columns = [
+            (field, DTYPES[input_types[field.name]]) for field in self.kinds
         ]
+        self._texts = [field.name for field in self.kinds if field.kind is Kind.TEXT]
 
     def arrays(self, instances: Sequence[InstanceT]) -> dict[str, npt.NDArray[Any]]:
-        """Return an array of shape (len(instances), columns) for each field.
-
-        A scalar field has one column. A list field has one for each element, and its
-        length must be the same in all instances.
-        """
-        rows = len(instances)
+        """Return an array of shape (len(instances), length) for each field."""
         return {
-            name: np.array(
-                [getattr(instance, name) for instance in instances], dtype=dtype
-            ).reshape(rows, -1)
-            for name, dtype in self._dtypes.items()
+            field.name: to_array(
+                field, [getattr(instance, field.name) for instance in instances], dtype
+            )
+            for field, dtype in self._columns
         }
 
     def size(self, instances: Sequence[InstanceT]) -> int:
         """Return characters plus instances: the time of a prediction grows with it."""
         return len(instances) + sum(
-            len(getattr(instance, name))
+            len(getattr(instance, name) or "")
             for instance in instances
             for name in self._texts
         )
+
+
+def describe_difference(contract: Iterable[str], model: Iterable[str]) -> str:
+    """Say which fields only the contract has, and which only the model takes."""
+    missing, unknown = set(contract) - set(model), set(model) - set(contract)
+    parts = []
+    if missing:
+        parts.append(f"the contract has {', '.join(sorted(missing))}")
+    if unknown:
+        parts.append(f"the model takes {', '.join(sorted(unknown))}")
+    only = " and only ".join(parts)
+    return f"The fields of contract and model differ: only {only}. {RETRAIN}"

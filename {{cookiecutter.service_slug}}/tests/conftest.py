@@ -11,19 +11,21 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from omegaconf import DictConfig
 
 from app.contract import LabelledInstance
 from app.examples import EXAMPLES
 from app.main import create_app
 from app.settings import Settings
 from serving.testing import SERVICE, ServiceProcess, wait_until
+
+if TYPE_CHECKING:
+    from training.values import Config
 
 BODY = {"instances": EXAMPLES[:1]}
 
@@ -64,21 +66,18 @@ def overrides(rows: Path) -> list[str]:
     return ["~data", f"+data={source}", "validation.folds=2", "gate.macro_f1=0"]
 
 
-def compose_config(directory: Path, *chosen: str) -> DictConfig:
-    """The Hydra configuration, with every path moved into a directory."""
-    from hydra import compose, initialize_config_dir
+def compose_config(directory: Path, *chosen: str) -> "Config":
+    """The configuration, with every path moved into a directory."""
+    from training.stage import compose
+    from training.values import Paths
 
-    from training.stage import CONFIG_DIR, CONFIG_NAME
-
-    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        config = compose(CONFIG_NAME, list(chosen))
-    for name, path in config.paths.items():
-        config.paths[name] = str(directory / path)
-    return config
+    config = compose(chosen)
+    moved = {name: directory / path for name, path in config.paths}
+    return config.model_copy(update={"paths": Paths(**moved)})
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> "Config":
     """The configuration of a pipeline that has run; for tests that only read."""
     # Imported here: it takes seconds, which the tests of the engine do without.
     from training import __main__ as pipeline
@@ -91,7 +90,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
 
 
 @pytest.fixture
-def model_dir(trained: DictConfig, tmp_path: Path) -> Path:
+def model_dir(trained: "Config", tmp_path: Path) -> Path:
     """A copy of the model, to be broken at will."""
     return Path(shutil.copytree(trained.paths.model, tmp_path / "model"))
 

@@ -4,13 +4,12 @@ Use it for experiments. Put permanent changes into training/conf and run `make t
 DVC then runs only the changed stages and records the results.
 """
 
-from omegaconf import DictConfig
-
 from training import evaluate, export, ingest, prepare, train
 from training.stage import PipelineError, command, in_sweep
+from training.values import Config
 
 
-def run(config: DictConfig) -> None:
+def run(config: Config) -> None:
     """Run the stages in the order of dvc.yaml.
 
     Raises PipelineError in a sweep, because the jobs would overwrite each other's

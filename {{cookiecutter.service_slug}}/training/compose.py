@@ -4,17 +4,17 @@ DVC compares the values of this file. So it ignores configs that are not selecte
 sees every change of a selected group, experiment or value.
 """
 
-from pathlib import Path
-
-from omegaconf import DictConfig, OmegaConf
+import yaml
 
 from training.files import write_text
 from training.stage import command
+from training.values import Config, dump_config
 
 
-def run(config: DictConfig) -> None:
+def run(config: Config) -> None:
     """Write `paths.config`."""
-    write_text(Path(config.paths.config), OmegaConf.to_yaml(config, resolve=True))
+    content = yaml.safe_dump(dump_config(config), sort_keys=False, allow_unicode=True)
+    write_text(config.paths.config, content)
 
 
 if __name__ == "__main__":

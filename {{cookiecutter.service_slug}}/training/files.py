@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel
 
+from app.contract import LabelledInstance
 from training.stage import PipelineError
 
 
@@ -53,7 +55,35 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_rows(path: Path) -> pd.DataFrame:
-    """Read the rows that an earlier stage wrote. All columns are text."""
-    # By default, pandas reads the text "null" as a missing value.
-    return pd.read_csv(io.BytesIO(read_bytes(path)), dtype=str, keep_default_na=False)
+def write_rows(path: Path, rows: pd.DataFrame) -> None:
+    """Replace a Parquet file atomically. Its types are those of the columns.
+
+    Parquet brings back what was put in: text such as "007", "NA" or a lone carriage
+    return, numbers and missing values.
+    """
+    content = io.BytesIO()
+    rows.to_parquet(content, index=False)
+    write_bytes(path, content.getvalue())
+
+
+def read_rows(path: Path, contract: type[BaseModel] = LabelledInstance) -> pd.DataFrame:
+    """Read the rows that an earlier stage wrote: those of the contract, in order.
+
+    Raises PipelineError if it is missing or damaged, has other columns or no rows.
+    """
+    content = io.BytesIO(read_bytes(path))
+    try:
+        rows = pd.read_parquet(content)
+    except ValueError as error:  # pyarrow's errors derive from it
+        raise PipelineError(
+            f"{path} cannot be read ({error}). Run all stages: make train"
+        ) from None
+    wanted = list(contract.model_fields)
+    if list(rows.columns) != wanted:
+        raise PipelineError(
+            f"{path} has the columns {list(rows.columns)}, but app/contract.py has "
+            f"{wanted}. Run all stages: make train"
+        )
+    if rows.empty:
+        raise PipelineError(f"{path} has no rows. Run all stages: make train")
+    return rows

@@ -4,55 +4,39 @@ import logging
 from pathlib import Path
 
 import pandas as pd
-from hydra.utils import instantiate
-from omegaconf import DictConfig
 from pydantic import ValidationError
 
-from app.contract import Instance, LabelledInstance
-from training.files import write_csv, write_text
+from app.contract import LabelledInstance
+from training.files import write_rows, write_text
+from training.schema import read_schema
+from training.scores import check_gate
 from training.sources import LINE
 from training.stage import PipelineError, command
+from training.values import Config
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 20
 
 
-def run(config: DictConfig) -> None:
+def run(config: Config) -> None:
     """Write `paths.raw`: the validated rows, with the columns of the contract.
 
-    Raises PipelineError if rows break the contract (it lists all of them), or if the
-    contract has fields that later stages do not read.
+    Raises PipelineError if rows break the contract (it lists all of them), or if no
+    model can read the contract.
     """
-    text_field()
+    schema = read_schema()
+    check_gate(schema.task, config.gate)
     logger.info("Reading %s", config.data.path)
-    # Hydra would wrap a PipelineError in an exception of its own.
-    frame: pd.DataFrame = instantiate(config.data, _partial_=True)()
-    report = Path(config.paths.bad_rows)
+    frame: pd.DataFrame = config.data.create()
+    report = config.paths.bad_rows
     rows = validate(frame, config.data.path, report)
     report.unlink(missing_ok=True)
     if config.rows_per_label is not None:
         shuffled = rows.sample(frac=1, random_state=config.seed)
         rows = shuffled.groupby("label").head(config.rows_per_label).sort_index()
-    write_csv(Path(config.paths.raw), rows)
+    write_rows(config.paths.raw, rows)
     logger.info("%d rows, %d labels", len(rows), rows["label"].nunique())
-
-
-def text_field() -> str:
-    """Return the one field that the models and their export read.
-
-    Raises PipelineError if the contract has other fields.
-    """
-    fields = Instance.model_fields
-    if list(fields) != ["text"] or fields["text"].annotation is not str:
-        raise PipelineError(
-            "Instance in app/contract.py has the field(s) "
-            f"{', '.join(fields) or 'none'}; the models and their export read only "
-            "text: str. Restore that field, or adapt the code that reads it: "
-            "prepare.py, models.py, train.py, evaluate.py and export.py in training/, "
-            "then text_field in training/ingest.py."
-        )
-    return "text"
 
 
 def validate(frame: pd.DataFrame, source: str, report: Path) -> pd.DataFrame:

@@ -10,10 +10,10 @@ from string import Template
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
 
 from training.files import read_bytes, read_json, write_text
 from training.stage import command
+from training.values import Config
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +46,10 @@ score equals the accuracy. Below it, the model is overconfident.</p>
 """)
 
 
-def run(config: DictConfig) -> None:
+def run(config: Config) -> None:
     """Write `paths.report` from the files of the evaluation."""
-    metrics = read_json(Path(config.paths.metrics))
-    plots = Path(config.paths.plots)
+    metrics = read_json(config.paths.metrics)
+    plots = config.paths.plots
     page = PAGE.substitute(
         metrics="".join(
             f"<tr><th>{html.escape(name)}</th><td>{value}</td></tr>"
@@ -61,8 +61,8 @@ def run(config: DictConfig) -> None:
         confusion=encode(draw_confusion(_table(plots / "confusion.csv"))),
         calibration=encode(draw_calibration(_table(plots / "calibration.csv"))),
     )
-    write_text(Path(config.paths.report), page)
-    logger.info("Open %s", Path(config.paths.report).resolve().as_uri())
+    write_text(config.paths.report, page)
+    logger.info("Open %s", config.paths.report.resolve().as_uri())
 
 
 def draw_f1(table: pd.DataFrame) -> Figure:

@@ -12,6 +12,7 @@ import math
 import random
 import re
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 import yaml
@@ -19,6 +20,7 @@ from hassil.expression import Sentence
 from hassil.intents import Intents, RangeSlotList, TextSlotList
 from hassil.sample import sample_expression, sample_sentence
 from home_assistant_intents import get_intents, get_languages
+from pydantic import Field
 
 from serving.text import normalise
 from training.stage import PipelineError
@@ -29,6 +31,8 @@ logger = logging.getLogger(__name__)
 MAX_VARIANTS = 2_000
 # Draws per wanted sentence: draws may repeat a sentence.
 MAX_DRAWS = 4
+
+Count = Annotated[int, Field(ge=1)]
 
 # The name of an index of the lines at which the rows begin.
 LINE = "line"
@@ -92,7 +96,7 @@ def _read_csv(file: Path) -> pd.DataFrame:
 
 
 def intents(
-    path: str, language: str, sentences: int, min_sentences: int, seed: int
+    path: str, language: str, sentences: Count, min_sentences: Count, seed: int
 ) -> pd.DataFrame:
     """Draw commands to a smart home from the templates of home-assistant-intents.
 
@@ -122,7 +126,7 @@ def intents(
         if len(drawn) >= min_sentences:
             rows += drawn
     logger.info("Drew %d sentences, language %s", len(rows), language)
-    return pd.DataFrame(rows, columns=["text", "label", "template"])
+    return pd.DataFrame(rows, columns=["text", "label", "group"])
 
 
 class Sampler:

@@ -5,15 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
 
 from tests.conftest import compose_config
-from training.stage import CONFIG_DIR
+from training.values import CONFIG_DIR, Config
 
 CONF = Path(CONFIG_DIR)
 CHOICES = [f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml"))]
 
-Compose = Callable[..., DictConfig]
+Compose = Callable[..., Config]
 
 
 def need(*choices: str) -> None:
@@ -32,7 +31,7 @@ def need(*choices: str) -> None:
 def configure(tmp_path: Path) -> Compose:
     """`configure("data=csv", …)`: a configuration that writes into a directory."""
 
-    def compose(*chosen: str) -> DictConfig:
+    def compose(*chosen: str) -> Config:
         need(*chosen)
         return compose_config(tmp_path, *chosen)
 

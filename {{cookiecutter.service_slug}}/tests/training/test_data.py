@@ -29,7 +29,7 @@ def ingest_file(configure: Compose, path: Path) -> pd.DataFrame:
     """What the pipeline makes of a file."""
     config = configure("data=csv", f"data.path={path}")
     ingest.run(config)
-    return read_rows(Path(config.paths.raw))
+    return read_rows(config.paths.raw)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -45,7 +45,7 @@ def test_a_file_of_ones_own_goes_through_the_whole_pipeline(
 
     pipeline.run(config)
 
-    assert (Path(config.paths.model) / "model.onnx").exists()
+    assert (config.paths.model / "model.onnx").exists()
 
 
 class Roomy(Instance):
@@ -81,7 +81,7 @@ def test_fields_that_no_stage_would_read_are_said_before_anything_is_read(
 
     assert f"has the field(s) {fields}; " in str(caught.value)
     assert "read only text: str" in str(caught.value)
-    assert not Path(config.paths.raw).exists()
+    assert not config.paths.raw.exists()
 
 
 def test_words_that_look_like_missing_values_are_words(
@@ -125,7 +125,7 @@ def test_rows_per_label_are_drawn_from_all_of_them(
 
     ingest.run(config)
 
-    frame = read_rows(Path(config.paths.raw))
+    frame = read_rows(config.paths.raw)
     assert frame["label"].value_counts().to_dict() == dict.fromkeys(
         ["label0", "label1", "label2"], 10
     )
@@ -178,7 +178,7 @@ def test_a_long_list_of_bad_rows_goes_to_a_file(
     with pytest.raises(PipelineError, match="30 more: .*bad-rows.txt lists all"):
         ingest_file(configure, file)
 
-    report = Path(configure().paths.bad_rows).read_text(encoding="utf-8")
+    report = configure().paths.bad_rows.read_text(encoding="utf-8")
     assert len(report.splitlines()) == 50
 
 
@@ -192,7 +192,7 @@ def test_bad_rows_leave_the_earlier_data_as_it_was(
     with pytest.raises(PipelineError):
         ingest_file(configure, tmp_path / "bad.csv")
 
-    assert read_rows(Path(configure().paths.raw)).equals(before)
+    assert read_rows(configure().paths.raw).equals(before)
 
 
 @pytest.mark.parametrize(

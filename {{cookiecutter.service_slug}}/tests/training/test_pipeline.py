@@ -10,8 +10,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
 
 from app.contract import Instance
 from serving.model import MODEL_FILE, SIDECAR_FILE, Model
@@ -19,9 +17,10 @@ from serving.testing import ROOT
 from tests.conftest import overrides
 from tests.training.conftest import CHOICES, CONF, Compose, need
 from training import __main__ as pipeline
-from training import evaluate, export, prepare, report, train
-from training.files import read_rows
-from training.stage import PipelineError
+from training import evaluate, export, models, prepare, report, train
+from training.files import read_rows, write_rows
+from training.stage import PipelineError, compose
+from training.values import Config, Gate
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -40,17 +39,15 @@ def test_every_config_file_changes_the_configuration(
 
     assert all(configure(choice) != configure(other) for other in others)
     assert group != "experiment" or configure(choice) != configure()
-    # Without its `# @package _global_` an experiment would end up in a key of its own.
-    assert configure(choice).keys() == configure().keys()
 
 
 def test_the_model_of_every_family_can_be_trained_and_exported(
-    trained: DictConfig, configure: Compose
+    trained: Config, configure: Compose
 ) -> None:
-    rows = read_rows(Path(trained.paths.train))
-    texts = list(read_rows(Path(trained.paths.test))["text"])
+    rows = read_rows(trained.paths.train)
+    texts = list(read_rows(trained.paths.test)["text"])
     for choice in (choice for choice in CHOICES if choice.startswith("model=")):
-        model = train.fit(instantiate(configure(choice).model), rows)
+        model = train.fit(configure(choice).model.create(), rows)
         export.check_parity(model, export.convert(model), texts, 1e-5)
 
 
@@ -83,13 +80,11 @@ def test_all_unusable_values_are_named_at_once() -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_model_that_cannot_be_fitted_is_said(
-    trained: DictConfig, configure: Compose
-) -> None:
-    model = instantiate(configure("model=words", "model.max_words=0").model)
+def test_a_model_that_cannot_be_fitted_is_said(trained: Config) -> None:
+    model = models.words(0, 30)
 
     with pytest.raises(PipelineError, match="cannot be fitted: .*ngram_range|empty"):
-        train.fit(model, read_rows(Path(trained.paths.train)))
+        train.fit(model, read_rows(trained.paths.train))
 
 
 def test_an_unknown_language_is_answered_with_a_suggestion(configure: Compose) -> None:
@@ -98,15 +93,15 @@ def test_an_unknown_language_is_answered_with_a_suggestion(configure: Compose) -
 
 
 def test_a_stage_without_its_input_says_what_to_run(configure: Compose) -> None:
-    with pytest.raises(PipelineError, match="raw.csv is missing.*make train"):
+    with pytest.raises(PipelineError, match="raw.parquet is missing.*make train"):
         prepare.run(configure())
 
 
 def test_no_template_is_on_both_sides_and_every_label_is_on_each(
-    trained: DictConfig,
+    trained: Config,
 ) -> None:
-    learned = read_rows(Path(trained.paths.train))
-    tested = read_rows(Path(trained.paths.test))
+    learned = read_rows(trained.paths.train)
+    tested = read_rows(trained.paths.test)
 
     assert not set(learned["template"]) & set(tested["template"])
     assert not set(learned["text"]) & set(tested["text"])
@@ -140,36 +135,34 @@ def test_texts_with_two_labels_and_repeated_texts_are_dropped() -> None:
 
 def test_a_label_that_cannot_be_tested_is_named(configure: Compose) -> None:
     config = configure()
-    Path(config.paths.raw).parent.mkdir(parents=True)
-    Path(config.paths.raw).write_text(
-        "text,label,template\none,a,\ntwo,a,\nthree,b,\n", encoding="utf-8"
-    )
+    rows = {"text": ["one", "two", "three"], "label": ["a", "a", "b"], "template": ""}
+    write_rows(config.paths.raw, pd.DataFrame(rows))
 
     with pytest.raises(PipelineError, match="Too few for: b"):
         prepare.run(config)
 
 
 def test_the_gate_stops_a_weak_model_and_the_earlier_one_stays(
-    trained: DictConfig,
+    trained: Config,
 ) -> None:
-    strict = trained.copy()
-    strict.gate.macro_f1 = 1.001  # which no model reaches
-    before = (Path(trained.paths.model) / MODEL_FILE).read_bytes()
+    gate = Gate.model_construct(macro_f1=1.001)  # which no model reaches
+    strict = trained.model_copy(update={"gate": gate})
+    before = (trained.paths.model / MODEL_FILE).read_bytes()
 
     with pytest.raises(PipelineError) as caught:
         evaluate.run(strict)
 
-    metrics = json.loads(Path(trained.paths.metrics).read_text(encoding="utf-8"))
+    metrics = json.loads(trained.paths.metrics.read_text(encoding="utf-8"))
     assert f"{metrics['macro_f1']:.4f}" in str(caught.value)
     assert "1.001" in str(caught.value) and "make report" in str(caught.value)
-    assert (Path(trained.paths.model) / MODEL_FILE).read_bytes() == before
+    assert (trained.paths.model / MODEL_FILE).read_bytes() == before
 
 
 def test_the_parity_gate_stops_a_model_that_differs(
-    trained: DictConfig, configure: Compose
+    trained: Config, configure: Compose
 ) -> None:
-    rows = read_rows(Path(trained.paths.train))
-    fitted = train.fit(instantiate(configure("model=words").model), rows)
+    rows = read_rows(trained.paths.train)
+    fitted = train.fit(configure("model=words").model.create(), rows)
     content = export.convert(fitted)
     fitted.named_steps["classifier"].coef_ *= 1.01
 
@@ -177,11 +170,9 @@ def test_the_parity_gate_stops_a_model_that_differs(
         export.check_parity(fitted, content, list(rows["text"][:1]), 1e-5)
 
 
-def test_a_model_that_onnx_cannot_express_is_said_in_a_line(
-    trained: DictConfig, configure: Compose
-) -> None:
-    rows = read_rows(Path(trained.paths.train))
-    model = instantiate(configure("model=characters", "model.max_characters=4").model)
+def test_a_model_that_onnx_cannot_express_is_said_in_a_line(trained: Config) -> None:
+    rows = read_rows(trained.paths.train)
+    model = models.characters(4, 30)
 
     with pytest.raises(PipelineError, match="up to three") as caught:
         export.convert(train.fit(model, rows))
@@ -190,27 +181,27 @@ def test_a_model_that_onnx_cannot_express_is_said_in_a_line(
 
 
 def test_the_same_data_and_seed_give_the_same_model_bytes(
-    trained: DictConfig, tmp_path: Path
+    trained: Config, tmp_path: Path
 ) -> None:
     rows = Path(trained.data.path)
     paths = [
-        f"paths.{name}={tmp_path / Path(path).relative_to(rows.parent)}"
-        for name, path in trained.paths.items()
+        f"paths.{name}={tmp_path / path.relative_to(rows.parent)}"
+        for name, path in trained.paths
     ]
     done = command("training", *overrides(rows), *paths)
 
     assert done.returncode == 0, done.stdout + done.stderr
     (again,) = tmp_path.rglob(MODEL_FILE)
-    assert again.read_bytes() == (Path(trained.paths.model) / MODEL_FILE).read_bytes()
+    assert again.read_bytes() == (trained.paths.model / MODEL_FILE).read_bytes()
 
 
-def test_the_sidecar_describes_the_model(trained: DictConfig) -> None:
-    sidecar = json.loads((Path(trained.paths.model) / SIDECAR_FILE).read_text())
-    metrics = json.loads(Path(trained.paths.metrics).read_text())
+def test_the_sidecar_describes_the_model(trained: Config) -> None:
+    sidecar = json.loads((trained.paths.model / SIDECAR_FILE).read_text())
+    metrics = json.loads(trained.paths.metrics.read_text())
 
     assert sidecar["metrics"] == metrics
-    assert sidecar["labels"] == Model.load(Path(trained.paths.model), Instance).labels
-    rows = read_rows(Path(trained.paths.train))["label"]
+    assert sidecar["labels"] == Model.load(trained.paths.model, Instance).labels
+    rows = read_rows(trained.paths.train)["label"]
     assert sidecar["training_label_shares"] == {
         label: pytest.approx((rows == label).mean()) for label in sidecar["labels"]
     }
@@ -234,10 +225,10 @@ def test_near_copies_are_the_reason_only_if_a_random_split_is_better() -> None:
 
 
 def test_a_sweep_ranks_its_jobs_and_leaves_the_pipeline_alone(
-    trained: DictConfig, tmp_path: Path
+    trained: Config, tmp_path: Path
 ) -> None:
     need("model=words", "model=bayes")
-    before = Path(trained.paths.pipeline).read_bytes()
+    before = trained.paths.pipeline.read_bytes()
     done = command(
         "training.train",
         "-m",
@@ -252,7 +243,7 @@ def test_a_sweep_ranks_its_jobs_and_leaves_the_pipeline_alone(
     assert {first[1], second[1]} == {"model=words", "model=bayes"}
     assert float(first[0]) >= float(second[0])
     assert len(list(tmp_path.rglob("pipeline.joblib"))) == 2
-    assert Path(trained.paths.pipeline).read_bytes() == before
+    assert trained.paths.pipeline.read_bytes() == before
 
 
 def test_all_stages_at_once_are_no_sweep(tmp_path: Path) -> None:
@@ -264,19 +255,17 @@ def test_all_stages_at_once_are_no_sweep(tmp_path: Path) -> None:
 
 def test_too_few_rows_for_the_folds_are_said(configure: Compose) -> None:
     config = configure("validation.folds=3")
-    Path(config.paths.train).parent.mkdir(parents=True)
-    Path(config.paths.train).write_text(
-        "text,label,template\none,a,\ntwo,b,\n", encoding="utf-8"
-    )
+    rows = {"text": ["one", "two"], "label": ["a", "b"], "template": ""}
+    write_rows(config.paths.train, pd.DataFrame(rows))
 
     with pytest.raises(PipelineError, match="in 3 folds is not possible"):
         train.run(config)
 
 
-def test_the_report_is_one_page_with_pictures(trained: DictConfig) -> None:
+def test_the_report_is_one_page_with_pictures(trained: Config) -> None:
     report.run(trained)
 
-    page = Path(trained.paths.report).read_text(encoding="utf-8")
+    page = trained.paths.report.read_text(encoding="utf-8")
     assert page.count('src="data:image/png;base64,') == 3
     assert "macro_f1_random_split" in page
 
@@ -312,8 +301,11 @@ def test_dvc_watches_all_that_a_stage_reads(name: str) -> None:
         for key in keys
     }
     files = set(stage["deps"]) | set(outputs(stage))
-    config = OmegaConf.load(CONF / "config.yaml")
-    paths = {config.paths[name] for name in re.findall(r"config\.paths\.(\w+)", source)}
+    config = compose()
+    paths = {
+        str(getattr(config.paths, name))
+        for name in re.findall(r"config\.paths\.(\w+)", source)
+    }
     values = set(re.findall(r"config\.(\w+)", source)) - {"paths", "yaml"}
 
     assert f"training/{name}.py" in files

@@ -1,0 +1,67 @@
+"""What `app/contract.py` says about the training data: fields, task, split."""
+
+from dataclasses import dataclass
+
+from app import contract
+from serving.contract import Contract, Task
+from serving.fields import FieldKind, Kind, read_kinds, read_task
+from training.stage import PipelineError
+
+LABEL, GROUP, TIME = "label", "group", "time"
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of the training data and what they are for.
+
+    `has_group` and `has_time` tell whether `LabelledInstance` has the columns `group`
+    and `time`, which steer the split and are no inputs of the model.
+    """
+
+    instance: type[Contract]
+    labelled: type[Contract]
+    fields: tuple[FieldKind, ...]
+    task: Task
+    has_group: bool
+    has_time: bool
+
+    def of_kind(self, *kinds: Kind) -> list[FieldKind]:
+        """Return the fields of some kinds."""
+        return [field for field in self.fields if field.kind in kinds]
+
+
+def read_schema() -> Schema:
+    """Return what the contract says.
+
+    Raises PipelineError, with the field and what to write instead, if no model can
+    read it.
+    """
+    instance, labelled = contract.Instance, contract.LabelledInstance
+    names = set(instance.model_fields)
+    if taken := names & {LABEL, GROUP, TIME}:
+        raise PipelineError(
+            f"Instance in app/contract.py has the field '{min(taken)}', which is no "
+            "input: it belongs to LabelledInstance. Rename the input, or move it there."
+        )
+    others = set(labelled.model_fields) - names - {LABEL, GROUP, TIME}
+    if others:
+        name = min(others)
+        hint = "Add it to Instance if it is an input of the model, or remove it."
+        if name == "template":
+            hint = "It is called `group` now: rename it there and in your data."
+        raise PipelineError(
+            f"LabelledInstance in app/contract.py has the field '{name}', which "
+            f"nothing reads. {hint}"
+        )
+    try:
+        fields, task = read_kinds(instance), read_task(labelled)
+    except ValueError as error:
+        raise PipelineError(f"app/contract.py: {error}") from None
+    return Schema(
+        instance,
+        labelled,
+        fields,
+        task,
+        GROUP in labelled.model_fields,
+        TIME in labelled.model_fields,
+    )
