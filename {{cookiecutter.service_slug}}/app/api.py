@@ -1,6 +1,7 @@
 """The endpoints of the service."""
 
 import logging
+from dataclasses import asdict
 from os import urandom
 
 from fastapi import APIRouter
@@ -20,26 +21,31 @@ def router(service: Service[Instance], settings: Settings) -> APIRouter:
 
     @api.post("/predict", response_model_exclude_none=True)
     async def predict(request: PredictRequest) -> PredictResponse:
-        """Classify one or more instances."""
+        """Predict for one or more instances."""
         model = service.model
         predictions = []
-        for label, score, row in await service.batcher.submit(request.instances):
-            service.metrics.record_prediction(label, score)
+        for answer in await service.batcher.submit(request.instances):
+            service.metrics.record_prediction(answer)
             probabilities = None
-            if request.probabilities:
-                probabilities = dict(zip(model.labels, row.tolist(), strict=True))
+            if request.probabilities and answer.probabilities is not None:
+                row = answer.probabilities.tolist()
+                probabilities = dict(zip(model.labels, row, strict=True))
             predictions.append(
                 Prediction(
                     id=urandom(16).hex(),
-                    label=label,
-                    score=score,
+                    label=None if answer.abstained else answer.label,
+                    score=answer.score,
+                    abstained=answer.abstained or None,
                     probabilities=probabilities,
+                    value=answer.value,
                 )
             )
         if settings.log_texts:
-            texts = [instance.model_dump() for instance in request.instances]
-            labels = [prediction.label for prediction in predictions]
-            logger.info("Predicted", extra={"instances": texts, "labels": labels})
+            instances = [each.model_dump(mode="json") for each in request.instances]
+            answers = [asdict(each) for each in predictions]
+            logger.info(
+                "Predicted", extra={"instances": instances, "predictions": answers}
+            )
         return PredictResponse(predictions=predictions, model_version=model.version)
 
     @api.get("/model", responses=documented(503))

@@ -1,11 +1,12 @@
 """The contract: the requests and responses of the service.
 
-Training validates its data with these models, and serving validates requests. OpenAPI
-and the inputs of the ONNX model follow from them. A new task starts in this file.
+Training validates its data with these models, and serving validates requests. The type
+of each field decides how the model reads it, and the type of `label` what it predicts:
+see "A field" in CONTRIBUTING.md. A new task starts in this file.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -24,7 +25,7 @@ MAX_INSTANCES = 1_000
 
 
 class Instance(Contract):
-    """One item to classify."""
+    """One item to predict for."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*EXAMPLES]})
 
@@ -38,12 +39,12 @@ class Instance(Contract):
 class LabelledInstance(Instance):
     """A row of training data: an instance with its true label.
 
-    Rows with the same `template` are near-duplicates. They are never split between
+    Rows with the same `group` are near-duplicates. They are never split between
     training and test.
     """
 
     label: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-    template: str = ""
+    group: str = ""
 
     @field_validator("text")
     @classmethod
@@ -65,12 +66,18 @@ class PredictRequest(Contract):
 
 @dataclass(slots=True)
 class Prediction:
-    """The most probable label. `id` identifies the prediction, as for feedback."""
+    """The most probable label and its score; of a regression, the value.
+
+    `id` identifies the prediction, as for feedback. If the score is below the threshold
+    of the model, `abstained` is true and there is no label.
+    """
 
     id: str
-    label: str
-    score: Annotated[float, Field(ge=0, le=1)]
+    label: str | None = None
+    score: Annotated[float, Field(ge=0, le=1)] | None = None
+    abstained: Literal[True] | None = None
     probabilities: dict[str, float] | None = None
+    value: float | None = None
 
 
 @dataclass(slots=True)

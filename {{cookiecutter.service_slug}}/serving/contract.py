@@ -5,13 +5,16 @@ Every model of `app/contract.py` derives from `Contract`.
 
 from enum import StrEnum
 from math import inf
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema
 
 # The largest number that a model can be given: its numbers are float32.
 MAX_NUMBER = 3.4028234663852886e38
+
+# The outcomes of a regression, as metrics count them: between the deciles.
+TENTHS = tuple(f"tenth {number}" for number in range(1, 11))
 
 
 class Task(StrEnum):
@@ -66,11 +69,23 @@ class Contract(BaseModel):
 
 
 class ModelInfo(Contract):
-    """The served model and its origin."""
+    """The served model and its origin.
+
+    `fields` tells what each input holds. A classification has `labels`; below
+    `threshold` it abstains. A regression has `deciles`: the smallest value of the
+    training rows, nine that part them into tenths, and the largest. `metrics` are those
+    of held-out rows; `refitted` tells whether the model has learned from these, too,
+    since.
+    """
 
     version: str
-    labels: list[str]
+    task: Task
+    fields: dict[str, str]
+    labels: list[str] = []
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    deciles: list[float] = []
     metrics: dict[str, float]
+    refitted: bool
     data_hash: str
     git_revision: str
     trained_at: AwareDatetime

@@ -4,7 +4,7 @@ The model has one input for each field of `Instance`, with the same name.
 """
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, Generic, TypeVar
@@ -19,6 +19,8 @@ InstanceT = TypeVar("InstanceT", bound=BaseModel)
 
 # What a model reads where a text or a category is None.
 MISSING = ""
+
+RETRAIN = "Train it again with this app/contract.py (make train)."
 
 # The dtype of the array for each input type of ONNX Runtime.
 DTYPES: dict[str, Any] = {
@@ -213,6 +215,41 @@ def _describe(schema: Mapping[str, Any]) -> str:
     )
 
 
+def describe_kinds(fields: Sequence[FieldKind]) -> dict[str, str]:
+    """Return what each field holds, by its name: "number", "vector of 3"."""
+    return {
+        field.name: (
+            f"{field.kind} of {field.length}"
+            if field.kind is Kind.VECTOR
+            else str(field.kind)
+        )
+        for field in fields
+    }
+
+
+def to_array(
+    field: FieldKind, values: Sequence[Any], dtype: Any = None
+) -> npt.NDArray[Any]:
+    """Return the values of a field as the model reads them: (len(values), length).
+
+    Texts and categories are strings, all else is float32 unless a dtype is given. None
+    becomes MISSING in a text or a category, else NaN.
+    """
+    match field.kind:
+        case Kind.TEXT if not field.optional:
+            array = np.array(values, dtype=np.object_)
+        case Kind.TEXT | Kind.CATEGORY:
+            texts = [MISSING if value is None else as_text(value) for value in values]
+            array = np.array(texts, dtype=np.object_)
+        case Kind.VECTOR if field.optional:
+            gap = [None] * field.length
+            rows = [gap if value is None else value for value in values]
+            array = np.array(rows, dtype=dtype or np.float32)
+        case _:
+            array = np.array(values, dtype=dtype or np.float32)
+    return array.reshape(len(values), field.length)
+
+
 class Fields(Generic[InstanceT]):
     """Convert the fields of a contract to arrays for the inputs of a model."""
 
@@ -221,42 +258,50 @@ class Fields(Generic[InstanceT]):
     ) -> None:
         """`input_types` holds ONNX Runtime's type of each input, by name.
 
-        Raises ValueError if the inputs do not match the contract.
+        Raises ValueError, with the field, if the inputs do not match the contract.
         """
-        wanted = set(contract.model_fields)
-        if set(input_types) != wanted:
-            raise ValueError(
-                f"The model takes the inputs {sorted(input_types)} but the contract "
-                f"has {sorted(wanted)}. Train it again with this app/contract.py."
-            )
-        unknown = [given for given in input_types.values() if given not in DTYPES]
-        if unknown:
-            raise ValueError(
-                f"The model takes inputs of {unknown}; supported are {sorted(DTYPES)}."
-            )
-        self._dtypes = {name: DTYPES[given] for name, given in input_types.items()}
-        self._texts = [
-            name for name, dtype in self._dtypes.items() if dtype is np.object_
+        self.kinds = read_kinds(contract)
+        names = {field.name for field in self.kinds}
+        if names != set(input_types):
+            raise ValueError(describe_difference(names, set(input_types)))
+        for field in self.kinds:
+            given = input_types[field.name]
+            is_text = field.kind in (Kind.TEXT, Kind.CATEGORY)
+            if given not in DTYPES or is_text is not (given == "tensor(string)"):
+                raise ValueError(
+                    f"The field '{field.name}' is a {field.kind} in the contract, but "
+                    f"the model takes {given} for it. {RETRAIN}"
+                )
+        self._columns = [
+            (field, DTYPES[input_types[field.name]]) for field in self.kinds
         ]
+        self._texts = [field.name for field in self.kinds if field.kind is Kind.TEXT]
 
     def arrays(self, instances: Sequence[InstanceT]) -> dict[str, npt.NDArray[Any]]:
-        """Return an array of shape (len(instances), columns) for each field.
-
-        A scalar field has one column. A list field has one for each element, and its
-        length must be the same in all instances.
-        """
-        rows = len(instances)
+        """Return an array of shape (len(instances), length) for each field."""
         return {
-            name: np.array(
-                [getattr(instance, name) for instance in instances], dtype=dtype
-            ).reshape(rows, -1)
-            for name, dtype in self._dtypes.items()
+            field.name: to_array(
+                field, [getattr(instance, field.name) for instance in instances], dtype
+            )
+            for field, dtype in self._columns
         }
 
     def size(self, instances: Sequence[InstanceT]) -> int:
         """Return characters plus instances: the time of a prediction grows with it."""
         return len(instances) + sum(
-            len(getattr(instance, name))
+            len(getattr(instance, name) or "")
             for instance in instances
             for name in self._texts
         )
+
+
+def describe_difference(contract: Iterable[str], model: Iterable[str]) -> str:
+    """Say which fields only the contract has, and which only the model takes."""
+    missing, unknown = set(contract) - set(model), set(model) - set(contract)
+    parts = []
+    if missing:
+        parts.append(f"the contract has {', '.join(sorted(missing))}")
+    if unknown:
+        parts.append(f"the model takes {', '.join(sorted(unknown))}")
+    only = " and only ".join(parts)
+    return f"The fields of contract and model differ: only {only}. {RETRAIN}"

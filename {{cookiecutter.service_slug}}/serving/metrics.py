@@ -8,7 +8,7 @@ label values: routes, tenants and the labels of the model bound the number of se
 import shutil
 import tempfile
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from time import perf_counter
 from typing import TypeVar
@@ -25,10 +25,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from serving.container import cpu_limit, memory_limit
+from serving.contract import TENTHS, ModelInfo
+from serving.model import Answer
 from serving.requests import Outcome
 
 Given = TypeVar("Given")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 # The buckets that OpenTelemetry recommends for http.server.request.duration.
 REQUEST_SECONDS = (
@@ -88,7 +90,9 @@ class Metrics(Collector):
         self.registry = CollectorRegistry()
         self._tenants: dict[str, int] = {}
         self._answers: dict[Outcome, Histogram] = {}
-        self._predictions: dict[str, Histogram] = {}
+        self._predictions: dict[str, Histogram] = {}  # scores by label
+        self._values = Histogram(())  # of a regression
+        self._abstentions = 0
         self._batch_size = Histogram(BATCH_SIZES)
         self._model_seconds = Histogram(MODEL_SECONDS)
 
@@ -100,7 +104,7 @@ class Metrics(Collector):
         )
         self._training_share = Gauge(
             "model_training_label_share",
-            "Share of a label in the rows that the model was trained on.",
+            "Share of a label, or a tenth, in the rows that the model was trained on.",
             ("label",),
             registry=self.registry,
         )
@@ -156,11 +160,11 @@ class Metrics(Collector):
         self._shed.inc()
 
     def measure_calls(
-        self, call: Callable[[Sequence[Given]], Answer]
-    ) -> Callable[[Sequence[Given]], Answer]:
+        self, call: Callable[[Sequence[Given]], Result]
+    ) -> Callable[[Sequence[Given]], Result]:
         """Wrap a call of the model so that batch size and duration are recorded."""
 
-        def measured(instances: Sequence[Given]) -> Answer:
+        def measured(instances: Sequence[Given]) -> Result:
             self._batch_size.add(len(instances))
             start = perf_counter()
             try:
@@ -171,23 +175,24 @@ class Metrics(Collector):
         return measured
 
     def describe_model(
-        self,
-        version: str,
-        data_hash: str,
-        trained_at: str,
-        labels: Iterable[str],
-        training_shares: Mapping[str, float],
+        self, info: ModelInfo, training_shares: Mapping[str, float]
     ) -> None:
-        """Expose the served model, and start the counts of its labels at zero."""
-        self._model_info.labels(version, data_hash, trained_at).set(1)
-        for label, share in training_shares.items():
-            self._training_share.labels(label).set(share)
-        for label in labels:
+        """Expose the served model, and start the counts of its outcomes at zero."""
+        trained_at = info.trained_at.isoformat()
+        self._model_info.labels(info.version, info.data_hash, trained_at).set(1)
+        for outcome, share in training_shares.items():
+            self._training_share.labels(outcome).set(share)
+        for label in info.labels:
             self._predictions[label] = Histogram(SCORES)
+        self._values = Histogram(info.deciles[1:-1])
 
-    def record_prediction(self, label: str, score: float) -> None:
-        """Count a prediction of a label that `describe_model` was given."""
-        self._predictions[label].add(score)
+    def record_prediction(self, answer: Answer) -> None:
+        """Count an answer of the model that `describe_model` was given."""
+        if answer.value is not None:
+            self._values.add(answer.value)
+        elif answer.label is not None and answer.score is not None:
+            self._predictions[answer.label].add(answer.score)
+            self._abstentions += answer.abstained
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics kept in histograms, for prometheus_client."""
@@ -221,13 +226,23 @@ class Metrics(Collector):
         yield tenants
 
         predictions = CounterMetricFamily(
-            "predictions_total", "Predictions, by label.", labels=("label",)
+            "predictions_total",
+            "Predictions, by label; of a number, by the tenth of the training values.",
+            labels=("label",),
         )
         scores = Histogram(SCORES)
         for label, histogram in self._predictions.items():
             predictions.add_metric((label,), sum(histogram.counts))
             scores.merge(histogram)
+        if self._values.bounds:
+            for name, count in zip(TENTHS, self._values.counts, strict=True):
+                predictions.add_metric((name,), count)
         yield predictions
+        yield CounterMetricFamily(
+            "predictions_abstained_total",
+            "Predictions whose score was below the threshold.",
+            value=self._abstentions,
+        )
 
         for name, meaning, histogram in (
             ("prediction_score", "Score of the predicted label.", scores),

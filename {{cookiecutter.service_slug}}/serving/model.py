@@ -5,10 +5,11 @@ code.
 """
 
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Generic, NamedTuple
+from typing import Annotated, Any, Generic, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,43 +17,51 @@ import onnxruntime as ort
 from pydantic import Field, ValidationError
 
 from serving.container import usable_cpus
-from serving.contract import ModelInfo
-from serving.fields import Fields, InstanceT
+from serving.contract import ModelInfo, Task
+from serving.fields import RETRAIN, Fields, InstanceT, describe_kinds
+from serving.problems import NO_PREDICTION, ProblemError
 
 MODEL_FILE = "model.onnx"
 SIDECAR_FILE = "model.json"
-OUTPUT = "probabilities"
+OUTPUTS = {Task.CLASSIFICATION: "probabilities", Task.REGRESSION: "variable"}
 # The last digits of float32 arithmetic differ between CPUs.
 TOLERANCE = 1e-4
 MEASURED_BATCH = 100
 
-Probabilities = npt.NDArray[np.float32]
+Row = npt.NDArray[np.float32]
 
 
 class ModelError(Exception):
     """The model cannot be served. The message gives the reason and the fix."""
 
 
-class Sidecar(ModelInfo, Generic[InstanceT]):
+class Sidecar(ModelInfo):
     """The content of `model.json`: facts about the model and a golden example.
 
-    `training_label_shares` is the share of each label in the training rows, for
-    comparison with predictions (drift). `golden_probabilities` are the probabilities
-    that the model must return for `golden_instance`, in the order of `labels`.
+    `training_shares` is the share of each outcome in the training rows, for comparison
+    with predictions (drift): of each label, or of each tenth of the values.
+    `golden_answer` is what the model must return for `golden_instance`: the
+    probabilities in the order of `labels`, or the value.
     """
 
     sha256: str
-    training_label_shares: dict[str, Annotated[float, Field(ge=0, le=1)]]
-    golden_instance: InstanceT
-    golden_probabilities: list[Annotated[float, Field(ge=0, le=1)]]
+    training_shares: dict[str, Annotated[float, Field(ge=0, le=1)]]
+    golden_instance: dict[str, Any]
+    golden_answer: Annotated[list[float], Field(min_length=1)]
 
 
-class Classification(NamedTuple):
-    """The most probable label, its score, and the probabilities of all labels."""
+class Answer(NamedTuple):
+    """The answer to an instance, by the task of the model.
 
-    label: str
-    score: float
-    probabilities: Probabilities
+    A classification has a label, its score and the probabilities of all labels; it has
+    `abstained` if the score is below the threshold. A regression has a value.
+    """
+
+    label: str | None = None
+    score: float | None = None
+    abstained: bool = False
+    probabilities: Row | None = None
+    value: float | None = None
 
 
 class Model(Generic[InstanceT]):
@@ -60,14 +69,16 @@ class Model(Generic[InstanceT]):
 
     def __init__(
         self,
-        sidecar: Sidecar[InstanceT],
+        sidecar: Sidecar,
         session: ort.InferenceSession,
         fields: Fields[InstanceT],
     ) -> None:
         self.info = ModelInfo(**sidecar.model_dump(include=set(ModelInfo.model_fields)))
         self.labels = sidecar.labels
         self.version = sidecar.version
-        self.training_label_shares = sidecar.training_label_shares
+        self.training_shares = sidecar.training_shares
+        self._threshold = sidecar.threshold or 0.0
+        self._output = OUTPUTS[sidecar.task]
         self._seconds_per_call = 0.0
         self._seconds_per_size = 0.0
         self._session = session
@@ -78,20 +89,16 @@ class Model(Generic[InstanceT]):
         """Load the model of a contract from a directory and verify it.
 
         Raises ModelError if a file is missing or damaged, if the files do not belong
-        together, if the inputs do not match the contract, or if the golden example
-        gives other probabilities.
+        together, if the fields do not match the contract, or if the golden example
+        gets another answer.
         """
         content = _read(directory / MODEL_FILE)
         try:
-            sidecar = Sidecar[contract].model_validate_json(  # type: ignore[valid-type]
-                _read(directory / SIDECAR_FILE)
-            )
+            sidecar = Sidecar.model_validate_json(_read(directory / SIDECAR_FILE))
         except ValidationError as error:
-            mistake = error.errors()[0]
-            where = ".".join(map(str, mistake["loc"])) or "the file"
             raise ModelError(
                 f"{directory / SIDECAR_FILE} is not what training writes: "
-                f"{where}: {mistake['msg']}. Export the model again (make train)."
+                f"{_first_mistake(error)}. Export the model again (make train)."
             ) from None
 
         found = hashlib.sha256(content).hexdigest()
@@ -103,53 +110,67 @@ class Model(Generic[InstanceT]):
             )
 
         session = _session(content)
-        model = cls(sidecar, session, _fields(session, contract))
-        model._check_golden(sidecar)
-        model._measure(sidecar.golden_instance)
+        fields = _fields(session, contract, sidecar)
+        golden = _golden_instance(contract, sidecar)
+        model = cls(sidecar, session, fields)
+        model._check_golden(golden, sidecar)
+        model._measure(golden)
         return model
 
-    def predict(self, instances: Sequence[InstanceT]) -> Probabilities:
-        """Return probabilities of shape (len(instances), len(labels))."""
+    def predict(self, instances: Sequence[InstanceT]) -> Row:
+        """Return what the model gives: probabilities of each label, or one value each.
+
+        The shape is (len(instances), len(labels)), or (len(instances), 1).
+        """
         feed = self._fields.arrays(instances)
-        outputs: list[Probabilities] = self._session.run([OUTPUT], feed)
+        outputs: list[Row] = self._session.run([self._output], feed)
         return outputs[0]
 
-    def classify(self, instances: Sequence[InstanceT]) -> list[Classification]:
-        """Return the most probable label of each instance.
+    def answer(self, instances: Sequence[InstanceT]) -> list[Answer]:
+        """Return the answer to each instance.
 
-        Raises ArithmeticError if the model returns NaN.
+        Raises ProblemError (422), with the instance, if the model returns no number.
         """
         rows = self.predict(instances)
-        best = rows.argmax(axis=1)
-        scores = rows[np.arange(len(rows)), best].clip(max=1.0)
-        if np.isnan(scores).any():
-            raise ArithmeticError(
-                "The model returns no number for an instance: are its values too large?"
+        if not np.isfinite(rows).all():
+            first, *_ = np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist()
+            raise ProblemError(
+                NO_PREDICTION,
+                f"The model has no answer to instance {first}, counted from 0: its "
+                "numbers are too large to calculate with.",
             )
+        if not self.labels:
+            return [Answer(value=value) for value in rows[:, 0].tolist()]
+        best = rows.argmax(axis=1)
+        scores = rows[np.arange(len(rows)), best].clip(max=1.0).tolist()
         labels = [self.labels[label] for label in best.tolist()]
-        return list(map(Classification, labels, scores.tolist(), rows))
+        abstained = [score < self._threshold for score in scores]
+        return list(map(Answer, labels, scores, abstained, rows))
 
     def expected_seconds(self, instances: Sequence[InstanceT]) -> float:
-        """Estimate the seconds of `classify` from the times measured at load."""
+        """Estimate the seconds of `answer` from the times measured at load."""
         size = self._fields.size(instances)
         return self._seconds_per_call + self._seconds_per_size * size
 
-    def _check_golden(self, sidecar: Sidecar[InstanceT]) -> None:
-        expected = np.array(sidecar.golden_probabilities, dtype=np.float32)
+    def _check_golden(self, instance: InstanceT, sidecar: Sidecar) -> None:
+        expected = np.array(sidecar.golden_answer, dtype=np.float32)
         try:
-            given = self.predict([sidecar.golden_instance])[0]
+            given = self.predict([instance])[0]
         except Exception as error:  # whatever ONNX Runtime raises
             raise ModelError(f"The golden example fails: {error}") from None
-        if given.shape != expected.shape or len(self.labels) != len(expected):
+        if given.shape != expected.shape or len(self.labels or [0]) != len(expected):
             raise ModelError(
-                f"The model returns {given.shape} probabilities; {SIDECAR_FILE} has "
-                f"{len(self.labels)} labels and {len(expected)} expected probabilities."
+                f"The model returns {given.shape} numbers for an instance; "
+                f"{SIDECAR_FILE} has {len(self.labels)} labels and expects "
+                f"{len(expected)} numbers."
             )
+        # Values have any size; probabilities are at most 1.
+        allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
         worst = float(np.abs(given - expected).max())
-        if not worst <= TOLERANCE:
+        if not worst <= allowed:
             raise ModelError(
-                "The golden example gives other probabilities than at the export: "
-                f"off by {worst:.2g}, allowed is {TOLERANCE}."
+                "The golden example gets another answer than at the export: "
+                f"off by {worst:.2g}, allowed is {allowed:.2g}."
             )
 
     def _measure(self, instance: InstanceT) -> None:
@@ -167,24 +188,48 @@ class Model(Generic[InstanceT]):
         times: list[float] = []
         while len(times) < 5 and sum(times) < 0.05:
             start = time.perf_counter()
-            self.classify(instances)
+            self.answer(instances)
             times.append(time.perf_counter() - start)
         return min(times)
 
 
 def _fields(
-    session: ort.InferenceSession, contract: type[InstanceT]
+    session: ort.InferenceSession, contract: type[InstanceT], sidecar: Sidecar
 ) -> Fields[InstanceT]:
     """Return the inputs of the model. Raises ModelError if they do not match."""
     outputs = [output.name for output in session.get_outputs()]
-    if OUTPUT not in outputs:
-        raise ModelError(f"The model has the outputs {outputs}, but no '{OUTPUT}'.")
+    wanted = OUTPUTS[sidecar.task]
+    if wanted not in outputs:
+        raise ModelError(f"The model has the outputs {outputs}, but no '{wanted}'.")
     try:
-        return Fields(
+        fields = Fields(
             contract, {given.name: given.type for given in session.get_inputs()}
         )
     except ValueError as error:
         raise ModelError(str(error)) from None
+    for name, kind in describe_kinds(fields.kinds).items():
+        if (trained := sidecar.fields.get(name)) != kind:
+            raise ModelError(
+                f"The field '{name}' is a {kind} in the contract, but the model was "
+                f"trained on a {trained}. {RETRAIN}"
+            )
+    return fields
+
+
+def _golden_instance(contract: type[InstanceT], sidecar: Sidecar) -> InstanceT:
+    try:
+        return contract.model_validate_json(json.dumps(sidecar.golden_instance))
+    except ValidationError as error:
+        raise ModelError(
+            "The golden example breaks the contract: "
+            f"{_first_mistake(error)}. {RETRAIN}"
+        ) from None
+
+
+def _first_mistake(error: ValidationError) -> str:
+    mistake = error.errors()[0]
+    where = ".".join(map(str, mistake["loc"])) or "the file"
+    return f"{where}: {mistake['msg']}"
 
 
 def _read(path: Path) -> bytes:

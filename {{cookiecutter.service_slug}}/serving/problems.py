@@ -78,6 +78,9 @@ UNSUPPORTED_MEDIA_TYPE = ProblemType(
 CONTRACT_VIOLATION = ProblemType(
     "contract-violation", 422, "The request breaks the contract"
 )
+NO_PREDICTION = ProblemType(
+    "no-prediction", 422, "The model has no answer to an instance"
+)
 INTERNAL_ERROR = ProblemType("internal-error", 500, "The service failed to answer")
 NOT_READY = ProblemType("not-ready", 503, "The service takes no traffic now")
 TOO_MANY_REQUESTS = ProblemType(
@@ -90,7 +93,7 @@ TOO_MANY_BYTES = ProblemType(
 TYPES = (
     *(INVALID_JSON, CLIENT_LEFT, UNAUTHORIZED, NOT_FOUND, METHOD_NOT_ALLOWED),
     *(BODY_TIMEOUT, BODY_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, CONTRACT_VIOLATION),
-    *(INTERNAL_ERROR, NOT_READY, TOO_MANY_REQUESTS, TOO_MANY_BYTES),
+    *(NO_PREDICTION, INTERNAL_ERROR, NOT_READY, TOO_MANY_REQUESTS, TOO_MANY_BYTES),
 )
 # Types of the errors that Starlette raises as HTTPException, by status.
 _PLAIN = {type_.status: type_ for type_ in (NOT_FOUND, METHOD_NOT_ALLOWED)}

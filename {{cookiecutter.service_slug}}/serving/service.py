@@ -13,7 +13,7 @@ from serving.fields import InstanceT
 from serving.health import Lifecycle
 from serving.logs import Log
 from serving.metrics import Metrics
-from serving.model import Classification, Model, ModelError
+from serving.model import Answer, Model, ModelError
 from serving.problems import NOT_READY, unavailable
 from serving.settings import ServingSettings
 
@@ -39,7 +39,7 @@ class Service(Generic[InstanceT]):
         self.on_ready: Callable[[], None] = lambda: None
         self._load_model = load
         self._model: Model[InstanceT] | None = None
-        self._batcher: Batcher[InstanceT, Classification] | None = None
+        self._batcher: Batcher[InstanceT, Answer] | None = None
 
     @property
     def model(self) -> Model[InstanceT]:
@@ -49,7 +49,7 @@ class Service(Generic[InstanceT]):
         return self._model
 
     @property
-    def batcher(self) -> Batcher[InstanceT, Classification]:
+    def batcher(self) -> Batcher[InstanceT, Answer]:
         """The batcher of the model. Raises ProblemError (503) until it is loaded."""
         if self._batcher is None:
             raise unavailable(NOT_READY, self.lifecycle.reason)
@@ -94,21 +94,14 @@ class Service(Generic[InstanceT]):
 
     def _start_serving(self, model: Model[InstanceT]) -> None:
         budget = self.settings.inline_budget_ms / 1000
-        info = model.info
-        self.metrics.describe_model(
-            info.version,
-            info.data_hash,
-            info.trained_at.isoformat(),
-            model.labels,
-            model.training_label_shares,
-        )
+        self.metrics.describe_model(model.info, model.training_shares)
         self.model_version = model.version
         self._model = model
-        classify = self.metrics.measure_calls(model.classify)
-        self._batcher = Batcher(classify, model.expected_seconds, budget)
+        answer = self.metrics.measure_calls(model.answer)
+        self._batcher = Batcher(answer, model.expected_seconds, budget)
         self.on_ready()
         self.lifecycle.become_ready()
-        logger.info("Ready: model %s, %d labels", model.version, len(model.labels))
+        logger.info("Ready: model %s, %s", model.version, model.info.task)
 
 
 def _call_in_loop(

@@ -1,4 +1,4 @@
-"""Stage 4: evaluate the model on held-out templates and apply the quality gate."""
+"""Stage 4: evaluate the model on held-out rows and apply the quality gate."""
 
 import io
 import logging
@@ -9,13 +9,28 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.base import clone
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import f1_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 
+from serving.contract import Task
+from serving.fields import Kind
+from training.columns import read_inputs, read_labels
 from training.files import read_bytes, read_json, read_rows, write_csv, write_json
+from training.schema import Schema, read_schema
+from training.scores import (
+    PRIMARY,
+    Output,
+    Truth,
+    find_failures,
+    predict_labels,
+    score,
+    score_baseline,
+    score_primary,
+)
+from training.splits import SplitKind, find_kind
 from training.stage import PipelineError, command
-from training.train import fit
+from training.train import fit, label_names, predict
 from training.values import Config
 
 logger = logging.getLogger(__name__)
@@ -26,46 +41,50 @@ BINS = 10
 def run(config: Config) -> None:
     """Write the metrics and the data of the plots.
 
-    Raises PipelineError if the macro-F1 is below `gate.macro_f1`, after the metrics are
-    written.
+    Raises PipelineError if the model breaks a bound of the gate, or is no better than
+    guessing, after the metrics are written.
     """
-    train = read_rows(config.paths.train)
-    test = read_rows(config.paths.test)
+    schema = read_schema()
+    train = read_rows(config.paths.train, schema.labelled)
+    test = read_rows(config.paths.test, schema.labelled)
     pipeline = load_pipeline(config.paths.pipeline)
+    labels = label_names(pipeline)
 
-    probabilities = pipeline.predict_proba(test["text"])
-    predicted = pipeline.classes_[probabilities.argmax(axis=1)]
-    scores = probabilities.max(axis=1)
-    curve = calibration(scores, predicted == test["label"].to_numpy())
-    macro_f1 = f1_score(test["label"], predicted, average="macro", zero_division=0)
-    every = pd.concat([train, test])
-    leaky = random_split_f1(pipeline, every, len(test), config.seed)
+    truth = read_labels(schema, test)
+    output = predict(pipeline, read_inputs(schema, test))
+    scores = score(schema.task, truth, output, labels)
+    learned = read_labels(schema, train)
+    baseline = score_baseline(schema.task, learned, truth, labels)
+    if schema.task is Task.CLASSIFICATION:
+        tables = tabulate_labels(truth, output, labels)
+        scores |= score_confidence(truth, output, labels, config.threshold)
+    else:
+        tables = {"residuals": pd.DataFrame({"actual": truth, "value": output[:, 0]})}
 
-    training = read_json(config.paths.training)
+    primary = PRIMARY[schema.task]
     metrics = {
-        "validation_macro_f1": training["validation_macro_f1"],
-        "macro_f1": round(float(macro_f1), 4),
-        "macro_f1_random_split": round(leaky, 4),
-        "accuracy": round(float(accuracy_score(test["label"], predicted)), 4),
-        "calibration_error": round(expected_calibration_error(curve), 4),
+        f"validation_{primary}": read_json(config.paths.training)[
+            f"validation_{primary}"
+        ],
+        **scores,
+        f"baseline_{primary}": baseline[primary],
     }
-    plots = config.paths.plots
-    write_csv(plots / "confusion.csv", confusion(test["label"], predicted))
-    write_csv(plots / "f1.csv", f1_by_label(test["label"], predicted))
-    write_csv(plots / "calibration.csv", curve)
+    # With neither groups nor time, the split is the random one.
+    kind = find_kind(schema, pd.concat([train, test]))
+    if kind is not SplitKind.RANDOM:
+        leaky = score_random_split(pipeline, schema, train, test, config.seed)
+        metrics[f"{primary}_random_split"] = round(leaky, 4)
+    for name, table in tables.items():
+        write_csv(config.paths.plots / f"{name}.csv", table)
     write_json(config.paths.metrics, metrics)
 
-    logger.info("macro-F1 %.3f on the test rows", macro_f1)
-    if test["template"].any():
-        logger.info(
-            "Their templates are new to the model. %s", describe_leak(macro_f1, leaky)
-        )
-    floor = config.gate.macro_f1
-    if macro_f1 < floor:
+    logger.info("%s %.3f on the test rows", primary, scores[primary])
+    if kind is not SplitKind.RANDOM:
+        logger.info(describe_leak(kind, scores[primary], leaky))
+    if failures := find_failures(schema.task, config.gate, scores, baseline):
         raise PipelineError(
-            f"The macro-F1 is {macro_f1:.4f}, below the minimum of {floor}: the model "
-            "is not exported. Look at `make report`, add data or change training/conf; "
-            "lower gate.macro_f1 only if a worse model is good enough for its users."
+            f"The model is not exported: {'; '.join(failures)}. "
+            f"{suggest_remedy(schema, test, metrics)}"
         )
 
 
@@ -74,12 +93,21 @@ def load_pipeline(path: Path) -> Pipeline:
     return joblib.load(io.BytesIO(read_bytes(path)))
 
 
-def confusion(truth: pd.Series, predicted: npt.NDArray[np.str_]) -> pd.DataFrame:
-    """Return the actual and the predicted label of each test row."""
-    return pd.DataFrame({"actual": truth.to_numpy(), "predicted": predicted})
+def tabulate_labels(
+    truth: Truth, output: Output, labels: list[str]
+) -> dict[str, pd.DataFrame]:
+    """Return the tables of the report of a classification, by name."""
+    predicted = predict_labels(output, labels)
+    scores, right = output.max(axis=1), predicted == truth
+    return {
+        "confusion": pd.DataFrame({"actual": truth, "predicted": predicted}),
+        "f1": f1_by_label(truth, predicted),
+        "calibration": calibration(scores, right),
+        "coverage": coverage(scores, right),
+    }
 
 
-def f1_by_label(truth: pd.Series, predicted: npt.NDArray[np.str_]) -> pd.DataFrame:
+def f1_by_label(truth: Truth, predicted: Truth) -> pd.DataFrame:
     """Return the F1 of each label, worst first."""
     labels = sorted(set(truth))
     f1 = f1_score(truth, predicted, labels=labels, average=None, zero_division=0)
@@ -105,27 +133,88 @@ def expected_calibration_error(curve: pd.DataFrame) -> float:
     return float(np.average(gap, weights=curve["rows"]))
 
 
-def random_split_f1(
-    pipeline: Pipeline, rows: pd.DataFrame, test_rows: int, seed: int
+def coverage(
+    scores: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]
+) -> pd.DataFrame:
+    """Return, for each threshold, the share of rows with an answer and its accuracy."""
+    rows = []
+    for hundredths in range(0, 100, 5):
+        answered = scores >= hundredths / 100
+        accuracy = right[answered].mean() if answered.any() else np.nan
+        rows.append((hundredths / 100, answered.mean(), accuracy))
+    return pd.DataFrame(rows, columns=["threshold", "coverage", "accuracy"]).round(4)
+
+
+def score_confidence(
+    truth: Truth, output: Output, labels: list[str], threshold: float | None
+) -> dict[str, float]:
+    """Return what the scores are worth, and what the threshold would do."""
+    scores, right = output.max(axis=1), predict_labels(output, labels) == truth
+    error = expected_calibration_error(calibration(scores, right))
+    found = {"calibration_error": round(error, 4)}
+    if threshold is None:
+        return found
+    answered = scores >= threshold
+    accuracy = float(right[answered].mean()) if answered.any() else 0.0
+    return found | {
+        "coverage": round(float(answered.mean()), 4),
+        "accuracy_of_answers": round(accuracy, 4),
+    }
+
+
+def score_random_split(
+    pipeline: Pipeline,
+    schema: Schema,
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    seed: int,
 ) -> float:
-    """Return the macro-F1 of a random split of the same size.
+    """Return the score of a random split of the same size.
 
-    Most tutorials report it. Its difference to the macro-F1 by templates is the leak.
+    Most tutorials report it. Its difference to the score on new groups, or on later
+    rows, is the leak.
     """
-    train, test = train_test_split(
-        rows, test_size=test_rows, random_state=seed, stratify=rows["label"]
-    )
-    model = fit(clone(pipeline), train)
-    predicted = model.predict(test["text"])
-    return float(f1_score(test["label"], predicted, average="macro", zero_division=0))
+    rows = pd.concat([train, test], ignore_index=True)
+    labels = read_labels(schema, rows)
+    stratify = labels if schema.task is Task.CLASSIFICATION else None
+    try:
+        learned, tested = train_test_split(
+            rows, test_size=len(test), random_state=seed, stratify=stratify
+        )
+    except ValueError:  # a label of a single row
+        learned, tested = train_test_split(rows, test_size=len(test), random_state=seed)
+    model = fit(clone(pipeline), schema, learned)
+    output = predict(model, read_inputs(schema, tested))
+    truth = read_labels(schema, tested)
+    return score_primary(schema.task, truth, output, label_names(model))
 
 
-def describe_leak(macro_f1: float, leaky: float) -> str:
-    """Compare the macro-F1 with that of a random split, in a sentence."""
+def describe_leak(kind: SplitKind, honest: float, leaky: float) -> str:
+    """Compare the score with that of a random split, in a sentence."""
     shown = f"A random split would show {leaky:.3f}"
-    if round(leaky, 3) <= round(macro_f1, 3):
+    if round(leaky, 3) <= round(honest, 3):
         return f"{shown}, which is no better."
+    if kind is SplitKind.TIME:
+        return f"{shown}: it knows the future of its test rows."
     return f"{shown}: its training rows have near-duplicates of its test rows."
+
+
+def suggest_remedy(
+    schema: Schema, test: pd.DataFrame, metrics: dict[str, float]
+) -> str:
+    """Name what is most likely to help a model that fails the gate."""
+    texts = [field.name for field in schema.of_kind(Kind.TEXT)]
+    spaceless = [" " not in text for name in texts for text in test[name] if text]
+    if spaceless and np.mean(spaceless) > 0.5:
+        return "Most texts have no spaces between words: try model=characters."
+    others = "linear,characters,bayes" if texts else "linear,boosting"
+    if schema.task is Task.REGRESSION:
+        others = "linear,boosting"
+    return (
+        f"Compare models (python -m training.train -m model={others}), look at `make "
+        "report`, or add data. Change the gate in training/conf only if a worse model "
+        "is good enough for its users."
+    )
 
 
 if __name__ == "__main__":

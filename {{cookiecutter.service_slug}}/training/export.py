@@ -3,33 +3,58 @@
 import hashlib
 import logging
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import onnxruntime as ort
+import pandas as pd
 from skl2onnx import to_onnx
-from skl2onnx.common.data_types import StringTensorType
+from skl2onnx.common import tree_ensemble
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from app.contract import Instance
-from serving.model import MODEL_FILE, OUTPUT, SIDECAR_FILE, Model, ModelError, Sidecar
+from serving.contract import TENTHS, Task
+from serving.fields import FieldKind, Kind, describe_kinds
+from serving.model import (
+    MODEL_FILE,
+    OUTPUTS,
+    SIDECAR_FILE,
+    Model,
+    ModelError,
+    Sidecar,
+)
+from training.columns import (
+    Arrays,
+    read_columns,
+    read_inputs,
+    read_labels,
+    to_arrays,
+    to_inputs,
+)
 from training.evaluate import load_pipeline
 from training.files import read_bytes, read_json, read_rows, write_bytes
-from training.ingest import text_field
+from training.schema import Schema, read_schema
 from training.stage import PipelineError, command
+from training.train import fit, label_names, predict
 from training.values import Config
 
 logger = logging.getLogger(__name__)
 
-OPSET = 17
+# With the newest ai.onnx.ml, skl2onnx converts boosted trees wrongly.
+OPSET = {"": 21, "ai.onnx.ml": 3}
 
 # What the model is made by: an edit of it is noted beside the commit.
 CODE = ("app", "serving", "training", "dvc.yaml")
 
 # Texts on which the tokenisers of Python and ONNX Runtime may differ.
-EDGE_CASES = (
+EDGE_TEXTS = (
     "",
     " ",
     "!?",
@@ -53,44 +78,50 @@ def run(config: Config) -> None:
     Raises PipelineError if ONNX Runtime and scikit-learn disagree. The earlier model
     is then unchanged.
     """
+    schema = read_schema()
     pipeline = load_pipeline(config.paths.pipeline)
-    test = read_rows(config.paths.test)
-    content = convert(pipeline)
-    check_parity(pipeline, content, list(test["text"]), config.parity.tolerance)
+    rows = read_rows(config.paths.train, schema.labelled)
+    test = read_rows(config.paths.test, schema.labelled)
+    if config.refit:
+        rows = pd.concat([rows, test], ignore_index=True)
+        pipeline = fit(clone(pipeline), schema, rows)
+    content = convert(pipeline, schema)
+    check_parity(pipeline, schema, content, test, config.parity.tolerance)
 
-    sidecar = describe(pipeline, content, test["text"].iloc[0], config)
-    verify(content, sidecar)
+    sidecar = describe(pipeline, schema, content, rows, test, config)
+    verify(schema, content, sidecar)
     target = config.paths.model
     write_bytes(target / MODEL_FILE, content)
     write_bytes(target / SIDECAR_FILE, _encode(sidecar))
     logger.info(
-        "Model %s: %d labels, %d bytes",
+        "Model %s of %d rows: %s, %d bytes",
         sidecar.version,
-        len(sidecar.labels),
+        len(rows),
+        sidecar.task,
         len(content),
     )
 
 
-def convert(pipeline: Pipeline) -> bytes:
-    """Convert the pipeline to ONNX. The input has the name of the contract's field.
+def convert(pipeline: Pipeline, schema: Schema) -> bytes:
+    """Convert the pipeline to ONNX. The inputs have the names of the fields.
 
     Raises PipelineError if skl2onnx cannot convert it.
     """
-    tfidf = pipeline.named_steps["tfidf"]
-    classifier = pipeline.named_steps["classifier"]
-    field = text_field()
-    options = {
+    columns, estimator = (pipeline.named_steps[x] for x in ("columns", "estimator"))
+    options: dict[int, dict[str, Any]] = {
         # skl2onnx would use its own pattern.
-        id(tfidf): {"tokenexp": tfidf.token_pattern},
-        id(classifier): {"zipmap": False},
+        id(text): {"tokenexp": text.token_pattern}
+        for text in columns.named_transformers_.values()
+        if hasattr(text, "token_pattern")
     }
+    if schema.task is Task.CLASSIFICATION:
+        options[id(estimator)] = {"zipmap": False}
+    inputs = [(field.name, _onnx_type(field)) for field in schema.fields]
     try:
-        model = to_onnx(
-            pipeline,
-            initial_types=[(field, StringTensorType([None, 1]))],
-            options=options,
-            target_opset=OPSET,
-        )
+        with _whole_attributes():
+            model = to_onnx(
+                pipeline, initial_types=inputs, options=options, target_opset=OPSET
+            )
     except Exception as error:  # converters raise any exception
         reason = str(error).partition("\n")[0]
         raise PipelineError(
@@ -106,71 +137,173 @@ def convert(pipeline: Pipeline) -> bytes:
 
 
 def check_parity(
-    pipeline: Pipeline, content: bytes, texts: list[str], tolerance: float
+    pipeline: Pipeline,
+    schema: Schema,
+    content: bytes,
+    rows: pd.DataFrame,
+    tolerance: float,
 ) -> None:
-    """Compare the exported model with the pipeline on every text and edge case.
+    """Compare the exported model with the pipeline on rows, and on edge cases of them.
 
-    Raises PipelineError if a label differs, or a probability by more than `tolerance`.
+    Raises PipelineError if a probability differs by more than `tolerance`, or a value
+    by more than that share of it. Of an edge case the model may return no number: the
+    service then says so.
     """
-    texts = [*texts, *EDGE_CASES]
+    columns = read_columns(rows)
+    cases = edge_cases(schema, columns)
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
-    field = text_field()
-    (exported,) = session.run(
-        [OUTPUT], {field: np.array(texts, dtype=np.object_).reshape(-1, 1)}
-    )
-    expected = pipeline.predict_proba(texts)
-    differences = np.abs(exported - expected).max(axis=1)
-    other_label = exported.argmax(axis=1) != expected.argmax(axis=1)
-    bad = (differences > tolerance) | other_label
-    if bad.any():
-        worst = int(np.where(bad, differences, -1).argmax())
-        raise PipelineError(
-            f"ONNX and scikit-learn differ on {bad.sum()} of {len(texts)} texts, most "
-            f"on {texts[worst][:60]!r}: a probability differs by "
-            f"{differences[worst]:.2g} (allowed: {tolerance}). The model cannot be "
-            "served as it was trained; export another of training/conf/model."
-        )
+    worst = 0.0
+    for given, is_edge in ((columns, False), (cases, True)):
+        arrays = to_arrays(schema.fields, given)
+        expected = predict(pipeline, to_inputs(schema.fields, arrays))
+        exported = _run(session, schema, arrays)
+        differences = np.abs(exported - expected)
+        if schema.task is Task.REGRESSION:
+            scale = max(float(np.std(read_labels(schema, rows))), 1e-30)
+            differences = differences / np.maximum(np.abs(expected), scale)
+        differences = differences.max(axis=1)
+        has_answer = np.isfinite(exported).all(axis=1)
+        bad = ~has_answer & (not is_edge) | has_answer & ~(differences <= tolerance)
+        if bad.any():
+            place = int(
+                np.where(bad, np.nan_to_num(differences, nan=np.inf), -1).argmax()
+            )
+            row = {field.name: given[field.name][place] for field in schema.fields}
+            raise PipelineError(
+                f"ONNX and scikit-learn differ on {bad.sum()} of {len(bad)} rows, most "
+                f"on {str(row)[:200]}: by {differences[place]:.2g} (allowed: "
+                f"{tolerance}). The model cannot be served as it was trained; export "
+                "another of training/conf/model."
+            )
+        worst = max(worst, *differences[has_answer].tolist(), 0.0)
     logger.info(
-        "ONNX equals scikit-learn on %d texts; largest difference %.1e",
-        len(texts),
-        differences.max(),
+        "ONNX equals scikit-learn on %d rows, %d edge cases; largest difference %.1e",
+        len(rows),
+        len(next(iter(cases.values()))),
+        worst,
     )
+
+
+def edge_cases(schema: Schema, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Return the first row with each field in turn replaced by each extreme value."""
+    first = {field.name: columns[field.name][0] for field in schema.fields}
+    rows = [
+        first | {field.name: value}
+        for field in schema.fields
+        for value in _extremes(field, first[field.name])
+    ]
+    return {name: [row[name] for row in rows] for name in first}
+
+
+def _extremes(field: FieldKind, given: Any) -> list[Any]:
+    values: list[Any] = [None] if field.optional else []
+    numbers = {field.lowest, field.highest}
+    if field.lowest <= 0 <= field.highest:
+        numbers.add(0.0)
+    match field.kind:
+        case Kind.TEXT:
+            return [*values, *EDGE_TEXTS]
+        case Kind.CATEGORY:
+            return [*values, *field.choices]
+        case Kind.FLAG:
+            return [*values, False, True]
+        case Kind.NUMBER:
+            return [*values, *sorted(numbers)]
+        case Kind.VECTOR:
+            rest = [0.0] * field.length if given is None else list(given)
+            return [*values, *([number, *rest[1:]] for number in sorted(numbers))]
 
 
 def describe(
-    pipeline: Pipeline, content: bytes, golden_text: str, config: Config
-) -> Sidecar[Instance]:
-    """Return the sidecar: facts about the model and its golden example."""
+    pipeline: Pipeline,
+    schema: Schema,
+    content: bytes,
+    rows: pd.DataFrame,
+    test: pd.DataFrame,
+    config: Config,
+) -> Sidecar:
+    """Return the sidecar: facts about the model and its golden example.
+
+    `rows` are those that the pipeline was fitted on; the first of `test` is the golden
+    example.
+    """
     digest = hashlib.sha256(content).hexdigest()
-    golden = Instance(text=golden_text)
     data = read_bytes(config.paths.raw)
     training = read_json(config.paths.training)
-    shares = read_rows(config.paths.train)["label"].value_counts(normalize=True)
-    labels = [str(label) for label in pipeline.classes_]
-    return Sidecar[Instance](
+    truth, labels = read_labels(schema, rows), label_names(pipeline)
+    deciles: list[float] = []
+    if schema.task is Task.REGRESSION:
+        deciles = np.quantile(truth, np.linspace(0, 1, len(TENTHS) + 1)).tolist()
+        tenths = np.searchsorted(deciles[1:-1], truth, side="left")
+        counts = np.bincount(tenths, minlength=len(TENTHS))
+        shares = dict(zip(TENTHS, (counts / len(truth)).tolist(), strict=True))
+    else:
+        shares = {label: float((truth == label).mean()) for label in labels}
+    golden = {
+        name: values[0]
+        for name, values in read_columns(test.iloc[:1]).items()
+        if name in schema.instance.model_fields
+    }
+    instance = schema.instance.model_validate(golden, strict=False)
+    return Sidecar(
         version=digest[:12],
         sha256=digest,
+        task=schema.task,
+        fields=describe_kinds(schema.fields),
         labels=labels,
+        threshold=config.threshold if labels else None,
+        deciles=deciles,
         metrics=read_json(config.paths.metrics),
+        refitted=config.refit,
         # The hash in dvc.lock, which leads from a model to its data.
         data_hash="md5:" + hashlib.md5(data, usedforsecurity=False).hexdigest(),
         git_revision=git_revision(),
         trained_at=datetime.fromisoformat(training["trained_at"]),
-        training_label_shares={label: float(shares[label]) for label in labels},
-        golden_instance=golden,
-        golden_probabilities=pipeline.predict_proba([golden.text])[0].tolist(),
+        training_shares=shares,
+        golden_instance=instance.model_dump(mode="json"),
+        golden_answer=predict(pipeline, read_inputs(schema, test.iloc[:1]))[0].tolist(),
     )
 
 
-def verify(content: bytes, sidecar: Sidecar[Instance]) -> None:
+def verify(schema: Schema, content: bytes, sidecar: Sidecar) -> None:
     """Load the model as the service does. Raises PipelineError if that fails."""
     with TemporaryDirectory() as directory:
         write_bytes(Path(directory) / MODEL_FILE, content)
         write_bytes(Path(directory) / SIDECAR_FILE, _encode(sidecar))
         try:
-            Model.load(Path(directory), Instance)
+            Model.load(Path(directory), schema.instance)
         except ModelError as error:
             raise PipelineError(f"The service would not load it: {error}") from None
+
+
+def _onnx_type(field: FieldKind) -> Any:
+    is_text = field.kind in (Kind.TEXT, Kind.CATEGORY)
+    return (StringTensorType if is_text else FloatTensorType)([None, field.length])
+
+
+def _run(
+    session: ort.InferenceSession, schema: Schema, arrays: Arrays
+) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    (exported,) = session.run([OUTPUTS[schema.task]], arrays)
+    return exported  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _whole_attributes() -> Iterator[None]:
+    """Make skl2onnx write the nodes of trees with whole numbers.
+
+    It writes a boolean for each, which protobuf 7 refuses.
+    """
+    add_node = tree_ensemble.add_node
+
+    def add(
+        *args: Any, nodes_missing_value_tracks_true: Any = 0, **options: Any
+    ) -> None:
+        missing = int(nodes_missing_value_tracks_true)
+        add_node(*args, nodes_missing_value_tracks_true=missing, **options)
+
+    with patch.object(tree_ensemble, "add_node", add):
+        yield
 
 
 def git_revision() -> str:
@@ -189,7 +322,7 @@ def _git(*arguments: str) -> str:
     )
 
 
-def _encode(sidecar: Sidecar[Instance]) -> bytes:
+def _encode(sidecar: Sidecar) -> bytes:
     return sidecar.model_dump_json(indent=2).encode("utf-8") + b"\n"
 
 

@@ -9,8 +9,10 @@ import pandas as pd
 import pyarrow as pa
 
 from app.contract import LabelledInstance
+from serving.contract import Task
 from training.files import write_rows, write_text
 from training.schema import LABEL, read_schema
+from training.scores import check_gate
 from training.stage import PipelineError, command
 from training.tables import Chunk, split_frame
 from training.validation import Validator
@@ -28,21 +30,25 @@ def run(config: Config) -> None:
     """Write `paths.raw` and `paths.raw_test`: validated rows, as the contract has them.
 
     The second has the rows of `data.test_path`, and none without one. Raises
-    PipelineError if rows break the contract: it lists all of them.
+    PipelineError if rows break the contract (it lists all of them), or if no model can
+    read the contract.
     """
-    read_schema()
+    schema = read_schema()
+    check_gate(schema.task, config.gate)
     rows = _read(config, config.data.path, config.data.create())
     test_path = getattr(config.data, "test_path", None)
     tested = rows.head(0)
     if test_path is not None:
         tested = _read(config, test_path, config.data.create(path=test_path))
     config.paths.bad_rows.unlink(missing_ok=True)
-    if config.rows_per_label is not None:
+    if config.rows_per_label is not None and schema.task is Task.CLASSIFICATION:
         shuffled = rows.sample(frac=1, random_state=config.seed)
         rows = shuffled.groupby(LABEL).head(config.rows_per_label).sort_index()
     write_rows(config.paths.raw, rows)
     write_rows(config.paths.raw_test, tested)
-    logger.info("%d rows, %d labels", len(rows), rows[LABEL].nunique())
+    labels = f", {rows[LABEL].nunique()} labels"
+    is_regression = schema.task is Task.REGRESSION
+    logger.info("%d rows%s", len(rows), "" if is_regression else labels)
 
 
 def _read(config: Config, source: str, made: Any) -> pd.DataFrame:
@@ -96,7 +102,9 @@ def check_columns(names: list[str], source: str) -> None:
     """Raise PipelineError if the columns are not those of the contract."""
     fields = LabelledInstance.model_fields
     missing = [
-        name for name, field in fields.items() if field.is_required() and name not in names
+        name
+        for name, field in fields.items()
+        if field.is_required() and name not in names
     ]
     unknown = [name for name in names if name not in fields]
     if missing or unknown:

@@ -79,7 +79,7 @@ def intents(
         if len(drawn) >= min_sentences:
             rows += drawn
     logger.info("Drew %d sentences, language %s", len(rows), language)
-    return pd.DataFrame(rows, columns=["text", "label", "template"])
+    return pd.DataFrame(rows, columns=["text", "label", "group"])
 
 
 class Sampler:

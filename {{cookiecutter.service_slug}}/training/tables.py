@@ -69,7 +69,9 @@ def read_table(path: Path) -> Iterator[Chunk]:
         try:
             yield from _find_reader(file)(file)
         except (ValueError, OSError, csv.Error) as error:  # pyarrow derives from these
-            raise PipelineError(f"The data file {file} cannot be read: {error}") from None
+            raise PipelineError(
+                f"The data file {file} cannot be read: {error}"
+            ) from None
 
 
 def split_frame(frame: pd.DataFrame, source: str) -> Iterator[Chunk]:

@@ -1,8 +1,8 @@
 """Stage 3: fit the model.
 
-It also compares models: `python -m training.train -m model=words,characters,bayes` fits
-each and ranks them by cross-validation on the training rows. It neither reads the test
-rows nor changes the files of the pipeline.
+It also compares models: `python -m training.train -m model=linear,characters,bayes`
+fits each and ranks them by cross-validation on the training rows. It neither reads the
+test rows nor changes the files of the pipeline.
 """
 
 import io
@@ -15,12 +15,15 @@ import numpy as np
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from sklearn.base import clone
-from sklearn.metrics import f1_score
-from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
+from training.columns import read_inputs, read_labels
 from training.files import read_rows, write_bytes, write_json
+from training.models import Family
+from training.schema import Schema, read_schema
+from training.scores import PRIMARY, Output, score_primary
+from training.splits import draw_folds
 from training.stage import PipelineError, command, in_sweep
 from training.values import Config
 
@@ -28,59 +31,73 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: Config) -> float:
-    """Write `paths.pipeline` and `paths.training`; return the validation macro-F1."""
-    rows = read_rows(config.paths.train)
-    pipeline: Pipeline = config.model.create()
-    score = cross_validate(pipeline, rows, config.validation.folds, config.seed)
-    fit(pipeline, rows)
+    """Write `paths.pipeline` and `paths.training`; return the validation score."""
+    schema = read_schema()
+    rows = read_rows(config.paths.train, schema.labelled)
+    family: Family = config.model.create()
+    pipeline = family.build(schema)
+    score = cross_validate(pipeline, schema, rows, config.validation.folds, config.seed)
+    fit(pipeline, schema, rows)
 
     content = io.BytesIO()
     joblib.dump(pipeline, content)
     write_bytes(_in_sweep(config.paths.pipeline), content.getvalue())
+    name = PRIMARY[schema.task]
     facts = {
-        "validation_macro_f1": round(score, 4),
+        f"validation_{name}": round(score, 4),
         "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     write_json(_in_sweep(config.paths.training), facts)
-    logger.info("Fitted on %d rows; validation macro-F1 %.3f", len(rows), score)
+    logger.info("Fitted on %d rows; validation %s %.3f", len(rows), name, score)
     return score
 
 
-def fit(pipeline: Pipeline, rows: pd.DataFrame) -> Pipeline:
-    """Fit on one thread, so that the bytes of the model do not depend on BLAS threads.
+def fit(pipeline: Pipeline, schema: Schema, rows: pd.DataFrame) -> Pipeline:
+    """Fit on one thread, so that the bytes of the model do not depend on threads.
 
     Raises PipelineError if scikit-learn rejects the parameters or the rows.
     """
+    inputs, labels = read_inputs(schema, rows), read_labels(schema, rows)
     try:
         with threadpool_limits(1):
-            return pipeline.fit(rows["text"], rows["label"])
+            return pipeline.fit(inputs, labels)
     except ValueError as error:
         raise PipelineError(f"The model cannot be fitted: {error}") from None
 
 
+def predict(pipeline: Pipeline, inputs: pd.DataFrame) -> Output:
+    """Return probabilities of shape (rows, labels), or values of shape (rows, 1)."""
+    if hasattr(pipeline, "classes_"):
+        return np.asarray(pipeline.predict_proba(inputs), np.float64)
+    return np.asarray(pipeline.predict(inputs), np.float64).reshape(-1, 1)
+
+
+def label_names(pipeline: Pipeline) -> list[str]:
+    """Return the labels in the order of the probabilities; none of a regression."""
+    return [str(label) for label in getattr(pipeline, "classes_", ())]
+
+
 def cross_validate(
-    pipeline: Pipeline, rows: pd.DataFrame, folds: int, seed: int
+    pipeline: Pipeline, schema: Schema, rows: pd.DataFrame, folds: int, seed: int
 ) -> float:
-    """Return the mean macro-F1 over folds that share no template.
+    """Return the mean score over folds that are split as training and test are.
 
     Raises PipelineError if there are too few rows for the folds.
     """
-    template = rows["template"].where(rows["template"] != "", rows["text"])
     scores: list[float] = []
-    try:
-        parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        splits = list(parts.split(rows["text"], rows["label"], template))
-    except ValueError as error:
-        raise PipelineError(
-            f"Cross-validation in {folds} folds is not possible: {error} Add rows or "
-            "lower validation.folds."
-        ) from None
-    for rest, held_out in splits:
-        model = fit(clone(pipeline), rows.iloc[rest])
-        truth = rows["label"].iloc[held_out]
-        predicted = model.predict(rows["text"].iloc[held_out])
-        scores.append(f1_score(truth, predicted, average="macro", zero_division=0))
-        logger.info("Fold %d of %d: macro-F1 %.3f", len(scores), folds, scores[-1])
+    for learned, held_out in draw_folds(schema, rows, folds, seed):
+        model = fit(clone(pipeline), schema, rows.iloc[learned])
+        tested = rows.iloc[held_out]
+        scores.append(
+            score_primary(
+                schema.task,
+                read_labels(schema, tested),
+                predict(model, read_inputs(schema, tested)),
+                label_names(model),
+            )
+        )
+        name = PRIMARY[schema.task]
+        logger.info("Fold %d of %d: %s %.3f", len(scores), folds, name, scores[-1])
     return float(np.mean(scores))
 
 

@@ -143,9 +143,13 @@ class Validator:
                     reason = "The value is missing"
                 place = chunk.places[places[int(number)]]
                 column = f", column {names[0]}" if names else ""
-                mistakes.append(f"{chunk.source}, {chunk.unit} {place}{column}: {reason}")
+                mistakes.append(
+                    f"{chunk.source}, {chunk.unit} {place}{column}: {reason}"
+                )
             places = places[~wrong]
-            right = [record for record, bad in zip(records, wrong, strict=True) if not bad]
+            right = [
+                record for record, bad in zip(records, wrong, strict=True) if not bad
+            ]
             rows = self._rows.validate_python(right, strict=False)
         stored = {
             column.name: store(column, [getattr(row, column.name) for row in rows])
@@ -395,7 +399,9 @@ def _accept_choice(
         kind = int
     elif not _is_text(array):
         return _none_of(array, pa.large_string())
-    accepted = [text for text, value in choices.items() if is_text or type(value) is kind]
+    accepted = [
+        text for text, value in choices.items() if is_text or type(value) is kind
+    ]
     texts = array.cast(pa.large_string())
     return texts, _to_mask(pc.is_in(texts, pa.array(accepted, pa.large_string())))
 
@@ -416,7 +422,9 @@ def _accept_number(array: pa.Array, rules: Mapping[str, Any]) -> tuple[pa.Array,
     is_whole = rules["type"] == "int"
     target = pa.int64() if is_whole else pa.float64()
     if _is_text(array):
-        right = _to_mask(pc.match_substring_regex(array, WHOLE if is_whole else DECIMAL))
+        right = _to_mask(
+            pc.match_substring_regex(array, WHOLE if is_whole else DECIMAL)
+        )
         array = pc.if_else(pa.array(right), array, pa.scalar("0", pa.large_string()))
     elif pa.types.is_integer(array.type):
         right = _to_mask(array.is_valid())
@@ -463,7 +471,9 @@ def _accept_vector(array: pa.Array, rules: Mapping[str, Any]) -> tuple[pa.Array,
     )
     if not is_list or not length or length != rules.get("max_length"):
         return _none_of(array, target)
-    if not (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)):
+    if not (
+        pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)
+    ):
         return _none_of(array, target)
     right = _to_mask(pc.equal(pc.list_value_length(array), length))
     places = np.flatnonzero(right)

@@ -163,6 +163,8 @@ class Config(Values):
     split: Split
     validation: Validation
     gate: Gate
+    threshold: Share | None
+    refit: bool
     parity: Parity
     paths: Paths
 

@@ -12,11 +12,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from serving.model import MODEL_FILE, OUTPUT, SIDECAR_FILE
+from serving.contract import Task
+from serving.model import MODEL_FILE, OUTPUTS, SIDECAR_FILE
 from serving.settings import ServingSettings
 from tests.conftest import Process, Subject
 from tests.serving.toy import create_app
 
+OUTPUT = OUTPUTS[Task.CLASSIFICATION]
 PATH = "/v1/judge"
 BODY = {
     "claims": [{"note": "a dent", "amount": 3.0}, {"note": "a scratch", "amount": -3.0}]
@@ -52,15 +54,18 @@ def make_model(directory: Path) -> Path:
     content = model.SerializeToString()
     sidecar: dict[str, Any] = {
         "version": "made by hand",
+        "task": "classification",
+        "fields": {"note": "text", "amount": "number"},
         "labels": ["honest", "suspicious"],
         "metrics": {},
+        "refitted": False,
         "data_hash": "none",
         "git_revision": "none",
         "trained_at": datetime.now(UTC).isoformat(),
         "sha256": hashlib.sha256(content).hexdigest(),
-        "training_label_shares": {"honest": 0.75, "suspicious": 0.25},
+        "training_shares": {"honest": 0.75, "suspicious": 0.25},
         "golden_instance": {"note": "a claim", "amount": 1.0},
-        "golden_probabilities": [0.2689414, 0.7310586],
+        "golden_answer": [0.2689414, 0.7310586],
     }
     directory.mkdir()
     (directory / MODEL_FILE).write_bytes(content)

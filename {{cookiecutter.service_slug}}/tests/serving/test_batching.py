@@ -4,11 +4,10 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 
 from serving.batching import MAX_BATCH, Batcher
-from serving.model import Classification
+from serving.model import Answer
 from tests.serving.toy import Claim
 
 
@@ -19,13 +18,12 @@ class CountingModel:
         self.calls: list[int] = []
         self.threads: set[str] = set()
 
-    def classify(self, claims: Sequence[Claim]) -> list[Classification]:
+    def answer(self, claims: Sequence[Claim]) -> list[Answer]:
         self.calls.append(len(claims))
         self.threads.add(threading.current_thread().name)
         if any(claim.note == "bad" for claim in claims):
             raise RuntimeError("bad")
-        none = np.empty(0, np.float32)
-        return [Classification(i.note, len(i.note), none) for i in claims]
+        return [Answer(claim.note, len(claim.note)) for claim in claims]
 
 
 def claims(*notes: str) -> list[Claim]:
@@ -33,13 +31,13 @@ def claims(*notes: str) -> list[Claim]:
 
 
 def gather(
-    batcher: Batcher[Claim, Classification], *requests: list[Claim]
+    batcher: Batcher[Claim, Answer], *requests: list[Claim]
 ) -> list[list[float]]:
     """Submit all requests in one turn of the event loop."""
 
     async def run() -> list[list[float]]:
         answers = await asyncio.gather(*[batcher.submit(part) for part in requests])
-        return [[score for _, score, _ in answer] for answer in answers]
+        return [[each.score or 0 for each in answer] for answer in answers]
 
     return asyncio.run(run())
 
@@ -47,7 +45,7 @@ def gather(
 @pytest.mark.parametrize("seconds", [0.0, 1.0], ids=["inline", "thread"])
 def test_requests_of_one_moment_share_a_call(seconds: float) -> None:
     model = CountingModel()
-    batcher = Batcher(model.classify, lambda _: seconds, inline_budget=0.5)
+    batcher = Batcher(model.answer, lambda _: seconds, inline_budget=0.5)
 
     answers = gather(batcher, claims("a", "bb"), claims("ccc"), claims("d"))
 
@@ -57,7 +55,7 @@ def test_requests_of_one_moment_share_a_call(seconds: float) -> None:
 
 def test_a_request_that_is_alone_does_not_wait_for_others() -> None:
     model = CountingModel()
-    batcher = Batcher(model.classify, lambda _: 0, inline_budget=1)
+    batcher = Batcher(model.answer, lambda _: 0, inline_budget=1)
 
     async def run() -> tuple[bool, bool]:
         first = batcher.submit(claims("a"))
@@ -81,8 +79,8 @@ def test_a_fast_model_runs_in_the_event_loop_and_a_slow_one_beside_it() -> None:
     def expect(batch: Sequence[Claim]) -> float:
         return 0.001 * sum(len(claim.note) for claim in batch)
 
-    gather(Batcher(fast.classify, expect, inline_budget=0.005), claims("a"))
-    gather(Batcher(slow.classify, expect, inline_budget=0.005), claims("a" * 6))
+    gather(Batcher(fast.answer, expect, inline_budget=0.005), claims("a"))
+    gather(Batcher(slow.answer, expect, inline_budget=0.005), claims("a" * 6))
 
     assert fast.threads == {"MainThread"}
     assert slow.threads == {"model_0"}
@@ -92,7 +90,7 @@ def test_a_batch_has_a_largest_size() -> None:
     model = CountingModel()
     part = claims(*["a"] * 400)
 
-    gather(Batcher(model.classify, lambda _: 0, inline_budget=1), part, part, part)
+    gather(Batcher(model.answer, lambda _: 0, inline_budget=1), part, part, part)
 
     assert model.calls == [800, 400]
     assert max(model.calls) <= MAX_BATCH
@@ -103,9 +101,9 @@ def test_a_failure_reaches_its_callers_and_the_next_are_served(
     seconds: float,
 ) -> None:
     model = CountingModel()
-    batcher = Batcher(model.classify, lambda _: seconds, inline_budget=0.5)
+    batcher = Batcher(model.answer, lambda _: seconds, inline_budget=0.5)
 
-    async def run() -> list[Classification]:
+    async def run() -> list[Answer]:
         with pytest.raises(RuntimeError, match="bad"):
             await batcher.submit(claims("bad"))
         return await batcher.submit(claims("good"))
@@ -116,7 +114,7 @@ def test_a_failure_reaches_its_callers_and_the_next_are_served(
 @pytest.mark.parametrize("seconds", [0.0, 1.0], ids=["inline", "thread"])
 def test_a_request_that_makes_the_model_fail_fails_alone(seconds: float) -> None:
     model = CountingModel()
-    batcher = Batcher(model.classify, lambda _: seconds, inline_budget=0.5)
+    batcher = Batcher(model.answer, lambda _: seconds, inline_budget=0.5)
 
     async def run() -> list[object]:
         parts = [claims("a", "b"), claims("bad"), claims("c")]
@@ -135,9 +133,9 @@ def test_a_request_that_makes_the_model_fail_fails_alone(seconds: float) -> None
 
 def test_a_size_that_cannot_be_told_fails_and_the_next_are_served() -> None:
     model = CountingModel()
-    batcher = Batcher(model.classify, lambda some: 1 / (len(some[0].note) - 3), 1)
+    batcher = Batcher(model.answer, lambda some: 1 / (len(some[0].note) - 3), 1)
 
-    async def run() -> list[Classification]:
+    async def run() -> list[Answer]:
         async with asyncio.timeout(10):
             with pytest.raises(ZeroDivisionError):
                 await batcher.submit(claims("odd"))
@@ -148,7 +146,7 @@ def test_a_size_that_cannot_be_told_fails_and_the_next_are_served() -> None:
 
 def test_a_client_that_has_gone_costs_nothing() -> None:
     model = CountingModel()
-    batcher = Batcher(model.classify, lambda _: 0, inline_budget=1)
+    batcher = Batcher(model.answer, lambda _: 0, inline_budget=1)
 
     async def run() -> None:
         gone = batcher.submit(claims("gone"))

@@ -39,8 +39,10 @@ def test_each_field_is_a_column_of_its_type() -> None:
 @pytest.mark.parametrize(
     ("types", "says"),
     [
-        ({"note": "tensor(string)"}, "the contract has"),
-        (TYPES | {"amount": "tensor(double)"}, "inputs of"),
+        ({"note": "tensor(string)"}, "only the contract has amount"),
+        (TYPES | {"sum": "tensor(float)"}, "only the model takes sum"),
+        (TYPES | {"amount": "tensor(string)"}, "'amount' is a number in the contract"),
+        (TYPES | {"amount": "tensor(double)"}, r"the model takes tensor\(double\)"),
     ],
 )
 def test_inputs_that_do_not_fit_are_named(types: dict[str, str], says: str) -> None:

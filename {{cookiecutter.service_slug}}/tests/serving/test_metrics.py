@@ -53,6 +53,7 @@ def test_the_metrics_and_their_types_are_these(client: TestClient) -> None:
         "model_batch_size": ("histogram", set()),
         "model_duration_seconds": ("histogram", set()),
         "predictions": ("counter", {"label"}),
+        "predictions_abstained": ("counter", set()),
         "prediction_score": ("histogram", set()),
         "model_training_label_share": ("gauge", {"label"}),
         "model_info": ("gauge", {"version", "data_hash", "trained_at"}),

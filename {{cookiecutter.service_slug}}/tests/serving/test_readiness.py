@@ -15,6 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serving.model import MODEL_FILE, SIDECAR_FILE, Model, ModelError
+from serving.problems import NO_PREDICTION, ProblemError
 from serving.testing import wait_until
 from tests.conftest import Serve
 from tests.serving.toy import Claim
@@ -65,7 +66,7 @@ def write_nonsense(model_dir: Path) -> None:
 
 def expect_another_answer(model_dir: Path) -> None:
     sidecar = json.loads((model_dir / SIDECAR_FILE).read_text(encoding="utf-8"))
-    edit(model_dir, golden_probabilities=sidecar["golden_probabilities"][::-1])
+    edit(model_dir, golden_answer=sidecar["golden_answer"][::-1])
 
 
 def drop_a_label(model_dir: Path) -> None:
@@ -90,9 +91,9 @@ def replace_model(model_dir: Path, content: bytes) -> None:
         (write_nonsense, "ONNX Runtime cannot load the model"),
         (
             rename_input,
-            "takes the inputs ['note', 'sum'] but the contract has ['amount', 'note']",
+            "only the contract has amount and only the model takes sum",
         ),
-        (expect_another_answer, "golden example gives other probabilities"),
+        (expect_another_answer, "golden example gets another answer"),
         (drop_a_label, "labels"),
     ],
 )
@@ -129,15 +130,18 @@ def test_not_ready_until_the_model_answers_its_golden_example(
     assert client.get("/readyz").json() == {"status": "ready"}
 
 
-def test_a_score_that_is_no_number_is_an_error(
+def test_a_score_that_is_no_number_is_a_problem_that_names_the_instance(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = Model.load(model_dir, Claim)
-    nothing = np.full((1, len(model.labels)), np.nan, dtype=np.float32)
-    monkeypatch.setattr(model, "predict", lambda _: nothing)
+    scores = np.full((3, len(model.labels)), 0.5, dtype=np.float32)
+    scores[1] = np.nan
+    monkeypatch.setattr(model, "predict", lambda _: scores)
 
-    with pytest.raises(ArithmeticError, match="no number"):
-        model.classify([Claim(note="a dent")])
+    with pytest.raises(ProblemError, match="no answer to instance 1") as caught:
+        model.answer([Claim(note="a dent")] * 3)
+
+    assert caught.value.type is NO_PREDICTION
 
 
 def test_the_expected_time_grows_with_the_batch_and_the_text(

@@ -42,8 +42,8 @@ class Claims(Contract):
 class Verdict:
     """What the model thinks of a claim."""
 
-    label: str
-    score: float
+    label: str | None
+    score: float | None
 
 
 @dataclass(slots=True)
@@ -62,9 +62,9 @@ def create_app(settings: ServingSettings) -> Application:
     @router.post("/judge")
     async def judge(request: Claims) -> Verdicts:
         verdicts = []
-        for label, score, _ in await service.batcher.submit(request.claims):
-            service.metrics.record_prediction(label, score)
-            verdicts.append(Verdict(label, score))
+        for answer in await service.batcher.submit(request.claims):
+            service.metrics.record_prediction(answer)
+            verdicts.append(Verdict(answer.label, answer.score))
         return Verdicts(verdicts, service.model.version)
 
     @router.post("/echo")

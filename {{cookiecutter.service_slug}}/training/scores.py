@@ -1,0 +1,131 @@
+"""The metrics of a model on held-out rows, and the gate that they must pass."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn import metrics
+from sklearn.dummy import DummyClassifier, DummyRegressor
+
+from serving.contract import Task
+from training.stage import PipelineError
+from training.values import Gate
+
+Truth = npt.NDArray[Any]
+# Probabilities of shape (rows, labels), or values of shape (rows, 1).
+Output = npt.NDArray[np.float64]
+
+# What cross-validation, sweeps and comparisons look at; higher is better.
+PRIMARY = {Task.CLASSIFICATION: "macro_f1", Task.REGRESSION: "r2"}
+METRICS = {
+    Task.CLASSIFICATION: ("macro_f1", "accuracy", "roc_auc", "pr_auc", "log_loss"),
+    Task.REGRESSION: ("mae", "rmse", "r2"),
+}
+ERRORS = {"log_loss", "mae", "rmse"}  # lower is better
+
+
+def score(
+    task: Task, truth: Truth, output: Output, labels: Sequence[str]
+) -> dict[str, float]:
+    """Return all metrics of a task, rounded. `labels` are those of the output."""
+    if task is Task.REGRESSION:
+        values = output[:, 0]
+        return _rounded(
+            mae=metrics.mean_absolute_error(truth, values),
+            rmse=metrics.root_mean_squared_error(truth, values),
+            r2=metrics.r2_score(truth, values),
+        )
+    predicted = predict_labels(output, labels)
+    return _rounded(
+        macro_f1=score_primary(task, truth, output, labels),
+        accuracy=metrics.accuracy_score(truth, predicted),
+        roc_auc=_mean_over_labels(metrics.roc_auc_score, truth, output, labels),
+        pr_auc=_mean_over_labels(
+            metrics.average_precision_score, truth, output, labels
+        ),
+        log_loss=metrics.log_loss(truth, output, labels=list(labels)),
+    )
+
+
+def score_primary(
+    task: Task, truth: Truth, output: Output, labels: Sequence[str]
+) -> float:
+    """Return the one metric by which models are compared."""
+    if task is Task.REGRESSION:
+        return float(metrics.r2_score(truth, output[:, 0]))
+    predicted = predict_labels(output, labels)
+    return float(metrics.f1_score(truth, predicted, average="macro", zero_division=0))
+
+
+def predict_labels(output: Output, labels: Sequence[str]) -> Truth:
+    """Return the most probable label of each row."""
+    return np.array(labels, dtype=np.object_)[output.argmax(axis=1)]
+
+
+def score_baseline(
+    task: Task, learned: Truth, truth: Truth, labels: Sequence[str]
+) -> dict[str, float]:
+    """Return the metrics of the most frequent label, or of the mean, of all rows."""
+    nothing = np.zeros((len(learned), 1))
+    rows = np.zeros((len(truth), 1))
+    if task is Task.REGRESSION:
+        mean = DummyRegressor().fit(nothing, learned).predict(rows)
+        return score(task, truth, mean.reshape(-1, 1), labels)
+    shares = DummyClassifier(strategy="prior").fit(nothing, learned)
+    return score(task, truth, shares.predict_proba(rows), labels)
+
+
+def check_gate(task: Task, gate: Gate) -> None:
+    """Raise PipelineError if the gate names a metric of another task."""
+    known = METRICS[task]
+    for name in gate.model_dump():
+        if name not in known:
+            raise PipelineError(
+                f"gate.{name} is no metric of a {task}, which the type of `label` in "
+                f"app/contract.py asks for. Replace it in training/conf by one of: "
+                f"{', '.join(known)}."
+            )
+
+
+def find_failures(
+    task: Task, gate: Gate, scores: dict[str, float], baseline: dict[str, float]
+) -> list[str]:
+    """Return a line for each bound that the scores break, and for each baseline."""
+    bounds: dict[str, float] = gate.model_dump()
+    failures = [
+        f"{name} is {scores[name]}, {_beyond(name)} the bound of {bound} (gate.{name})"
+        for name, bound in bounds.items()
+        if _is_worse(name, scores[name], bound)
+    ]
+    for name in bounds or [PRIMARY[task]]:
+        if _is_worse(name, scores[name], baseline[name]):
+            failures.append(
+                f"{name} is {scores[name]}, but {baseline[name]} if every row gets "
+                + ("the mean" if task is Task.REGRESSION else "the most frequent label")
+            )
+    return failures
+
+
+def _is_worse(name: str, value: float, bound: float) -> bool:
+    return value > bound if name in ERRORS else value < bound
+
+
+def _beyond(name: str) -> str:
+    return "above" if name in ERRORS else "below"
+
+
+def _mean_over_labels(
+    metric: Callable[..., float], truth: Truth, output: Output, labels: Sequence[str]
+) -> float:
+    """Return the mean of a metric of each label against all others (macro)."""
+    values = []
+    for place, label in enumerate(labels):
+        is_label = truth == label
+        if is_label.any() and not is_label.all():
+            values.append(metric(is_label, output[:, place]))
+    return float(np.mean(values)) if values else 0.0
+
+
+def _rounded(**scores: float) -> dict[str, float]:
+    return {name: float(f"{value:.5g}") for name, value in scores.items()}

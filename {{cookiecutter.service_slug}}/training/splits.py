@@ -1,0 +1,147 @@
+"""How rows are split into those that a model learns from and those that test it."""
+
+import math
+import random
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    TimeSeriesSplit,
+)
+
+from serving.contract import Task
+from training.columns import read_labels
+from training.schema import GROUP, TIME, Schema
+from training.stage import PipelineError
+
+Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
+
+
+class SplitKind(StrEnum):
+    """What decides on which side a row is."""
+
+    TIME = "time"
+    GROUP = "group"
+    RANDOM = "random"
+
+
+def find_kind(schema: Schema, rows: pd.DataFrame) -> SplitKind:
+    """Return how rows are split: by time if they have one, else by group if any has."""
+    if schema.has_time and rows[TIME].notna().any():
+        return SplitKind.TIME
+    if schema.has_group and _has_group(rows).any():
+        return SplitKind.GROUP
+    return SplitKind.RANDOM
+
+
+def draw_test(
+    schema: Schema, rows: pd.DataFrame, share: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Return a mask of the test rows, about `share` of all.
+
+    By time, they are the latest. Else they are random: of each label, if there are
+    labels. Rows of one group are on one side.
+    """
+    kind = find_kind(schema, rows)
+    if kind is SplitKind.TIME:
+        return _draw_latest(schema, rows, share)
+    is_regression = schema.task is Task.REGRESSION
+    if kind is SplitKind.GROUP and is_regression:
+        parts = GroupShuffleSplit(1, test_size=share, random_state=seed)
+        ((_, places),) = parts.split(rows, groups=read_groups(rows))
+        return np.isin(np.arange(len(rows)), places)
+    if kind is SplitKind.GROUP:
+        return _draw_groups(rows, read_labels(schema, rows), share, seed)
+    labels = np.zeros(len(rows)) if is_regression else read_labels(schema, rows)
+    return _draw_rows(labels, share, seed)
+
+
+def draw_folds(schema: Schema, rows: pd.DataFrame, folds: int, seed: int) -> list[Fold]:
+    """Return the places of the training and the validation rows of each fold.
+
+    The folds are split as training and test are. Raises PipelineError if there are too
+    few rows.
+    """
+    kind = find_kind(schema, rows)
+    labels = read_labels(schema, rows)
+    is_regression = schema.task is Task.REGRESSION
+    shuffled = {"shuffle": True, "random_state": seed}
+    try:
+        if kind is SplitKind.TIME:
+            order = rows[TIME].reset_index(drop=True).sort_values(kind="stable").index
+            parts = TimeSeriesSplit(folds).split(order)
+            places = order.to_numpy()
+            return [(places[learned], places[held]) for learned, held in parts]
+        if kind is SplitKind.GROUP:
+            grouped = GroupKFold if is_regression else StratifiedGroupKFold
+            parts = grouped(folds, **shuffled).split(rows, labels, read_groups(rows))
+            return list(parts)
+        plain = KFold if is_regression else StratifiedKFold
+        return list(plain(folds, **shuffled).split(rows, labels))
+    except ValueError as error:
+        fewer = " or lower validation.folds" if folds > 2 else ""
+        raise PipelineError(
+            f"Cross-validation in {folds} folds is not possible: {error} "
+            f"Add rows{fewer}."
+        ) from None
+
+
+def read_groups(rows: pd.DataFrame) -> "pd.Series[str]":
+    """Return the group of each row. A row without one is a group of its own."""
+    own = pd.Series([f"\0{place:09}" for place in range(len(rows))], rows.index)
+    return rows[GROUP].astype(str).where(_has_group(rows), own)
+
+
+def _has_group(rows: pd.DataFrame) -> "pd.Series[bool]":
+    return rows[GROUP].notna() & (rows[GROUP].astype(str) != "")
+
+
+def _draw_latest(
+    schema: Schema, rows: pd.DataFrame, share: float
+) -> npt.NDArray[np.bool_]:
+    times = rows[TIME].dropna().sort_values()
+    begin = times.iloc[math.floor(len(times) * (1 - share))]
+    in_test: npt.NDArray[np.bool_] = (rows[TIME] >= begin).to_numpy(np.bool_)
+    if schema.has_group:  # a group that begins earlier is learned from
+        groups = read_groups(rows)
+        in_test &= ~groups.isin(set(groups[~in_test])).to_numpy()
+    return in_test
+
+
+def _draw_groups(
+    rows: pd.DataFrame, labels: npt.NDArray[np.object_], share: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Draw about `share` of the groups of each label.
+
+    scikit-learn's StratifiedGroupKFold balances rows and may not test rare labels.
+    """
+    groups = read_groups(rows)
+    rng = random.Random(seed)
+    side: dict[str, bool] = {}
+    for _, members in sorted(groups.groupby(labels)):
+        names = sorted(set(members))
+        wanted = max(1, math.floor(len(names) * share + 0.5))
+        wanted -= sum(side.get(name, False) for name in names)
+        free = [name for name in names if name not in side]
+        rng.shuffle(free)
+        side.update((name, place < wanted) for place, name in enumerate(free))
+    return groups.map(side).to_numpy(np.bool_)
+
+
+def _draw_rows(
+    labels: npt.NDArray[np.generic], share: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Draw about `share` of the rows of each label, and one of each at least."""
+    shuffled = pd.Series(labels).sample(frac=1, random_state=seed)
+    place = shuffled.groupby(shuffled).cumcount()
+    count = shuffled.groupby(shuffled).transform("size")
+    wanted = np.maximum(1, np.floor(count * share + 0.5))
+    in_test: npt.NDArray[np.bool_] = (place < wanted).sort_index().to_numpy(np.bool_)
+    return in_test
