@@ -38,6 +38,9 @@ SLOT_SECONDS = 0.5
 # A body that has not gone on for this long ends if others need its room.
 STALL_SECONDS = 1.0
 
+# A process that was stopped, or had no CPU time, first reads what has come meanwhile.
+GRACE_SECONDS = 0.5
+
 # Reading from a connection that is rejected again within RETRY_AFTER pauses this long,
 # because rejections take CPU time too.
 PAUSE_SECONDS = 0.25
@@ -140,8 +143,12 @@ class Deadline:
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         """Expire overdue bodies and set the timer for the next deadline."""
-        self._timer = None
+        assert self._timer is not None
         now = loop.time()
+        if now - self._timer.when() > GRACE_SECONDS:
+            self._timer = loop.call_later(GRACE_SECONDS, self._check, loop)
+            return
+        self._timer = None
         for body, due in list(self._bodies.items()):
             if due > now:
                 self._timer = loop.call_at(due, self._check, loop)

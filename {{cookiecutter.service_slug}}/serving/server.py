@@ -7,9 +7,11 @@ first answers 503 to readiness probes, serves for `drain_seconds`, and then stop
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -24,6 +26,11 @@ from serving.settings import ServingSettings, SettingsError, SettingsT, load_set
 
 EXIT_UNUSABLE_PORT = 1
 EXIT_BAD_SETTINGS = 78  # EX_CONFIG of sysexits.h
+
+# At the exit, a thread may work on for so long for clients that have gone.
+THREAD_SECONDS = 1.0
+# What the end of the process takes at most, after the drain and GRACEFUL_SECONDS.
+EXIT_SECONDS = traces.EXIT_SECONDS + logs.EXIT_SECONDS + THREAD_SECONDS
 
 CLOSE = (b"connection", b"close")
 
@@ -85,6 +92,16 @@ def tune_garbage_collector() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
+def end_in_time() -> None:
+    """End the process in `THREAD_SECONDS`, even if a thread works on.
+
+    Python waits for the threads of executors, and a call of the model may be long.
+    """
+    timer = threading.Timer(THREAD_SECONDS, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+
+
 def run(
     create_app: Callable[[SettingsT], FastAPI], settings_class: type[SettingsT]
 ) -> int:
@@ -128,4 +145,5 @@ def run(
     host, port = listener.getsockname()[:2]
     service.log.announce(f"Listening on http://{host}:{port} (docs: /docs)")
     DrainingServer(config, service).run(sockets=[listener])
+    end_in_time()
     return 0

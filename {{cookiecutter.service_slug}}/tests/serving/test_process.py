@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx2
@@ -61,9 +61,13 @@ class InFlight:
         # What is asked after them is answered after they were read.
         assert process.readiness() == 200
 
+    def finish(self) -> None:
+        """Send the rest of the bodies."""
+        self._finish.set()
+
     def statuses(self) -> list[int]:
         """Let them finish; the status of each, 0 where the connection broke."""
-        self._finish.set()
+        self.finish()
         return [answer.result() for answer in self._answers]
 
     def _send(self) -> int:
@@ -130,6 +134,22 @@ def test_a_request_that_never_ends_does_not_keep_the_process(start: Start) -> No
     process.process.wait(timeout=10)
 
     assert requests.statuses()[0] in {0, 500}  # cut off, or told so
+
+
+def test_a_model_that_never_answers_does_not_keep_the_process(start: Start) -> None:
+    hangs = (
+        "import time; from serving.batching import Batcher\n"
+        "Batcher._outcomes = lambda *_: time.sleep(60)"
+    )
+    process = start(hangs, GRACEFUL_SECONDS="1", INLINE_BUDGET_MS="0").ready()
+
+    with ThreadPoolExecutor(1) as client:
+        request = client.submit(process.ask)
+        wait_until(lambda: in_flight(process) == 1)
+        process.terminate()
+        assert process.process.wait(timeout=10) == 0
+        with suppress(httpx2.TransportError):
+            assert request.result().status_code == 500
 
 
 def test_sigterm_ends_a_process_that_is_still_loading(
@@ -320,15 +340,18 @@ def test_a_process_that_was_stopped_loses_no_request(start: Start) -> None:
     process = start(BODY_SECONDS="2").ready()
     resident = memory(process)
 
+    begun = InFlight(process, 20)
     with ThreadPoolExecutor(20) as clients:
         process.process.send_signal(signal.SIGSTOP)
-        requests = [clients.submit(process.ask) for _ in range(100)]
+        begun.finish()
+        requests = [clients.submit(process.ask) for _ in range(30)]
         time.sleep(3)
         process.process.send_signal(signal.SIGCONT)
         continued = time.monotonic()
         assert process.readiness() == 200
         assert time.monotonic() - continued < 5
         assert {each.result().status_code for each in requests} == {200}
+    assert begun.statuses() == [200] * 20
 
     assert memory(process) < 1.2 * resident
 
