@@ -2,10 +2,13 @@
 
 Load above the limits is rejected on arrival, not queued. One object, `Admission`, does
 all the counting. The ASGI layer asks it for every request on every route.
+
+Only what has come counts: a request whose body is on its way has a limit of its own,
+and ends once it stalls and others need its room.
 """
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,6 +21,7 @@ from serving.problems import (
     TOO_MANY_BYTES,
     TOO_MANY_REQUESTS,
     ProblemError,
+    ProblemType,
     problem_response,
     unavailable,
 )
@@ -31,13 +35,19 @@ SMALL_BYTES = 32_768
 # A handler that waits for something other than the model must not block the others.
 SLOT_SECONDS = 0.5
 
+# A body that has not gone on for this long ends if others need its room.
+STALL_SECONDS = 1.0
+
+# A process that was stopped, or had no CPU time, first reads what has come meanwhile.
+GRACE_SECONDS = 0.5
+
 # Reading from a connection that is rejected again within RETRY_AFTER pauses this long,
 # because rejections take CPU time too.
 PAUSE_SECONDS = 0.25
 
 
 class Slots:
-    """Slots for bodies: a few large ones are processed at a time, the others wait.
+    """Slots for bodies of a size: a few large ones are processed at a time.
 
     A parsed request takes several times the memory of its bytes. Many large ones at
     once overflow the CPU caches, which costs a tenth of the request rate or more.
@@ -133,14 +143,18 @@ class Deadline:
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         """Expire overdue bodies and set the timer for the next deadline."""
-        self._timer = None
+        assert self._timer is not None
         now = loop.time()
+        if now - self._timer.when() > GRACE_SECONDS:
+            self._timer = loop.call_later(GRACE_SECONDS, self._check, loop)
+            return
+        self._timer = None
         for body, due in list(self._bodies.items()):
             if due > now:
                 self._timer = loop.call_at(due, self._check, loop)
                 return
             del self._bodies[body]
-            body.expire()
+            body.expire(f"The body did not arrive within {self.seconds} s.")
 
 
 class Admission:
@@ -151,47 +165,120 @@ class Admission:
     ) -> None:
         """Call `on_reject` for each rejected request."""
         self.requests = 0  # in flight; probes and scrapes do not count
-        self.bytes = 0  # of the bodies in flight
-        self.slots = Slots()
+        self.bytes = 0  # of the bodies in flight, as far as they have come
         self.deadline = Deadline(settings.body_seconds)
         self.max_body_bytes = settings.max_body_bytes
+        self._slots: defaultdict[int, Slots] = defaultdict(Slots)
+        # Bodies that wait for their next bytes, by the time since when.
+        self._arriving: dict[Body, float] = {}
         self._max_requests = settings.max_concurrency
         self._max_bytes = settings.max_bytes_in_work
+        self._max_arriving = settings.max_bodies_arriving
         self._on_reject = on_reject
         # Built once: rejections must be cheap under overload.
-        self._too_many_requests = problem_response(
-            unavailable(
-                TOO_MANY_REQUESTS,
-                f"The limit of {self._max_requests} requests at once is reached.",
-            )
-        )
-        self._too_many_bytes = problem_response(
-            unavailable(
-                TOO_MANY_BYTES,
-                f"The limit of {self._max_bytes} bytes of bodies at once is reached.",
-            )
-        )
+        self._rejection = problem_response(self._too_many_requests())
 
-    def admit(self, size: int) -> ASGIApp | None:
-        """Count a request with a body of `size` bytes as in flight, until `release`.
+    def admit(self) -> ASGIApp | None:
+        """Count a request as in flight.
 
-        Return None, or the response that rejects the request if a limit is reached. The
-        limit of bytes never rejects a body that is alone.
+        Return None, or the response that rejects it if the limit is reached.
         """
         if self.requests >= self._max_requests:
             self._on_reject()
-            return self._too_many_requests
-        if size and self.bytes and self.bytes + size > self._max_bytes:
-            self._on_reject()
-            return self._too_many_bytes
+            return self._rejection
         self.requests += 1
-        self.bytes += size
         return None
 
-    def release(self, size: int) -> None:
-        """Stop counting a request with a body of `size` bytes."""
-        self.requests -= 1
-        self.bytes -= size
+    def slots_for(self, size: int) -> Slots:
+        """Return the slots of bodies of about this size, within a factor of eight.
+
+        A small body never waits for large ones.
+        """
+        return self._slots[size.bit_length() // 3]
+
+    def start_waiting(self, body: "Body") -> None:
+        """Stop counting a request as in flight: it waits for bytes of its body.
+
+        Raises ProblemError (503) if too many bodies do.
+        """
+        if body.in_flight:
+            body.in_flight = False
+            self.requests -= 1
+        if len(self._arriving) >= self._max_arriving and not self._end_stalled():
+            raise self._reject(
+                body,
+                TOO_MANY_REQUESTS,
+                f"The limit of {self._max_arriving} bodies on their way is reached.",
+            )
+        self._arriving[body] = asyncio.get_running_loop().time()
+
+    def stop_waiting(self, body: "Body") -> None:
+        """Note that a body has gone on, or has ended."""
+        self._arriving.pop(body, None)
+
+    def add_bytes(self, body: "Body", size: int) -> None:
+        """Count bytes of a body that have come. Raises ProblemError (503).
+
+        The limit never rejects a body that is alone.
+        """
+        while self.bytes + size > self._max_bytes and self.bytes > body.size:
+            if not self._end_stalled():
+                raise self._reject(
+                    body,
+                    TOO_MANY_BYTES,
+                    f"The limit of {self._max_bytes} bytes of bodies at once is "
+                    "reached.",
+                )
+        body.size += size
+        self.bytes += size
+
+    def readmit(self, body: "Body") -> None:
+        """Count a request as in flight again: its body has come.
+
+        Raises ProblemError (503) if the limit is reached.
+        """
+        if self.requests >= self._max_requests:
+            body.scope[REJECTED] = True
+            self._on_reject()
+            raise self._too_many_requests()
+        body.in_flight = True
+        self.requests += 1
+
+    def release(self, body: "Body") -> None:
+        """Stop counting a request with a body."""
+        self.deadline.stop(body)
+        self.release_bytes(body)
+        if body.in_flight:
+            body.in_flight = False
+            self.requests -= 1
+
+    def release_bytes(self, body: "Body") -> None:
+        """Stop counting the bytes of a body."""
+        self.bytes -= body.size
+        body.size = 0
+
+    def _too_many_requests(self) -> ProblemError:
+        return unavailable(
+            TOO_MANY_REQUESTS,
+            f"The limit of {self._max_requests} requests at once is reached.",
+        )
+
+    def _end_stalled(self) -> bool:
+        """End the body that has waited longest for its next bytes, if that is long."""
+        for body, since in self._arriving.items():
+            if asyncio.get_running_loop().time() - since < STALL_SECONDS:
+                return False
+            del self._arriving[body]
+            self.release_bytes(body)
+            body.expire("The body stalled, and others needed its room.")
+            return True
+        return False
+
+    def _reject(self, body: "Body", type_: ProblemType, detail: str) -> ProblemError:
+        body.scope[REJECTED] = True
+        self._on_reject()
+        headers = {"Retry-After": str(RETRY_AFTER), "Connection": "close"}
+        return ProblemError(type_, detail, headers=headers)
 
 
 def compute_pause(earlier: float, now: float) -> float:
@@ -216,40 +303,50 @@ class AdmissionLayer:
             too_large = problem_response(body_too_large(admission.max_body_bytes))
             await too_large(scope, receive, send)
             return
-        if rejection := admission.admit(size):
+        if rejection := admission.admit():
             scope[REJECTED] = True
             await rejection(scope, receive, send)
             return
 
-        body = Body(receive, admission) if size else None
+        if size == 0:
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                admission.requests -= 1
+            return
+        body = Body(scope, receive, admission)
         try:
-            await self._app(scope, body or receive, send)
+            await self._app(scope, body, send)
         finally:
-            admission.release(size)
-            if body:
-                body.close()
+            body.close()
 
 
 class Body:
     """The `receive` callable of a request with a body, bounded in size and time.
 
     The last chunk is returned once the body has a slot, which it keeps until the
-    request is answered. Calls raise ProblemError: 408, 413, or 400 if the client left.
+    request is answered. Calls raise ProblemError: 408, 413, 503, or 400 if the client
+    left.
     """
 
     __slots__ = (
-        *("_admission", "_arrived", "_overdue", "_receive"),
-        *("_reader", "_size", "_started"),
+        *("in_flight", "scope", "size"),
+        *("_admission", "_arrived", "_expired", "_receive"),
+        *("_reader", "_slots", "_started", "_total"),
     )
 
-    def __init__(self, receive: Receive, admission: Admission) -> None:
+    def __init__(self, scope: Scope, receive: Receive, admission: Admission) -> None:
+        self.scope = scope
+        self.in_flight = True  # it counts
+        self.size = 0  # bytes of it that count
         self._receive = receive
         self._admission = admission
-        self._size = 0
+        self._total = 0
         self._started = False
         self._arrived = False
-        self._overdue = False
+        self._expired = ""  # why
         self._reader: asyncio.Task[object] | None = None
+        self._slots: Slots | None = None
 
     async def __call__(self) -> Message:
         """Receive the next chunk."""
@@ -259,46 +356,53 @@ class Body:
         if not self._started:
             self._started = True
             admission.deadline.start(self)
-        if self._overdue:
-            raise body_timeout(admission.deadline.seconds)
+        if self._expired:
+            raise body_timeout(self._expired)
 
+        admission.start_waiting(self)
         self._reader = asyncio.current_task()
         try:
             message = await self._receive()
         except asyncio.CancelledError:
             reader = self._reader
-            if not self._overdue or reader is None or reader.uncancel() > 0:
+            if not self._expired or reader is None or reader.uncancel() > 0:
                 raise  # something else cancelled the task
-            raise body_timeout(admission.deadline.seconds) from None
+            raise body_timeout(self._expired) from None
         finally:
             self._reader = None
+            admission.stop_waiting(self)
 
         if message["type"] != "http.request":
             raise ProblemError(
                 CLIENT_LEFT, "The client left before the body was complete."
             )
-        self._size += len(message.get("body", b""))
-        if self._size > admission.max_body_bytes:
+        size = len(message.get("body", b""))
+        self._total += size
+        if self._total > admission.max_body_bytes:
             raise body_too_large(admission.max_body_bytes)
+        admission.add_bytes(self, size)
         if message.get("more_body", False):
             return message
 
         self._arrived = True
         admission.deadline.stop(self)
-        if slot := admission.slots.take(self, self._size):
+        admission.readmit(self)
+        self._slots = admission.slots_for(self._total)
+        if slot := self._slots.take(self, self._total):
             await self._wait_for(slot)
         return message
 
-    def expire(self) -> None:
-        """Mark the body as overdue and cancel the task that waits for a chunk."""
-        self._overdue = True
+    def expire(self, reason: str) -> None:
+        """Mark the body as expired and cancel the task that waits for a chunk."""
+        self._expired = reason
         if self._reader:
             self._reader.cancel()
 
     def close(self) -> None:
-        """Stop the time and release the slot: the request has ended."""
-        self._admission.deadline.stop(self)
-        self._admission.slots.release(self)
+        """Release all that the body holds: the request has ended."""
+        self._admission.release(self)
+        if self._slots:
+            self._slots.release(self)
 
     async def _wait_for(self, slot: asyncio.Future[None]) -> None:
         try:
@@ -330,13 +434,9 @@ def body_too_large(limit: int) -> ProblemError:
     )
 
 
-def body_timeout(seconds: float) -> ProblemError:
+def body_timeout(detail: str) -> ProblemError:
     """Return the error for a body that is too slow (408). It closes the connection."""
-    return ProblemError(
-        BODY_TIMEOUT,
-        f"The body did not arrive within {seconds} s.",
-        headers={"Connection": "close"},
-    )
+    return ProblemError(BODY_TIMEOUT, detail, headers={"Connection": "close"})
 
 
 async def client_has_left(receive: Receive) -> bool:

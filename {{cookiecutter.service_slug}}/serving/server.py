@@ -8,9 +8,11 @@ first answers 503 to readiness probes, serves for `drain_seconds`, and then stop
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
@@ -36,6 +38,11 @@ logger = logging.getLogger(__name__)
 
 EXIT_UNUSABLE_PORT = 1
 EXIT_BAD_SETTINGS = 78  # EX_CONFIG of sysexits.h
+
+# At the exit, a thread may work on for so long for clients that have gone.
+THREAD_SECONDS = 1.0
+# What the end of the process takes at most, after the drain and GRACEFUL_SECONDS.
+EXIT_SECONDS = traces.EXIT_SECONDS + logs.EXIT_SECONDS + THREAD_SECONDS
 
 CLOSE = (b"connection", b"close")
 
@@ -117,6 +124,16 @@ def tune_garbage_collector() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
+def end_in_time() -> None:
+    """End the process in `THREAD_SECONDS`, even if a thread works on.
+
+    Python waits for the threads of executors, and a call of the model may be long.
+    """
+    timer = threading.Timer(THREAD_SECONDS, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+
+
 def run(
     create_app: Callable[[SettingsT], FastAPI], settings_class: type[SettingsT]
 ) -> int:
@@ -168,4 +185,5 @@ def run(
     docs = f"{settings.root_path}/docs"
     service.log.announce(f"Listening on http://{describe(host, port)} (docs: {docs})")
     DrainingServer(config, service).run(sockets=[listener])
+    end_in_time()
     return 0

@@ -97,6 +97,11 @@ class ServingSettings(BaseSettings):
     max_concurrency: Annotated[int, Field(ge=1)] = Field(
         256, description="Requests in flight at once; more get 503 with Retry-After."
     )
+    max_bodies_arriving: Annotated[int, Field(ge=1)] = Field(
+        1_024,
+        description="Requests whose bodies are on their way at once; beyond it, those "
+        "that stall end with 408.",
+    )
     max_bytes_in_work: Annotated[int, Field(ge=1)] = Field(
         67_108_864,
         description="Bytes of bodies in flight at once; more get 503 with Retry-After.",

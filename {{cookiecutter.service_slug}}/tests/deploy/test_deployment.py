@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from app.settings import Settings
 from serving.container import usable_cpus
+from serving.server import EXIT_SECONDS
 from serving.testing import ROOT
 from tests.deploy.manifests import (
     STAGES,
@@ -158,12 +159,16 @@ def test_a_pod_has_time_to_end(stage: list[Manifest]) -> None:
     data = only(stage, "ConfigMap")["data"]
     drain, graceful = float(data["DRAIN_SECONDS"]), float(data["GRACEFUL_SECONDS"])
     pre_stop = container(stage)["lifecycle"]["preStop"]["sleep"]["seconds"]
-    takes = pre_stop + drain + graceful
+    takes = pre_stop + drain + graceful + EXIT_SECONDS
 
     assert pre_stop > 0, "proxies need a moment to hear that the pod is leaving"
     assert drain > 0, "kept-alive connections need a last answer"
     given = pod_spec(stage)["terminationGracePeriodSeconds"]
-    assert takes + 5 <= given, "terminationGracePeriodSeconds: drain, work, 5 to spare"
+    assert takes + 5 <= given, (
+        "terminationGracePeriodSeconds of deploy/base/deployment.yaml is too short for "
+        f"preStop, DRAIN_SECONDS, GRACEFUL_SECONDS, {EXIT_SECONDS:g} s to flush and 5 s "
+        f"to spare: {takes + 5:g}"
+    )
 
 
 def test_onnx_runtime_has_as_many_threads_as_the_limit_has_cpus(

@@ -14,6 +14,12 @@ SHORT = 0.05
 Part = tuple[float, bytes, bool]  # seconds before it, its bytes, whether more come
 
 
+def new_body(receive: Callable[[], Awaitable[Any]], admission: Admission) -> Body:
+    """Return a body of a request that was admitted."""
+    assert admission.admit() is None
+    return Body({}, receive, admission)
+
+
 def body_of(admission: Admission, *parts: Part) -> Body:
     """Return a body whose parts arrive with these delays."""
     coming = iter(parts)
@@ -23,7 +29,7 @@ def body_of(admission: Admission, *parts: Part) -> Body:
         await asyncio.sleep(delay)
         return {"type": "http.request", "body": data, "more_body": more}
 
-    return Body(receive, admission)
+    return new_body(receive, admission)
 
 
 async def read(body: Body) -> int | str:
@@ -124,7 +130,7 @@ def test_the_failure_of_a_connection_reaches_the_reader() -> None:
         raise ConnectionError
 
     async def run(receive: Callable[[], Awaitable[Any]]) -> None:
-        await Body(receive, Admission(ServingSettings()))()
+        await new_body(receive, Admission(ServingSettings()))()
 
     with pytest.raises(ConnectionError):
         asyncio.run(run(fail))
@@ -136,6 +142,109 @@ def test_a_request_that_has_ended_leaves_its_slot() -> None:
         size = admission.max_body_bytes
         for _ in range(MIN_SLOTS):
             await read(body_of(admission, (0, b"x" * size, False)))
-        assert admission.slots.take("next", size) is None
+        assert admission.slots_for(size).take("next", size) is None
 
     asyncio.run(run())
+
+
+class Upload:
+    """A body that comes as its test says."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._parts: asyncio.Queue[Any] = asyncio.Queue()
+        self.body = new_body(self._parts.get, admission)
+        self._task = asyncio.create_task(read(self.body))
+
+    async def send(self, size: int, *, more: bool = True) -> None:
+        """Send bytes."""
+        part = {"type": "http.request", "body": b"x" * size, "more_body": more}
+        await self._parts.put(part)
+        await asyncio.sleep(0.01)
+
+    async def outcome(self) -> int | str:
+        """Return how many bytes came, or the status that ended it."""
+        async with asyncio.timeout(10):
+            return await self._task
+
+
+def run_with(
+    test: Callable[[Admission], Awaitable[None]], **settings: Any
+) -> Admission:
+    """Run a test with limits, and check that everything is given back."""
+    admission = Admission(ServingSettings(body_seconds=60, **settings))
+
+    async def run() -> None:
+        await test(admission)
+
+    asyncio.run(run())
+    assert admission.requests == admission.bytes == 0
+    return admission
+
+
+def test_only_a_body_that_has_come_counts_as_in_flight() -> None:
+    async def test(admission: Admission) -> None:
+        uploads = [Upload(admission) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        assert admission.requests == 0
+        for upload in uploads:
+            await upload.send(5, more=False)
+        assert [await upload.outcome() for upload in uploads] == [5, 5, 5]
+
+    run_with(test, max_concurrency=3)
+
+
+def test_a_body_that_has_come_is_rejected_if_too_many_have_come_before() -> None:
+    async def test(admission: Admission) -> None:
+        late = Upload(admission)
+        await asyncio.sleep(0.01)
+        assert admission.admit() is None
+        await late.send(5, more=False)
+        assert await late.outcome() == "503"
+        admission.requests -= 1
+
+    run_with(test, max_concurrency=1)
+
+
+def test_bytes_count_as_they_come() -> None:
+    async def test(admission: Admission) -> None:
+        first, second = Upload(admission), Upload(admission)
+        await first.send(60)
+        assert admission.bytes == 60
+        await second.send(60)
+        assert await second.outcome() == "503"
+        await first.send(60, more=False)
+        assert await first.outcome() == 120  # it is alone
+
+    run_with(test, max_bytes_in_work=100)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"max_bytes_in_work": 100}, {"max_bodies_arriving": 1}]
+)
+def test_a_body_that_stalls_ends_if_others_need_its_room(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, int]
+) -> None:
+    monkeypatch.setattr("serving.admission.STALL_SECONDS", SHORT)
+
+    async def test(admission: Admission) -> None:
+        stalls = Upload(admission)
+        await stalls.send(60)
+        await asyncio.sleep(2 * SHORT)
+        comes = Upload(admission)
+        await comes.send(60)
+        assert await stalls.outcome() == "408"
+        await comes.send(60, more=False)
+        assert await comes.outcome() == 120
+
+    run_with(test, **settings)
+
+
+def test_more_bodies_on_their_way_than_may_be_are_rejected() -> None:
+    async def test(admission: Admission) -> None:
+        first, second = Upload(admission), Upload(admission)
+        await asyncio.sleep(0.01)
+        assert await second.outcome() == "503"
+        await first.send(5, more=False)
+        assert await first.outcome() == 5
+
+    run_with(test, max_bodies_arriving=1)

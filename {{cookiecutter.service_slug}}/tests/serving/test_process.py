@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import socket
 import struct
 import subprocess
@@ -10,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx2
@@ -20,6 +23,16 @@ from serving.testing import ROOT, wait_until
 from tests.conftest import Process, Start
 from tests.serving.conftest import BODY, PATH
 
+# A model that takes three seconds.
+SLOW_MODEL = """
+import asyncio
+from serving.batching import Batcher
+submit = Batcher.submit
+async def submit_late(*args):
+    await asyncio.sleep(3)
+    return await submit(*args)
+Batcher.submit = submit_late
+"""
 TCP_INFO = 11  # Python names it only where the system has it
 
 
@@ -48,9 +61,13 @@ class InFlight:
         # What is asked after them is answered after they were read.
         assert process.readiness() == 200
 
+    def finish(self) -> None:
+        """Send the rest of the bodies."""
+        self._finish.set()
+
     def statuses(self) -> list[int]:
         """Let them finish; the status of each, 0 where the connection broke."""
-        self._finish.set()
+        self.finish()
         return [answer.result() for answer in self._answers]
 
     def _send(self) -> int:
@@ -119,6 +136,22 @@ def test_a_request_that_never_ends_does_not_keep_the_process(start: Start) -> No
     assert requests.statuses()[0] in {0, 500}  # cut off, or told so
 
 
+def test_a_model_that_never_answers_does_not_keep_the_process(start: Start) -> None:
+    hangs = (
+        "import time; from serving.batching import Batcher\n"
+        "Batcher._outcomes = lambda *_: time.sleep(60)"
+    )
+    process = start(hangs, GRACEFUL_SECONDS="1", INLINE_BUDGET_MS="0").ready()
+
+    with ThreadPoolExecutor(1) as client:
+        request = client.submit(process.ask)
+        wait_until(lambda: in_flight(process) == 1)
+        process.terminate()
+        assert process.process.wait(timeout=10) == 0
+        with suppress(httpx2.TransportError):
+            assert request.result().status_code == 500
+
+
 def test_sigterm_ends_a_process_that_is_still_loading(
     start: Start, model_dir: Path
 ) -> None:
@@ -142,18 +175,46 @@ def test_a_missing_model_leaves_a_process_that_says_so(start: Start) -> None:
     assert "/nonexistent/model.onnx cannot be read" in process.log()
 
 
+def in_flight(process: Process) -> float:
+    """Return how many requests are in flight."""
+    found = re.search(
+        r"^http_requests_in_flight (\S+)$",
+        httpx2.get(f"{process.url}/metrics").text,
+        re.MULTILINE,
+    )
+    assert found
+    return float(found[1])
+
+
 def test_requests_above_the_limit_are_rejected_and_probes_are_not(start: Start) -> None:
-    process = start(MAX_CONCURRENCY="2").ready()
+    process = start(SLOW_MODEL, MAX_CONCURRENCY="2").ready()
 
-    requests = InFlight(process, 2)
-    rejected = process.ask()
+    with ThreadPoolExecutor(2) as clients:
+        requests = [clients.submit(process.ask) for _ in range(2)]
+        wait_until(lambda: in_flight(process) == 2)
+        rejected = process.ask()
 
-    assert rejected.status_code == 503
-    assert rejected.headers["retry-after"] == "1"
-    assert "limit of 2 requests" in rejected.json()["detail"]
-    assert process.readiness() == 200
-    assert requests.statuses() == [200, 200]
+        assert rejected.status_code == 503
+        assert rejected.headers["retry-after"] == "1"
+        assert "limit of 2 requests" in rejected.json()["detail"]
+        assert process.readiness() == 200
+        assert [each.result().status_code for each in requests] == [200, 200]
     assert process.ask().status_code == 200
+
+
+@pytest.mark.parametrize("sent", ["", "x"], ids=["nothing", "a byte"])
+def test_bodies_that_are_merely_announced_take_no_room(start: Start, sent: str) -> None:
+    process = start(MAX_CONCURRENCY="8", MAX_BYTES_IN_WORK="1000000").ready()
+    head = (
+        "POST /v1/judge HTTP/1.1\r\nHost: localhost\r\n"
+        "Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
+    )
+    address = ("127.0.0.1", int(process.url.rpartition(":")[2]))
+    with ExitStack() as connections:
+        for _ in range(64):
+            connection = socket.create_connection(address, timeout=10)
+            connections.enter_context(connection).sendall((head + sent).encode())
+        assert [process.ask().status_code for _ in range(10)] == [200] * 10
 
 
 def test_a_body_that_does_not_arrive_in_time_is_408(start: Start) -> None:
@@ -239,18 +300,23 @@ def test_a_client_that_asks_again_at_once_after_a_rejection_is_paused(
     start: Start,
 ) -> None:
     """In a second it is rejected a few times, not thousands."""
-    process = start(MAX_BYTES_IN_WORK="1").ready()
-    requests = InFlight(process, 1)
+    process = start(SLOW_MODEL, MAX_CONCURRENCY="1").ready()
     rejected = 0
-    with httpx2.Client(base_url=process.url) as client:
+    with (
+        ThreadPoolExecutor(1) as other,
+        httpx2.Client(base_url=process.url) as client,
+    ):
+        request = other.submit(process.ask)
+        wait_until(lambda: in_flight(process) == 1)
         end = time.monotonic() + 1
         while time.monotonic() < end:
             answer = client.post(PATH, json=BODY, timeout=20)
             assert answer.status_code == 503
             rejected += 1
 
+        assert request.result().status_code == 200
+
     assert 1 < rejected < 20
-    assert requests.statuses() == [200]
 
 
 def test_an_unreadable_setting_is_named_and_ends_with_78() -> None:
@@ -267,3 +333,34 @@ def test_traces_that_cannot_be_sent_end_with_78_and_the_reason() -> None:
     assert done.returncode == 78
     assert "OTEL_TRACES_EXPORTER='zipkin': use otlp or none" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGSTOP")
+def test_a_process_that_was_stopped_loses_no_request(start: Start) -> None:
+    process = start(BODY_SECONDS="2").ready()
+    resident = memory(process)
+
+    begun = InFlight(process, 20)
+    with ThreadPoolExecutor(20) as clients:
+        process.process.send_signal(signal.SIGSTOP)
+        begun.finish()
+        requests = [clients.submit(process.ask) for _ in range(30)]
+        time.sleep(3)
+        process.process.send_signal(signal.SIGCONT)
+        continued = time.monotonic()
+        assert process.readiness() == 200
+        assert time.monotonic() - continued < 5
+        assert {each.result().status_code for each in requests} == {200}
+    assert begun.statuses() == [200] * 20
+
+    assert memory(process) < 1.2 * resident
+
+
+def memory(process: Process) -> float:
+    """Return the resident bytes of a process."""
+    found = re.search(
+        r"^process_resident_memory_bytes (\S+)$",
+        httpx2.get(f"{process.url}/metrics").text,
+        re.MULTILINE,
+    )
+    return float(found[1]) if found else 0.0

@@ -32,3 +32,14 @@ def test_all_bad_settings_are_named_with_what_is_allowed(
     assert re.search(r"PORT='http': .*integer", message)
     assert re.search(r"LOG_LEVEL='loud': .*'debug', 'info'", message)
     assert re.search(r"MAX_CONCURRENCY='0': .*greater than or equal to 1", message)
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e400", "-1"])
+@pytest.mark.parametrize("name", ["DRAIN_SECONDS", "BODY_SECONDS", "INLINE_BUDGET_MS"])
+def test_a_number_that_is_none_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsError, match=f"{name}='{value}': "):
+        load_settings(ServingSettings)

@@ -1,4 +1,4 @@
-"""Few large bodies are worked on at once, in the order in which they came."""
+"""Few bodies of a size are worked on at once, in the order in which they came."""
 
 import asyncio
 import json
@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from serving.admission import MIN_SLOTS, SLOT_SECONDS, SMALL_BYTES, Slots
+from serving.admission import MIN_SLOTS, SLOT_SECONDS, SMALL_BYTES, Admission, Slots
+from serving.settings import ServingSettings
 from serving.testing import wait_until
 from tests.serving.conftest import PATH
 
@@ -186,9 +187,9 @@ def test_a_client_that_left_before_its_turn_costs_no_prediction(
     client: TestClient, working: list[int]
 ) -> None:
     app: Any = client.app
-    slots: Slots = app.state.service.admission.slots
     sent: list[Any] = []
     body = json.dumps(BODY).encode()
+    slots: Slots = app.state.service.admission.slots_for(len(body))
     messages: list[Any] = [
         {"type": "http.request", "body": body},
         {"type": "http.disconnect"},
@@ -236,3 +237,16 @@ def test_the_service_parses_few_large_bodies_at_once(
 
     assert most == MIN_SLOTS
     assert [answer.result().status_code for answer in answers] == [200] * 2 * MIN_SLOTS
+
+
+def test_a_small_body_does_not_wait_for_large_ones() -> None:
+    async def run() -> None:
+        admission = Admission(ServingSettings())
+        large = admission.slots_for(1_000_000)
+        for number in range(MIN_SLOTS):
+            assert large.take(number, 1_000_000) is None
+
+        assert admission.slots_for(900_000).take("alike", 900_000) is not None
+        assert admission.slots_for(60).take("small", 60) is None
+
+    asyncio.run(run())
