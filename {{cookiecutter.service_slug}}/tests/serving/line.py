@@ -1,4 +1,4 @@
-"""A connection in memory: what a client sends and gets, with time that a test passes."""
+"""A connection in memory: what a client sends and gets, and how time passes."""
 
 import asyncio
 import re
@@ -109,7 +109,8 @@ class Line:
         for part in parts:
             if not self.wire.closed:
                 self.protocol.data_received(part)
-            self.settle()
+            self.settle(10 if len(part) > 1 else 2)
+        self.settle()
 
     def send_eof(self) -> None:
         """Close the client's side."""
