@@ -117,6 +117,14 @@ def test_a_head_is_measured_however_it_comes(
     assert line.statuses == ([200] if gap <= 0 else [431])
 
 
+def test_a_request_has_a_number_of_fields(open_line: Open) -> None:
+    for number, status in ((19, 200), (20, 431), (2_000, 431)):
+        line = open_line(max_headers=20)
+        fields = b"A:b\r\n" * number
+        line.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n")
+        assert line.statuses == [status]
+
+
 def test_many_small_chunks_are_no_head(open_line: Open, app: Recorder) -> None:
     line = open_line(max_head_bytes=MAX_HEAD)
     line.send(CHUNKED + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n")
