@@ -61,7 +61,7 @@ class Connections:
         self.record_end = record_end
         self.record_response = record_response
         self.now = 0
-        self._open: set[Connection] = set()
+        self._open: dict[Connection, None] = {}  # in the order of their beginning
         self._timer: asyncio.TimerHandle | None = None
         self._highest = highest_descriptor()
         self._short = False
@@ -73,9 +73,9 @@ class Connections:
         self, connection: Connection, descriptor: int, loop: asyncio.AbstractEventLoop
     ) -> None:
         """Take a new connection. Close those that were idle longest if it must be."""
-        self._open.add(connection)
+        self._open[connection] = None
         if self._timer is None:
-            self._timer = loop.call_later(TICK_SECONDS, self._tick, loop)
+            self._timer = loop.call_later(TICK_SECONDS, self.tick, loop)
         if descriptor > self._highest:
             self._make_room("descriptors")
         elif len(self._open) > self.settings.max_connections:
@@ -83,15 +83,16 @@ class Connections:
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
-        self._open.discard(connection)
+        self._open.pop(connection, None)
 
-    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+    def tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Count a tick, and end the connections that have taken too long."""
         self._timer = None
         self.now += 1
         for connection in list(self._open):
             connection.check(self.now)
         if self._open:
-            self._timer = loop.call_later(TICK_SECONDS, self._tick, loop)
+            self._timer = loop.call_later(TICK_SECONDS, self.tick, loop)
         if len(self._open) < min(self._highest, self.settings.max_connections) // 2:
             self._short = False
 

@@ -1,17 +1,494 @@
-"""The end of a connection: an answer reaches a client that is still sending."""
+"""What one connection may hold, how long it may take, and how it ends."""
 
+import asyncio
 import json
+import logging
 import socket
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import httpx2
 import pytest
 
-from tests.conftest import Process
-from tests.serving.conftest import PATH
+from serving.connections import Connections
+from serving.protocol import PIECE_BYTES
+from serving.settings import ServingSettings
+from serving.testing import wait_until
+from tests.conftest import Process, Start
+from tests.serving.conftest import BODY, PATH
+from tests.serving.line import Line, Recorder
 
 LIMIT = 1_048_576
+GET = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+MAX_HEAD = 8_192
+
+Open = Callable[..., Line]
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop that runs when the test says so."""
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def app() -> Recorder:
+    """The application behind the connection."""
+    return Recorder()
+
+
+@pytest.fixture
+def open_line(app: Recorder, loop: asyncio.AbstractEventLoop) -> Open:
+    """`open_line(head_seconds=1)`: a connection with these settings."""
+    return lambda **settings: Line(app, loop, **settings)
+
+
+# Heads.
+
+
+@pytest.mark.parametrize(
+    ("start", "more", "status"),
+    [
+        (b"GET /", b"a", 414),
+        (b"GET /?", b"a", 414),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"a", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX", b"x", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX:", b" ", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n", b"A:b\r\n", 431),
+        (CHUNKED + b"5;", b"a", 431),
+        (CHUNKED + b"2\r\n{}\r\n0\r\nX: ", b"a", 431),
+        (CHUNKED + b"2\r\n{}\r\n0\r\n", b"A: b\r\n", 431),
+        (POST + b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"a", 431),
+    ],
+    ids=[
+        *("path", "query", "value", "name", "space", "fields"),
+        *("chunk", "trailer", "trailers", "second"),
+    ],
+)
+@pytest.mark.parametrize("step", [1_000, 262_144])
+def test_a_head_without_an_end_is_rejected_at_the_bound(
+    open_line: Open, start: bytes, more: bytes, status: int, step: int
+) -> None:
+    line = open_line(max_head_bytes=MAX_HEAD)
+    sent = len(start)
+    line.send(start)
+    while not line.ended and sent < 10 * LIMIT:
+        line.send(more * (step // len(more)))
+        sent += step
+
+    assert line.statuses == (
+        [200, status]
+        if start[:1] == b"P" and more == b"a" and start.startswith(POST)
+        else [status]
+    )
+    assert b"connection: close" in line.answers
+    assert line.ended
+    assert sent <= max(2 * MAX_HEAD, len(start) + step)
+    assert line.ends.total() == 1
+
+
+@pytest.mark.parametrize("gap", [-2 * PIECE_BYTES, -100, 100, PIECE_BYTES, 3_000])
+@pytest.mark.parametrize("step", [1, 1_000, 100_000])
+def test_a_head_is_measured_however_it_comes(
+    open_line: Open, gap: int, step: int
+) -> None:
+    line = open_line(max_head_bytes=MAX_HEAD)
+    fields = b"HostaX" + b"/"
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nX: %s\r\n\r\n" % (
+        b"x" * (MAX_HEAD + gap - len(fields))
+    )
+    if step == 1:
+        line.protocol.settle = None  # type: ignore[attr-defined]
+        for byte in head:
+            if not line.ended:
+                line.protocol.data_received(bytes([byte]))
+        line.settle()
+    else:
+        line.send(*[head[at : at + step] for at in range(0, len(head), step)])
+
+    assert line.statuses == ([200] if gap <= 0 else [431])
+
+
+def test_a_request_has_a_number_of_fields(open_line: Open) -> None:
+    for number, status in ((19, 200), (20, 431), (2_000, 431)):
+        line = open_line(max_headers=20)
+        fields = b"A:b\r\n" * number
+        line.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n")
+        assert line.statuses == [status]
+
+
+def test_many_small_chunks_are_no_head(open_line: Open, app: Recorder) -> None:
+    line = open_line(max_head_bytes=MAX_HEAD)
+    line.send(CHUNKED + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n")
+
+    assert app.requests == [("POST", b"/", b"x" * 10_000)]
+    assert line.statuses == [200]
+
+
+def test_a_head_that_comes_byte_by_byte_has_a_time(open_line: Open) -> None:
+    line = open_line(head_seconds=3)
+    line.send(GET)
+    line.pass_seconds(30)
+    for second in range(3):
+        line.send(GET[second : second + 1])
+        line.pass_seconds(1)
+    assert not line.ended
+
+    line.pass_seconds(1)
+
+    assert line.statuses == [200, 408]
+    assert line.ended
+    assert line.ends == {"head-timeout": 1}
+
+
+# Requests that are sent before the answer to the one before.
+
+
+def test_a_pipeline_is_bounded_and_every_request_answered(
+    open_line: Open, app: Recorder
+) -> None:
+    line = open_line(max_pipeline=4)
+    app.gate.clear()
+    line.send(POST * 3_000)
+    most = 4 + PIECE_BYTES // len(POST) + 1
+
+    assert not line.wire.reading
+    assert len(line.protocol.pipeline) <= most
+    line.protocol.flow.resume_reading()  # as uvicorn does for the body of the first
+    assert not line.wire.reading
+
+    app.gate.set()
+    for _ in range(3_000):
+        line.settle(3)
+        assert len(line.protocol.pipeline) <= most
+    assert line.statuses == [200] * 3_000
+    assert app.requests == [("POST", b"/", b"body")] * 3_000
+    assert line.wire.reading
+
+
+def test_no_request_begins_while_the_client_takes_no_answers(
+    open_line: Open, app: Recorder
+) -> None:
+    line = open_line()
+    line.send(POST)
+    line.protocol.pause_writing()
+    line.send(POST * 2)
+    assert len(app.requests) == 1
+
+    line.protocol.resume_writing()
+    line.settle()
+    assert line.statuses == [200] * 3
+
+
+# Time.
+
+
+def test_a_client_that_takes_nothing_of_an_answer_is_cut_off(open_line: Open) -> None:
+    line = open_line(write_seconds=3)
+    line.send(POST)
+    line.wire.unsent = 100
+    line.pass_seconds(4)
+    line.wire.unsent = 99
+    line.pass_seconds(4)
+    assert not line.wire.closed
+
+    line.pass_seconds(1)
+
+    assert line.wire.closed
+    assert line.ends == {"write": 1}
+
+
+def test_a_request_whose_client_takes_nothing_ends(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    ended = asyncio.Event()
+
+    async def stream(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        start = {"type": "http.response.start", "status": 200, "headers": []}
+        await send(start)
+        for _ in range(3):
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            line.protocol.pause_writing()
+        ended.set()
+
+    line = Line(stream, loop, write_seconds=1)
+    line.send(GET)
+    line.wire.unsent = 100
+    assert not ended.is_set()
+
+    line.pass_seconds(3)
+    line.settle()
+
+    assert ended.is_set()
+
+
+@pytest.mark.parametrize("requests", [0, 1], ids=["silent", "after_an_answer"])
+def test_an_idle_connection_lives_as_long_as_it_is_set(
+    open_line: Open, requests: int
+) -> None:
+    line = open_line()
+    line.send(*[GET] * requests)
+    line.pass_seconds(75)
+    assert not line.ended
+
+    line.pass_seconds(1)
+
+    assert line.wire.closed
+    assert line.statuses == [200] * requests
+
+
+def test_empty_lines_do_not_keep_a_connection(open_line: Open) -> None:
+    line = open_line(keep_alive_seconds=3)
+    for _ in range(4):
+        line.send(b"\r\n")
+        line.pass_seconds(1)
+
+    assert line.wire.closed
+
+
+def test_a_request_in_work_is_no_idle_connection(
+    open_line: Open, app: Recorder
+) -> None:
+    line = open_line(keep_alive_seconds=1, head_seconds=1, linger_seconds=1)
+    app.gate.clear()
+    line.send(POST)
+    line.pass_seconds(10)
+    app.gate.set()
+    line.settle()
+
+    assert line.statuses == [200]
+
+
+def test_time_stands_still_with_the_process(open_line: Open) -> None:
+    line = open_line(keep_alive_seconds=3)
+    line.send(GET)
+    line.loop.time = lambda: 1e9  # type: ignore[method-assign]
+    line.pass_seconds(1)
+
+    assert not line.ended
+
+
+# Too many connections.
+
+
+def test_the_connections_that_were_idle_longest_make_room(
+    app: Recorder,
+    loop: asyncio.AbstractEventLoop,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    connections = Connections(ServingSettings(max_connections=8))
+    app.gate.clear()
+    lines = [Line(app, loop, connections) for _ in range(4)]
+    lines[0].send(POST)  # in work
+    connections.tick(loop)
+    lines += [Line(app, loop, connections) for _ in range(4)]
+
+    with caplog.at_level(logging.WARNING):
+        lines += [Line(app, loop, connections) for _ in range(3)]
+
+    closed = [number for number, line in enumerate(lines) if line.wire.closed]
+    assert closed == [1, 2, 3, 4]
+    assert len([r for r in caplog.records if "idle longest" in r.message]) == 1
+    for line in lines:
+        line.wire.close()
+        line.settle()
+    assert len(connections) == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no ulimit to set")
+def test_probes_are_answered_when_descriptors_run_out(start: Start) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))"
+    process = start(code=limit, LOG_LEVEL="warning").ready()
+    idle = []
+    try:
+        for _ in range(200):
+            idle.append(connect(process))
+            idle[-1].send(b"GET / HT")
+        for _ in range(20):
+            assert process.readiness() == 200
+        assert process.ask().status_code == 200
+        metrics = httpx2.get(f"{process.url}/metrics").text
+    finally:
+        for connection in idle:
+            connection.close()
+
+    assert 'http_connections_ended_total{reason="descriptors"}' in metrics
+    assert process.log().count("Too many connections") == 1
+
+
+# The end of a connection.
+
+
+@pytest.mark.parametrize(
+    ("request_", "statuses"),
+    [
+        (POST.replace(b"4\r", b"4\r\nConnection: close\r") + GET, [200]),
+        (POST + b"GARBAGE\r\n\r\n", [200, 400]),
+        (POST * 5 + b"\x00", [200] * 5 + [400]),
+        (POST + CHUNKED + b"zz\r\n", [200, 400]),
+        (CHUNKED + b"1\r\nx\r\nzz\r\n", [400]),
+        (POST.replace(b"1.1", b"1.0") + GET, [200]),
+        (
+            POST.replace(b"4\r", b"4\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r")
+            + GET,
+            [200],
+        ),
+        (b"GET / HTTP/1.1\r\n\r\n", [400]),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", [400]),
+        (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", [400]),
+        (CHUNKED.replace(b"chunked", b"gzip, chunked") + b"0\r\n\r\n", [501]),
+    ],
+)
+@pytest.mark.parametrize("together", [True, False], ids=["together", "bytewise"])
+def test_what_came_before_the_end_is_answered(
+    open_line: Open, request_: bytes, statuses: list[int], together: bool
+) -> None:
+    line = open_line()
+    line.send(*[request_] if together else [bytes([byte]) for byte in request_])
+
+    assert line.statuses == statuses
+    assert line.answers.count(b"connection: close") == 1
+    assert line.ended
+
+
+def test_a_client_that_closes_its_side_gets_its_answers(
+    open_line: Open, app: Recorder
+) -> None:
+    line = open_line()
+    app.gate.clear()
+    line.send(POST + POST + POST[:-1])
+    line.send_eof()
+    assert not line.wire.closed
+    app.gate.set()
+    line.settle(30)
+
+    assert line.statuses == [200, 200]
+    assert line.wire.closed
+
+
+EXPECT = POST.replace(b"4\r", b"4\r\nExpect: 100-continue\r")
+
+
+def test_a_body_that_was_not_asked_for_ends_the_connection(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    async def reject(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        headers = [(b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 415, "headers": headers})
+        await send({"type": "http.response.body"})
+
+    line = Line(reject, loop)
+    line.send(EXPECT.removesuffix(b"body"))
+
+    assert line.statuses == [415]
+    assert b"connection: close" in line.answers
+    assert line.ended
+
+
+@pytest.mark.parametrize("parts", [1, 2], ids=["unasked", "asked"])
+def test_a_body_that_came_keeps_the_connection(open_line: Open, parts: int) -> None:
+    line = open_line()
+    head = EXPECT.removesuffix(b"body")
+    line.send(*[EXPECT] if parts == 1 else [head, b"body"], GET)
+
+    assert line.statuses == ([200, 200] if parts == 1 else [100, 200, 200])
+    assert b"connection: close" not in line.answers
+    assert not line.ended
+
+
+def test_what_is_sent_after_the_last_answer_has_a_time(open_line: Open) -> None:
+    line = open_line(linger_seconds=3)
+    line.send(b"GARBAGE\r\n\r\n")
+    assert line.wire.half_closed
+    for _ in range(3):
+        line.send(b"more")
+        line.pass_seconds(1)
+    assert not line.wire.closed
+
+    line.pass_seconds(1)
+
+    assert line.wire.closed
+
+
+def test_a_body_that_nobody_reads_has_a_bound(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    async def ignore(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        headers = [(b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 404, "headers": headers})
+        await send({"type": "http.response.body"})
+
+    lines = [Line(ignore, loop, linger_bytes=LIMIT, linger_seconds=3) for _ in "ab"]
+    for line in lines:
+        line.send(POST.replace(b" 4", b" 9999999").removesuffix(b"body"))
+        assert line.statuses == [404] and not line.ended
+    lines[0].send(*[bytes(65_536)] * 17)
+    lines[1].pass_seconds(4)
+    lines[1].settle()
+
+    assert [line.wire.closed for line in lines] == [True, True]
+
+
+def test_no_request_is_left_out_of_metrics_and_log(start: Start) -> None:
+    process = start().ready()
+    with connect(process) as connection:
+        connection.sendall(b"GARBAGE\r\n\r\n")
+        answer = read_all(connection)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    (request_id,) = [
+        line.partition(b": ")[2].decode()
+        for line in head.split(b"\r\n")
+        if line.startswith(b"x-request-id")
+    ]
+
+    assert b"content-type: application/problem+json" in head
+    assert json.loads(body)["type"] == "urn:problem-type:invalid-http"
+    metrics = httpx2.get(f"{process.url}/metrics").text
+    labels = 'method="other",route="unmatched",status="400"'
+    assert f"http_requests_total{{{labels}}} 1.0" in metrics
+    assert 'http_connections_ended_total{reason="invalid-http"} 1.0' in metrics
+    wait_until(lambda: request_id in process.log())
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["reads_nothing", "reads"])
+def test_memory_stays_flat_under_a_client_that_sends_ahead(
+    start: Start, reads: bool
+) -> None:
+    process = start(LOG_LEVEL="error").ready()
+    body = json.dumps(BODY).encode()
+    one = (
+        b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % (PATH.encode(), len(body))
+    ) + body
+    process.ask()
+    before = memory(process)
+    with connect(process) as connection:
+        connection.setblocking(False)
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            with suppress(BlockingIOError):
+                connection.send(one * 2_000)
+            with suppress(BlockingIOError):
+                reads and connection.recv(LIMIT)
+            time.sleep(0.001)
+        most = memory(process)
+
+    assert most - before < 16
+
+
+def memory(process: Process) -> int:
+    """Return the resident memory of a process in MB."""
+    status = Path(f"/proc/{process.process.pid}/status").read_text(encoding="utf-8")
+    (size,) = [line.split()[1] for line in status.splitlines() if "VmRSS" in line]
+    return int(size) // 1_024
 
 
 def connect(process: Process) -> socket.socket:

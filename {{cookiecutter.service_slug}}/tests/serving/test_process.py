@@ -286,6 +286,88 @@ def packets_with_data(connection: socket.socket) -> int:
     return count
 
 
+def test_an_address_of_ipv6_is_a_url(start: Start) -> None:
+    process = start(SERVICE_HOST="::1")
+
+    assert process.url.startswith("http://[::1]:")
+    assert process.ready().ask().status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("::1", "http://[::1]:"), ("x86_64-conda-linux-gnu", "http://127.0.0.1:")],
+)
+def test_the_old_name_of_the_address_is_taken_only_for_an_address(
+    start: Start, host: str, url: str
+) -> None:
+    process = start(HOST=host, SERVICE_HOST="")
+
+    assert process.url.startswith(url)
+    assert ("Rename it" in process.log()) == (host == "::1")
+
+
+def test_the_documentation_is_found_behind_a_proxy_that_strips_a_prefix(
+    start: Start,
+) -> None:
+    process = start(ROOT_PATH="/claims").ready()
+
+    assert "'/claims/openapi.json'" in httpx2.get(f"{process.url}/docs").text
+    document = httpx2.get(f"{process.url}/openapi.json").json()
+    assert document["servers"] == [{"url": "/claims"}]
+    assert process.ask().status_code == 200
+
+
+@pytest.mark.parametrize("path", ["claims", "/claims/", "/a b", "/a?b"])
+def test_a_root_path_that_is_no_prefix_ends_with_78(path: str) -> None:
+    done = run_to_its_end(PORT="0", ROOT_PATH=path)
+
+    assert done.returncode == 78
+    assert "ROOT_PATH=" in done.stderr
+
+
+# Sends the process a signal as soon as the first module is looked for that is not
+# among the given ones.
+SIGNAL_AT_IMPORT = """
+import importlib.abc, os, signal, sys
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in {names}:
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("tests.serving", "asyncio"), ("app", "asyncio"), ("app", "onnxruntime")],
+)
+def test_a_signal_during_the_imports_ends_the_process_with_0(
+    module: str, name: str, number: signal.Signals
+) -> None:
+    code = SIGNAL_AT_IMPORT.format(names={name}, number=int(number))
+    run = f"import runpy; runpy.run_module({module!r}, run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", code + run], cwd=ROOT, capture_output=True, timeout=30
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_signal_while_the_model_is_loaded_ends_without_a_drain(
+    start: Start, model_dir: Path
+) -> None:
+    (model_dir / MODEL_FILE).unlink()
+    os.mkfifo(model_dir / MODEL_FILE)
+    process = start(DRAIN_SECONDS="60")
+
+    process.terminate()
+
+    assert process.process.wait(timeout=10) == 0
+
+
 def test_a_port_in_use_is_named_and_ends_with_1() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
