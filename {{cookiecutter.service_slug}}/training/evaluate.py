@@ -84,7 +84,7 @@ def run(config: Config) -> None:
     if failures := find_failures(schema.task, config.gate, scores, baseline):
         raise PipelineError(
             f"The model is not exported: {'; '.join(failures)}. "
-            f"{suggest_remedy(schema, test, metrics)}"
+            f"{suggest_remedy(schema, test)}"
         )
 
 
@@ -199,9 +199,7 @@ def describe_leak(kind: SplitKind, honest: float, leaky: float) -> str:
     return f"{shown}: its training rows have near-duplicates of its test rows."
 
 
-def suggest_remedy(
-    schema: Schema, test: pd.DataFrame, metrics: dict[str, float]
-) -> str:
+def suggest_remedy(schema: Schema, test: pd.DataFrame) -> str:
     """Name what is most likely to help a model that fails the gate."""
     texts = [field.name for field in schema.of_kind(Kind.TEXT)]
     spaceless = [" " not in text for name in texts for text in test[name] if text]

@@ -51,7 +51,8 @@ def validate(frame: pd.DataFrame, source: str, report: Path) -> pd.DataFrame:
 
     rows: list[dict[str, object]] = []
     mistakes: list[str] = []
-    for place, record in zip(_places(frame), frame.to_dict("records"), strict=True):
+    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    for place, record in zip(_places(frame), records, strict=True):
         try:
             row = LabelledInstance.model_validate(record, strict=False)
         except ValidationError as error:

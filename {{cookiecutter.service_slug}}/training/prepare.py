@@ -49,9 +49,9 @@ def clean(schema: Schema, rows: pd.DataFrame) -> pd.DataFrame:
         return rows
     inputs = read_inputs(schema, rows)
     same = inputs.groupby(list(inputs), dropna=False).ngroup()
-    contradictory = pd.Series(False, rows.index)
+    contradictory = pd.Series(False, same.index)
     if schema.task is Task.CLASSIFICATION:
-        labels = pd.Series(read_labels(schema, rows), rows.index)
+        labels = pd.Series(read_labels(schema, rows))
         contradictory = labels.groupby(same).transform("nunique") > 1
     repeated = same.duplicated() & ~contradictory
     if contradictory.any() or repeated.any():
@@ -60,7 +60,8 @@ def clean(schema: Schema, rows: pd.DataFrame) -> pd.DataFrame:
             contradictory.sum(),
             repeated.sum(),
         )
-    return rows[~contradictory & ~repeated].reset_index(drop=True)
+    kept = (~contradictory & ~repeated).to_numpy()
+    return rows[kept].reset_index(drop=True)
 
 
 def check_sides(
