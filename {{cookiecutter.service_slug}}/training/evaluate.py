@@ -69,9 +69,9 @@ def run(config: Config) -> None:
         **scores,
         f"baseline_{primary}": baseline[primary],
     }
-    # With neither groups nor time, the split is the random one.
-    kind = find_kind(schema, pd.concat([train, test]))
-    if kind is not SplitKind.RANDOM:
+    kind = find_kind(schema, pd.concat([train, test]), config)
+    differs_in_kind = kind in (SplitKind.GROUP, SplitKind.TIME)
+    if differs_in_kind:
         leaky = score_random_split(pipeline, schema, train, test, config.seed)
         metrics[f"{primary}_random_split"] = round(leaky, 4)
     for name, table in tables.items():
@@ -79,7 +79,7 @@ def run(config: Config) -> None:
     write_json(config.paths.metrics, metrics)
 
     logger.info("%s %.3f on the test rows", primary, scores[primary])
-    if kind is not SplitKind.RANDOM:
+    if differs_in_kind:
         logger.info(describe_leak(kind, scores[primary], leaky))
     if failures := find_failures(schema.task, config.gate, scores, baseline):
         raise PipelineError(

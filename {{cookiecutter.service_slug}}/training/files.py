@@ -66,7 +66,11 @@ def write_rows(path: Path, rows: pd.DataFrame) -> None:
     write_bytes(path, content.getvalue())
 
 
-def read_rows(path: Path, contract: type[BaseModel] = LabelledInstance) -> pd.DataFrame:
+def read_rows(
+    path: Path,
+    contract: type[BaseModel] = LabelledInstance,
+    may_be_empty: bool = False,
+) -> pd.DataFrame:
     """Read the rows that an earlier stage wrote: those of the contract, in order.
 
     Raises PipelineError if it is missing or damaged, has other columns or no rows.
@@ -84,6 +88,6 @@ def read_rows(path: Path, contract: type[BaseModel] = LabelledInstance) -> pd.Da
             f"{path} has the columns {list(rows.columns)}, but app/contract.py has "
             f"{wanted}. Run all stages: make train"
         )
-    if rows.empty:
+    if rows.empty and not may_be_empty:
         raise PipelineError(f"{path} has no rows. Run all stages: make train")
     return rows

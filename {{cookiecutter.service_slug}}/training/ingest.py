@@ -1,98 +1,117 @@
-"""Stage 1: read the rows and validate each against the contract."""
+"""Stage 2: read the rows and validate each against the contract."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
+import pyarrow as pa
 
 from app.contract import LabelledInstance
+from serving.contract import Task
 from training.files import write_rows, write_text
-from training.schema import read_schema
+from training.schema import LABEL, read_schema
 from training.scores import check_gate
-from training.sources import LINE
 from training.stage import PipelineError, command
+from training.tables import Chunk, split_frame
+from training.validation import Validator
 from training.values import Config
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 20
 
+# Columns with gaps keep their type: pandas would make floats of integers.
+NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+
 
 def run(config: Config) -> None:
-    """Write `paths.raw`: the validated rows, with the columns of the contract.
+    """Write `paths.raw` and `paths.raw_test`: validated rows, as the contract has them.
 
-    Raises PipelineError if rows break the contract (it lists all of them), or if no
-    model can read the contract.
+    The second has the rows of `data.test_path`, and none without one. Raises
+    PipelineError if rows break the contract (it lists all of them), or if no model can
+    read the contract.
     """
     schema = read_schema()
     check_gate(schema.task, config.gate)
-    logger.info("Reading %s", config.data.path)
-    frame: pd.DataFrame = config.data.create()
-    report = config.paths.bad_rows
-    rows = validate(frame, config.data.path, report)
-    report.unlink(missing_ok=True)
-    if config.rows_per_label is not None:
+    rows = _read(config, config.data.path, config.data.create())
+    test_path = getattr(config.data, "test_path", None)
+    tested = rows.head(0)
+    if test_path is not None:
+        tested = _read(config, test_path, config.data.create(path=test_path))
+    config.paths.bad_rows.unlink(missing_ok=True)
+    if config.rows_per_label is not None and schema.task is Task.CLASSIFICATION:
         shuffled = rows.sample(frac=1, random_state=config.seed)
-        rows = shuffled.groupby("label").head(config.rows_per_label).sort_index()
+        rows = shuffled.groupby(LABEL).head(config.rows_per_label).sort_index()
     write_rows(config.paths.raw, rows)
-    logger.info("%d rows, %d labels", len(rows), rows["label"].nunique())
+    write_rows(config.paths.raw_test, tested)
+    labels = f", {rows[LABEL].nunique()} labels"
+    is_regression = schema.task is Task.REGRESSION
+    logger.info("%d rows%s", len(rows), "" if is_regression else labels)
 
 
-def validate(frame: pd.DataFrame, source: str, report: Path) -> pd.DataFrame:
+def _read(config: Config, source: str, made: Any) -> pd.DataFrame:
+    logger.info("Reading %s", source)
+    chunks = split_frame(made, source) if isinstance(made, pd.DataFrame) else made
+    return validate(chunks, source, config.paths.bad_rows)
+
+
+def validate(chunks: Iterable[Chunk], source: str, report: Path) -> pd.DataFrame:
     """Return the rows, validated and normalised by the contract.
 
     Raises PipelineError with source, line or row, column and reason of the first
     mistakes. It writes all of them to `report`.
     """
-    _check_columns(frame, source)
-    if frame.empty:
-        raise PipelineError(f"{source} has no rows.")
-
-    rows: list[dict[str, object]] = []
+    validator = Validator(LabelledInstance)
+    tables: list[pa.Table] = []
     mistakes: list[str] = []
-    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    for place, record in zip(_places(frame), records, strict=True):
-        try:
-            row = LabelledInstance.model_validate(record, strict=False)
-        except ValidationError as error:
-            mistakes += [
-                f"{source}, {place}, column {mistake['loc'][0]}: {mistake['msg']}"
-                for mistake in error.errors()
-            ]
-        else:
-            rows.append(row.model_dump())
-    if not mistakes:
-        return pd.DataFrame(rows)
+    for chunk in chunks:
+        check_columns(list(chunk.columns), chunk.source)
+        table, wrong = validator.judge(chunk)
+        mistakes += wrong
+        if not mistakes:
+            tables.append(table)
+    if mistakes:
+        write_text(report, "\n".join(mistakes) + "\n")
+        shown = mistakes[:SHOWN]
+        if len(mistakes) > SHOWN:
+            shown.append(f"… and {len(mistakes) - SHOWN} more: {report} lists all")
+        raise PipelineError(
+            f"{len(mistakes)} value(s) break app/contract.py; nothing was written. "
+            "Correct them and run again:\n" + "\n".join(shown)
+        )
+    if not any(len(table) for table in tables):
+        raise PipelineError(f"{source} has no rows.")
+    return to_frame(pa.concat_tables(tables, promote_options="permissive"))
 
-    write_text(report, "\n".join(mistakes) + "\n")
-    shown = mistakes[:SHOWN]
-    if len(mistakes) > SHOWN:
-        shown.append(f"… and {len(mistakes) - SHOWN} more: {report} lists all")
-    raise PipelineError(
-        f"{len(mistakes)} value(s) break app/contract.py; nothing was written. "
-        "Correct them and run again:\n" + "\n".join(shown)
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Return a frame of the same values; an integer with gaps stays an integer."""
+    return pd.DataFrame(
+        {
+            name: column.to_pandas(
+                types_mapper=NULLABLE.get if column.null_count else None
+            )
+            for name, column in zip(table.column_names, table.columns, strict=True)
+        }
     )
 
 
-def _places(frame: pd.DataFrame) -> list[str]:
-    """Name each row by its line (the header is line 1), or else by its number."""
-    if frame.index.name == LINE:
-        return [f"line {line}" for line in frame.index]
-    return [f"row {number}" for number in range(1, len(frame) + 1)]
-
-
-def _check_columns(frame: pd.DataFrame, source: str) -> None:
+def check_columns(names: list[str], source: str) -> None:
+    """Raise PipelineError if the columns are not those of the contract."""
     fields = LabelledInstance.model_fields
-    required = {name for name, field in fields.items() if field.is_required()}
-    missing = sorted(required - set(frame.columns))
-    unknown = sorted(set(map(str, frame.columns)) - set(fields))
+    missing = [
+        name
+        for name, field in fields.items()
+        if field.is_required() and name not in names
+    ]
+    unknown = [name for name in names if name not in fields]
     if missing or unknown:
         raise PipelineError(
-            f"{source} has the columns {', '.join(map(str, frame.columns))}; "
-            f"missing: {', '.join(missing) or 'none'}; "
-            f"not in the contract: {', '.join(unknown) or 'none'}. Rename or drop "
-            "columns, or change app/contract.py."
+            f"{source} has the columns {names}; missing: {missing or 'none'}; not in "
+            f"the contract: {unknown or 'none'}. Rename or drop columns, or change "
+            "app/contract.py."
         )
 
 

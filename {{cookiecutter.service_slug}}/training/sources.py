@@ -1,16 +1,16 @@
 """The sources of training data: one function for each `_target_` of conf/data.
 
-Each returns a frame with the columns of `app.contract.LabelledInstance`, which
-`training.ingest` then validates.
+Each returns a frame, or chunks of rows, with the columns of
+`app.contract.LabelledInstance`, which `training.ingest` then validates.
 """
 
-import csv
 import difflib
 import itertools
 import logging
 import math
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +24,7 @@ from pydantic import Field
 
 from serving.fields import normalise
 from training.stage import PipelineError
+from training.tables import Chunk, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -34,65 +35,17 @@ MAX_DRAWS = 4
 
 Count = Annotated[int, Field(ge=1)]
 
-# The name of an index of the lines at which the rows begin.
-LINE = "line"
-
 SLOT = re.compile(r"{([^{}]+)}")
 
 
-def table(path: str) -> pd.DataFrame:
-    """Read your own data from a CSV (UTF-8) or Parquet file.
+def table(path: str, test_path: str | None = None) -> Iterator[Chunk]:
+    """Read your own data: CSV (UTF-8), JSON lines, Parquet, or a directory of Parquet.
 
-    Raises PipelineError if the file is missing, has another suffix or is invalid.
+    `test_path` names rows to test on, which are read in the same way: training.ingest
+    calls this function again for them. Raises PipelineError, with the file, the line or
+    row, the reason and the fix.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise PipelineError(
-            f"The data file {path} does not exist. Create it, or name another: "
-            "data=csv data.path=FILE"
-        )
-    try:
-        if file.suffix == ".parquet":
-            return pd.read_parquet(file).reset_index(drop=True)
-        if file.suffix == ".csv":
-            return _read_csv(file)
-    except (ValueError, OSError, csv.Error) as error:  # pyarrow derives from these
-        raise PipelineError(f"The data file {path} cannot be read: {error}") from None
-    raise PipelineError(f"The data file {path} is neither a .csv nor a .parquet file.")
-
-
-def _read_csv(file: Path) -> pd.DataFrame:
-    """Read rows of text, indexed by line: the errors of pandas name no line.
-
-    Raises ValueError if a row has another length than the header, if the separators are
-    not commas, or if the text is not UTF-8.
-    """
-    rows: dict[int, list[str]] = {}
-    with file.open(encoding="utf-8-sig", newline="") as text:
-        reader = csv.reader(text, strict=True)
-        line = 1
-        try:
-            for row in reader:
-                if row:
-                    rows[line] = row
-                line = reader.line_num + 1
-        except UnicodeDecodeError:
-            raise ValueError("it is not UTF-8: save it as UTF-8.") from None
-    header = rows.pop(min(rows, default=1), [])
-    if len(header) == 1 and (found := re.search(r"[;\t|]", header[0])):
-        raise ValueError(
-            f"its header is one column, {header[0]!r}, that contains {found[0]!r}: "
-            "save it with commas between the columns."
-        )
-    wrong = [line for line, row in rows.items() if len(row) != len(header)]
-    if wrong:
-        raise ValueError(
-            f"the header has {len(header)} columns, but line {wrong[0]} of the file "
-            f"has another number ({len(wrong)} such rows in all). Quote values that "
-            "contain a comma."
-        )
-    lines = pd.Index(rows, name=LINE)
-    return pd.DataFrame(list(rows.values()), lines, pd.Index(header), dtype=str)
+    return read_table(Path(path))
 
 
 def intents(

@@ -141,6 +141,7 @@ class Paths(Values):
 
     config: File
     raw: File
+    raw_test: File
     train: File
     test: File
     pipeline: File

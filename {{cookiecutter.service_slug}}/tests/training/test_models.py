@@ -167,25 +167,34 @@ def test_rows_of_a_table_may_repeat() -> None:
     assert prepare.clean(schema, rows).equals(rows)
 
 
-def check(schema: Schema, rows: pd.DataFrame, in_test: list[bool]) -> str:
+def check(rows: pd.DataFrame, tested: list[bool], all_tested: bool = True) -> str:
     """What is said about a split."""
+    in_test = np.array(tested)
     with pytest.raises(PipelineError) as caught:
-        prepare.check_sides(schema, rows, np.array(in_test))
+        prepare.check_sides(JUDGED, rows[~in_test], rows[in_test], all_tested)
     return str(caught.value)
 
 
 def test_a_label_that_cannot_be_tested_is_named_with_its_rows() -> None:
     rows = judged().iloc[:4].assign(label=["go", "go", "stay", "go"])
 
-    said = check(JUDGED, rows, [True, False, False, False])
+    said = check(rows, [True, False, False, False])
 
     assert "Too few for: 'stay' (1 rows)" in said
+
+
+def test_a_label_that_only_the_test_has_is_named_even_where_not_all_are_tested() -> None:
+    rows = judged().iloc[:3].assign(label=["go", "stay", "wait"])
+
+    said = check(rows, [False, False, True], all_tested=False)
+
+    assert "Too few for: 'wait' (1 rows)" in said and "cannot be learned" in said
 
 
 def test_labels_that_look_like_numbers_are_told_how_to_be_some() -> None:
     rows = judged().iloc[:6].assign(label=["1.5", "2", "3.25", "4", "5", "6"])
 
-    said = check(JUDGED, rows, [True, False] * 3)
+    said = check(rows, [True, False] * 3)
 
     assert "look like numbers" in said and "label: float" in said
 
@@ -193,7 +202,7 @@ def test_labels_that_look_like_numbers_are_told_how_to_be_some() -> None:
 def test_rows_of_one_label_are_no_task() -> None:
     rows = judged().iloc[:4].assign(label="go")
 
-    assert "All 4 rows have the label 'go'" in check(JUDGED, rows, [True, False] * 2)
+    assert "All 4 rows have the label 'go'" in check(rows, [True, False] * 2)
 
 
 def test_too_few_rows_for_the_folds_are_said() -> None:
