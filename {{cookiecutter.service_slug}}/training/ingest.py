@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -35,11 +34,9 @@ def run(config: Config) -> None:
     """
     schema = read_schema()
     check_gate(schema.task, config.gate)
-    rows = _read(config, config.data.path, config.data.create())
+    rows = _read(config)
     test_path = getattr(config.data, "test_path", None)
-    tested = rows.head(0)
-    if test_path is not None:
-        tested = _read(config, test_path, config.data.create(path=test_path))
+    tested = rows.head(0) if test_path is None else _read(config, path=test_path)
     config.paths.bad_rows.unlink(missing_ok=True)
     if config.rows_per_label is not None and schema.task is Task.CLASSIFICATION:
         shuffled = rows.sample(frac=1, random_state=config.seed)
@@ -51,8 +48,11 @@ def run(config: Config) -> None:
     logger.info("%d rows%s", len(rows), "" if is_regression else labels)
 
 
-def _read(config: Config, source: str, made: Any) -> pd.DataFrame:
+def _read(config: Config, **replaced: str) -> pd.DataFrame:
+    """Read the source, or another path in the same way, and validate its rows."""
+    source = replaced.get("path", getattr(config.data, "path", config.data.target))
     logger.info("Reading %s", source)
+    made = config.data.create(**replaced)
     chunks = split_frame(made, source) if isinstance(made, pd.DataFrame) else made
     return validate(chunks, source, config.paths.bad_rows)
 

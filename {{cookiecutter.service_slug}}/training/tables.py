@@ -129,8 +129,8 @@ def _parse_csv(text: io.TextIOBase, source: str) -> Iterator[Chunk]:
             continue
         if len(row) != len(header):
             raise TableError(
-                f"the header has {len(header)} columns, but line {line} has {len(row)}. "
-                "Quote values that contain a comma."
+                f"the header has {len(header)} columns, but line {line} has "
+                f"{len(row)}. Quote values that contain a comma."
             )
         rows.append(row)
         lines.append(line)
