@@ -2,7 +2,10 @@
 
 The OpenAPI document shows them. `make ask`, `make smoke`, the demo, the benchmark and
 the tests use them. Each must be a valid `Instance` of app/contract.py.
+`python -m app.examples` prints the body of a request.
 """
+
+import json
 
 from pydantic.config import JsonDict
 
@@ -13,3 +16,6 @@ EXAMPLES: list[JsonDict] = [
     {"text": "set the temperature in the bedroom to 21 degrees"},
     {"text": "skip this song"},
 ]
+
+if __name__ == "__main__":
+    print(json.dumps({"instances": EXAMPLES[:1]}))

@@ -80,8 +80,15 @@ def show_predictions(url: str, instances: list[dict[str, Any]]) -> int:
     print(f"Model {answer['model_version']} at {url}")
     for instance, prediction in zip(instances, answer["predictions"], strict=True):
         shown = ", ".join(map(str, instance.values()))
-        print(f"  {prediction['score']:6.1%}  {prediction['label']:<26} {shown}")
+        print(f"  {describe(prediction)} {shown}")
     return 0
+
+
+def describe(prediction: dict[str, Any]) -> str:
+    """Return a prediction in columns: score and label, or a value."""
+    if "value" in prediction:
+        return f"{prediction['value']:>12.6g} "
+    return f"{prediction['score']:6.1%}  {prediction.get('label', '(abstained)'):<26}"
 
 
 def wait_until_ready(url: str) -> None:

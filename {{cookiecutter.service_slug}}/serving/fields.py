@@ -93,25 +93,31 @@ def read_kinds(contract: type[BaseModel]) -> tuple[FieldKind, ...]:
     return kinds
 
 
-def read_task(labelled: type[BaseModel]) -> Task:
-    """Return the task, which the type of the field `label` states.
+def read_label(labelled: type[BaseModel]) -> FieldKind:
+    """Return the field `label`, whose type states the task.
 
-    Raises ValueError if it is neither text, a category, a flag nor a number.
+    Raises ValueError if a model cannot predict it.
     """
     where = f"The field 'label' of {labelled.__name__}"
     if "label" not in labelled.model_fields:
         raise ValueError(f"{where} is missing: write `label: str` or `label: float`.")
     schema = labelled.model_json_schema(by_alias=False)
-    label = _read_kind(
-        "label", schema["properties"]["label"], schema, labelled.__name__
-    )
+    given = schema["properties"]["label"]
+    label = _read_kind("label", given, schema, labelled.__name__)
     if label.kind is Kind.VECTOR:
         raise ValueError(f"{where} is a list: a model predicts one label or number.")
     if label.optional:
         raise ValueError(f"{where} may be None: every row of training data needs one.")
-    if label.kind is Kind.NUMBER:
-        return Task.REGRESSION
-    return Task.CLASSIFICATION
+    return label
+
+
+def read_task(labelled: type[BaseModel]) -> Task:
+    """Return the task: a number is predicted by regression, all else is a label.
+
+    Raises ValueError if a model cannot predict it.
+    """
+    is_number = read_label(labelled).kind is Kind.NUMBER
+    return Task.REGRESSION if is_number else Task.CLASSIFICATION
 
 
 def as_text(value: Any) -> str:

@@ -5,7 +5,6 @@ made of the samples in `app/examples.py`, and every client lives between the ser
 real start-up and shutdown. `tests/serving` puts a service of its own in its place.
 """
 
-import csv
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -14,14 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
+import pandas as pd
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app.contract import LabelledInstance
+from app.contract import Instance, LabelledInstance
 from app.examples import EXAMPLES
 from app.main import create_app
 from app.settings import Settings
+from serving.fields import FieldKind, Kind, read_kinds, read_label
 from serving.testing import SERVICE, ServiceProcess, wait_until
 
 if TYPE_CHECKING:
@@ -44,26 +45,48 @@ Serve = Callable[..., TestClient]
 
 
 def write_rows(file: Path) -> None:
-    """Write training rows: each sample, in a few dozen variants, is a label."""
-    samples = EXAMPLES if len(EXAMPLES) > 1 else EXAMPLES * 2
-    with file.open("w", encoding="utf-8", newline="") as text:
-        writer = csv.DictWriter(text, list(LabelledInstance.model_fields))
-        writer.writeheader()
-        for number, sample in enumerate(samples):
-            for variant in range(20 + 4 * number):  # so that the shares differ
-                words = f"label{number} {variant}"
-                row = {
-                    name: f"{value} {words}" if isinstance(value, str) else value
-                    for name, value in sample.items()
-                }
-                template = f"{number} {variant // 4}"
-                writer.writerow(row | {"label": words[:6], "template": template})
+    """Write training rows: each sample, in a few dozen variants, is an outcome.
+
+    Only texts vary: what the contract says of the other fields may tie them together.
+    """
+    label = read_label(LabelledInstance)
+    texts = [field.name for field in read_kinds(Instance) if field.kind is Kind.TEXT]
+    rows: list[dict[str, Any]] = []
+    for number, sample in enumerate(EXAMPLES if len(EXAMPLES) > 1 else EXAMPLES * 2):
+        for variant in range(20 + 4 * number):  # so that the shares differ
+            words = f"label{number} {variant}"
+            varied = {
+                name: f"{sample[name]} {words}" for name in texts if name in sample
+            }
+            row = {**sample, **varied, "label": make_label(label, number)}
+            if "group" in LabelledInstance.model_fields:
+                row["group"] = f"{number} {variant // 4}"
+            if (
+                time := LabelledInstance.model_fields.get("time")
+            ) and time.is_required():
+                is_number = time.annotation in (int, float)
+                row["time"] = variant if is_number else f"2026-01-01T00:{variant:02}:00"
+            rows.append(row)
+    pd.DataFrame(rows).to_parquet(file)
+
+
+def make_label(label: FieldKind, number: int) -> Any:
+    """The label of the sample of a number."""
+    match label.kind:
+        case Kind.CATEGORY:
+            return label.choices[number % len(label.choices)]
+        case Kind.FLAG:
+            return number % 2 == 0
+        case Kind.NUMBER:
+            value = min(max(float(number), label.lowest), label.highest)
+            return round(value) if label.whole else value
+    return f"label{number}"
 
 
 def overrides(rows: Path) -> list[str]:
     """Return the overrides that train on these rows, whatever `training/conf` has."""
     source = "{_target_: training.sources.table, path: '%s'}" % rows
-    return ["~data", f"+data={source}", "validation.folds=2", "gate.macro_f1=0"]
+    return ["~data", f"+data={source}", "validation.folds=2", "~gate", "+gate={}"]
 
 
 def compose_config(directory: Path, *chosen: str) -> "Config":
@@ -83,8 +106,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> "Config":
     from training import __main__ as pipeline
 
     directory = tmp_path_factory.mktemp("trained")
-    write_rows(directory / "rows.csv")
-    config = compose_config(directory, *overrides(directory / "rows.csv"))
+    write_rows(directory / "rows.parquet")
+    config = compose_config(directory, *overrides(directory / "rows.parquet"))
     pipeline.run(config)
     return config
 

@@ -69,9 +69,9 @@ def run(config: Config) -> None:
         **scores,
         f"baseline_{primary}": baseline[primary],
     }
-    # With neither groups nor time, the split is the random one.
-    kind = find_kind(schema, pd.concat([train, test]))
-    if kind is not SplitKind.RANDOM:
+    kind = find_kind(schema, pd.concat([train, test]), config)
+    differs_in_kind = kind in (SplitKind.GROUP, SplitKind.TIME)
+    if differs_in_kind:
         leaky = score_random_split(pipeline, schema, train, test, config.seed)
         metrics[f"{primary}_random_split"] = round(leaky, 4)
     for name, table in tables.items():
@@ -79,12 +79,12 @@ def run(config: Config) -> None:
     write_json(config.paths.metrics, metrics)
 
     logger.info("%s %.3f on the test rows", primary, scores[primary])
-    if kind is not SplitKind.RANDOM:
+    if differs_in_kind:
         logger.info(describe_leak(kind, scores[primary], leaky))
     if failures := find_failures(schema.task, config.gate, scores, baseline):
         raise PipelineError(
             f"The model is not exported: {'; '.join(failures)}. "
-            f"{suggest_remedy(schema, test, metrics)}"
+            f"{suggest_remedy(schema, test)}"
         )
 
 
@@ -199,9 +199,7 @@ def describe_leak(kind: SplitKind, honest: float, leaky: float) -> str:
     return f"{shown}: its training rows have near-duplicates of its test rows."
 
 
-def suggest_remedy(
-    schema: Schema, test: pd.DataFrame, metrics: dict[str, float]
-) -> str:
+def suggest_remedy(schema: Schema, test: pd.DataFrame) -> str:
     """Name what is most likely to help a model that fails the gate."""
     texts = [field.name for field in schema.of_kind(Kind.TEXT)]
     spaceless = [" " not in text for name in texts for text in test[name] if text]

@@ -137,7 +137,11 @@ def sgd(
         "Stochastic gradient descent",
         Recipe(_tfidf(tokens, longest), _filled(StandardScaler()), mark_gaps=True),
         SGDClassifier(
-            loss="log_loss", alpha=regularisation, max_iter=epochs, random_state=seed
+            loss="log_loss",
+            alpha=regularisation,
+            max_iter=epochs,
+            tol=None,  # all of them
+            random_state=seed,
         ),
     )
 

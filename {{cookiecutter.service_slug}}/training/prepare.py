@@ -3,7 +3,6 @@
 import logging
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from serving.contract import Task
@@ -27,16 +26,20 @@ def run(config: Config) -> None:
     """
     schema = read_schema()
     rows = clean(schema, read_rows(config.paths.raw, schema.labelled))
-    in_test = draw_test(schema, rows, config.split.test_share, config.seed)
-    check_sides(schema, rows, in_test)
+    kind = find_kind(schema, rows, config)
+    if kind is SplitKind.FILE:
+        train, test = rows, read_rows(config.paths.raw_test, schema.labelled)
+    else:
+        in_test = draw_test(schema, rows, config.split.test_share, config.seed)
+        train, test = rows[~in_test], rows[in_test]
+    # A label that neither time nor a file brings again needs no test.
+    all_tested = kind in (SplitKind.GROUP, SplitKind.RANDOM)
+    check_sides(schema, train, test, all_tested)
 
-    write_rows(config.paths.train, rows[~in_test])
-    write_rows(config.paths.test, rows[in_test])
+    write_rows(config.paths.train, train)
+    write_rows(config.paths.test, test)
     logger.info(
-        "%d rows to train on, %d to test on, split by %s",
-        (~in_test).sum(),
-        in_test.sum(),
-        find_kind(schema, rows),
+        "%d rows to train on, %d to test on, split by %s", len(train), len(test), kind
     )
 
 
@@ -49,9 +52,9 @@ def clean(schema: Schema, rows: pd.DataFrame) -> pd.DataFrame:
         return rows
     inputs = read_inputs(schema, rows)
     same = inputs.groupby(list(inputs), dropna=False).ngroup()
-    contradictory = pd.Series(False, rows.index)
+    contradictory = pd.Series(False, same.index)
     if schema.task is Task.CLASSIFICATION:
-        labels = pd.Series(read_labels(schema, rows), rows.index)
+        labels = pd.Series(read_labels(schema, rows))
         contradictory = labels.groupby(same).transform("nunique") > 1
     repeated = same.duplicated() & ~contradictory
     if contradictory.any() or repeated.any():
@@ -60,31 +63,33 @@ def clean(schema: Schema, rows: pd.DataFrame) -> pd.DataFrame:
             contradictory.sum(),
             repeated.sum(),
         )
-    return rows[~contradictory & ~repeated].reset_index(drop=True)
+    kept = (~contradictory & ~repeated).to_numpy()
+    return rows[kept].reset_index(drop=True)
 
 
 def check_sides(
-    schema: Schema, rows: pd.DataFrame, in_test: npt.NDArray[np.bool_]
+    schema: Schema, train: pd.DataFrame, test: pd.DataFrame, all_tested: bool = True
 ) -> None:
-    """Raise PipelineError if one side lacks rows or labels that it needs."""
-    kind = find_kind(schema, rows)
-    unit = "groups of rows" if kind is SplitKind.GROUP else "rows"
-    if in_test.all() or not in_test.any():
+    """Raise PipelineError if one side lacks rows, or labels that the other has.
+
+    With `all_tested`, each label needs test rows, too.
+    """
+    count = len(train) + len(test)
+    if train.empty or test.empty:
         raise PipelineError(
-            f"There are too few {unit} to train and to test on ({len(rows)} rows). "
+            f"There are too few rows or groups to train and to test on ({count} rows). "
             "Add rows, or change split.test_share."
         )
     if schema.task is Task.REGRESSION:
         return
-    labels = read_labels(schema, rows)
-    learned, tested = set(labels[~in_test]), set(labels[in_test])
+    labels = np.concatenate([read_labels(schema, train), read_labels(schema, test)])
+    learned, tested = set(labels[: len(train)]), set(labels[len(train) :])
     if len(learned | tested) < 2:
         raise PipelineError(
-            f"All {len(rows)} rows have the label {labels[0]!r}. Add rows of another "
+            f"All {count} rows have the label {labels[0]!r}. Add rows of another "
             "label: there is nothing to tell apart."
         )
-    # A label that time has not brought again needs no test.
-    few = tested - learned if kind is SplitKind.TIME else learned ^ tested
+    few = learned ^ tested if all_tested else tested - learned
     if not few:
         return
     counts = pd.Series(labels).value_counts()
@@ -97,14 +102,14 @@ def check_sides(
             "They look like numbers: to predict a number, write `label: float` in "
             "LabelledInstance (app/contract.py)."
         )
-    elif kind is SplitKind.TIME:
+    elif not all_tested:
         hint = (
-            "They appear in the latest rows only. Add earlier rows of them, lower "
-            "split.test_share, or remove them."
+            "They appear in the test rows only, and cannot be learned. Add rows of them "
+            "to train on, or remove them."
         )
     raise PipelineError(
-        f"Each label needs at least two {unit} of its own, to learn and to test it. "
-        f"Too few for: {', '.join(shown)}. {hint}"
+        "Each label needs at least two rows, of different groups if there are groups: "
+        f"to learn it and to test it. Too few for: {', '.join(shown)}. {hint}"
     )
 
 

@@ -31,37 +31,33 @@ class Schema:
 
 
 def read_schema() -> Schema:
-    """Return what the contract says.
+    """Return what `app/contract.py` says. Raises PipelineError, as `make_schema`."""
+    return make_schema(contract.Instance, contract.LabelledInstance)
+
+
+def make_schema(instance: type[Contract], labelled: type[Contract]) -> Schema:
+    """Return what a contract says.
 
     Raises PipelineError, with the field and what to write instead, if no model can
     read it.
     """
-    instance, labelled = contract.Instance, contract.LabelledInstance
     names = set(instance.model_fields)
     if taken := names & {LABEL, GROUP, TIME}:
         raise PipelineError(
             f"Instance in app/contract.py has the field '{min(taken)}', which is no "
             "input: it belongs to LabelledInstance. Rename the input, or move it there."
         )
-    others = set(labelled.model_fields) - names - {LABEL, GROUP, TIME}
-    if others:
-        name = min(others)
+    if others := set(labelled.model_fields) - names - {LABEL, GROUP, TIME}:
         hint = "Add it to Instance if it is an input of the model, or remove it."
-        if name == "template":
+        if min(others) == "template":
             hint = "It is called `group` now: rename it there and in your data."
         raise PipelineError(
-            f"LabelledInstance in app/contract.py has the field '{name}', which "
+            f"LabelledInstance in app/contract.py has the field '{min(others)}', which "
             f"nothing reads. {hint}"
         )
     try:
         fields, task = read_kinds(instance), read_task(labelled)
     except ValueError as error:
         raise PipelineError(f"app/contract.py: {error}") from None
-    return Schema(
-        instance,
-        labelled,
-        fields,
-        task,
-        GROUP in labelled.model_fields,
-        TIME in labelled.model_fields,
-    )
+    has_group, has_time = (name in labelled.model_fields for name in (GROUP, TIME))
+    return Schema(instance, labelled, fields, task, has_group, has_time)

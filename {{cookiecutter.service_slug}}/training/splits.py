@@ -20,6 +20,7 @@ from serving.contract import Task
 from training.columns import read_labels
 from training.schema import GROUP, TIME, Schema
 from training.stage import PipelineError
+from training.values import Config
 
 Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 
@@ -27,13 +28,22 @@ Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 class SplitKind(StrEnum):
     """What decides on which side a row is."""
 
+    FILE = "file"
     TIME = "time"
     GROUP = "group"
     RANDOM = "random"
 
 
-def find_kind(schema: Schema, rows: pd.DataFrame) -> SplitKind:
-    """Return how rows are split: by time if they have one, else by group if any has."""
+def find_kind(
+    schema: Schema, rows: pd.DataFrame, config: Config | None = None
+) -> SplitKind:
+    """Return how rows are split.
+
+    A test file of one's own (`data.test_path`) decides, else the time of the rows if
+    they have one, else their groups if any has one.
+    """
+    if config and getattr(config.data, "test_path", None):
+        return SplitKind.FILE
     if schema.has_time and rows[TIME].notna().any():
         return SplitKind.TIME
     if schema.has_group and _has_group(rows).any():

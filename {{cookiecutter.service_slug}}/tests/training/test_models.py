@@ -1,0 +1,411 @@
+"""From the kinds of fields to a model: families, splits, scores and the two gates."""
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from app.contract import Instance
+from serving.contract import TENTHS, Contract, Task
+from serving.fields import Fields, Kind
+from serving.model import MODEL_FILE, SIDECAR_FILE, Model
+from tests.training.conftest import CHOICES, Compose
+from tests.training.toy import BOTH, JUDGED, MEASURED, Visit, judged, measured
+from training import evaluate, export, models, prepare, scores, splits, train
+from training.columns import read_columns, read_inputs, read_labels, to_arrays
+from training.files import read_rows
+from training.schema import Schema, make_schema, read_schema
+from training.stage import PipelineError
+from training.values import Config, Gate
+
+MODELS = [choice for choice in CHOICES if choice.startswith("model=")]
+TEXTS = (Kind.TEXT, Kind.CATEGORY)
+LINEAR = models.linear("words", 1, 30)
+
+
+def rows_of(schema: Schema) -> pd.DataFrame:
+    """Rows of one of the two toy contracts."""
+    return judged() if schema is JUDGED else measured()
+
+
+@pytest.mark.parametrize("choice", MODELS)
+@pytest.mark.parametrize("schema", BOTH, ids=["judged", "measured"])
+def test_each_family_fits_and_exports_every_kind_of_field_or_names_another(
+    configure: Compose, choice: str, schema: Schema
+) -> None:
+    family, rows = configure(choice).model.create(), rows_of(schema)
+    if schema.task is Task.REGRESSION and family.regressor is None:
+        with pytest.raises(PipelineError, match="`label`.*Choose model=linear"):
+            family.build(schema)
+        return
+
+    model = train.fit(family.build(schema), schema, rows)
+
+    export.check_parity(model, schema, export.convert(model, schema), rows, 1e-5)
+
+
+@pytest.mark.parametrize("choice", MODELS)
+def test_each_family_fits_and_exports_the_contract_of_the_service(
+    trained: Config, configure: Compose, choice: str
+) -> None:
+    schema, family = read_schema(), configure(choice).model.create()
+    if schema.task is Task.REGRESSION and family.regressor is None:
+        pytest.skip(f"{choice} predicts no numbers")
+    rows = read_rows(trained.paths.train)
+
+    model = train.fit(family.build(schema), schema, rows)
+
+    export.check_parity(model, schema, export.convert(model, schema), rows, 1e-5)
+
+
+def test_gaps_are_read_alike_by_training_and_serving() -> None:
+    rows = judged()
+    visits = [
+        Visit.model_validate(dict(zip(Visit.model_fields, values, strict=True)))
+        for values in zip(*(read_columns(rows)[name] for name in Visit.model_fields))
+    ]
+    types = {
+        field.name: f"tensor({'string' if field.kind in TEXTS else 'float'})"
+        for field in JUDGED.fields
+    }
+
+    learned = to_arrays(JUDGED.fields, read_columns(rows))
+    served = Fields(Visit, types).arrays(visits)
+
+    assert any(np.isnan(learned[name]).any() for name in ("age", "scan"))
+    for name, array in served.items():
+        np.testing.assert_array_equal(array, learned[name])
+
+
+@pytest.mark.parametrize("schema", BOTH, ids=["judged", "measured"])
+def test_a_missing_value_is_told_from_the_median(schema: Schema) -> None:
+    rows = rows_of(schema)
+    known = rows["age"].notna()
+    # Whoever has no age gets what nobody else gets.
+    unlike: Any = "wait" if schema is JUDGED else 1_000.0
+    like: Any = "go" if schema is JUDGED else 0.0
+    rows["label"] = np.where(known, like, unlike)
+
+    model = train.fit(LINEAR.build(schema), schema, rows)
+    predicted = model.predict(read_inputs(schema, rows))
+
+    assert (predicted[~known] == unlike).all() or (predicted[~known] > 500).all()
+    assert (predicted[known] == like).all() or (predicted[known] < 500).all()
+
+
+def test_no_group_is_on_both_sides_and_every_label_is_on_each() -> None:
+    rows = judged(group=[str(number // 4) for number in range(240)])
+
+    in_test = splits.draw_test(JUDGED, rows, 0.25, seed=0)
+
+    assert not set(rows["group"][in_test]) & set(rows["group"][~in_test])
+    assert set(rows["label"][in_test]) == set(rows["label"])
+    assert 40 < in_test.sum() < 90
+
+
+def test_groups_of_a_regression_are_kept_together() -> None:
+    rows = measured(group=[str(number // 4) for number in range(240)])
+
+    in_test = splits.draw_test(MEASURED, rows, 0.25, seed=0)
+
+    assert not set(rows["group"][in_test]) & set(rows["group"][~in_test])
+    assert in_test.sum() == 60
+
+
+@pytest.mark.parametrize("schema", BOTH, ids=["judged", "measured"])
+def test_the_latest_rows_are_the_test(schema: Schema) -> None:
+    times = np.random.default_rng(1).permutation(240).astype(float)
+    rows = rows_of(schema).assign(time=times)
+
+    in_test = splits.draw_test(schema, rows, 0.25, seed=0)
+
+    assert rows["time"][in_test].min() > rows["time"][~in_test].max()
+    assert in_test.sum() == 60
+    for learned, held_out in splits.draw_folds(schema, rows, 3, seed=0):
+        assert times[learned].max() < times[held_out].min()
+
+
+def test_a_group_that_begins_before_the_test_is_learned_from() -> None:
+    groups = ["long" if number % 10 == 0 else str(number) for number in range(240)]
+    rows = judged(time=np.arange(240.0), group=groups)
+
+    in_test = splits.draw_test(JUDGED, rows, 0.25, seed=0)
+
+    assert not in_test[rows["group"] == "long"].any()
+    assert in_test.any()
+
+
+def test_rows_without_groups_are_split_by_label() -> None:
+    rows = judged(label=["go"] * 180 + ["stay"] * 40 + ["wait"] * 20)
+
+    in_test = splits.draw_test(JUDGED, rows, 0.25, seed=0)
+
+    shares = rows["label"][in_test].value_counts().to_dict()
+    assert shares == {"go": 45, "stay": 10, "wait": 5}
+
+
+def test_texts_with_two_labels_and_repeated_rows_are_dropped() -> None:
+    rows = judged().iloc[[0, 0, 1, 1, 2]].assign(label=["go", "stay", "go", "go", "go"])
+
+    assert prepare.clean(JUDGED, rows)["note"].tolist() == rows["note"].tolist()[2::2]
+
+
+def test_rows_of_a_table_may_repeat() -> None:
+    class Reading(Contract):
+        warm: bool
+
+    class LabelledReading(Reading):
+        label: str
+
+    schema = make_schema(Reading, LabelledReading)
+    rows = pd.DataFrame({"warm": [True, True, False], "label": ["a", "b", "a"]})
+
+    assert prepare.clean(schema, rows).equals(rows)
+
+
+def check(rows: pd.DataFrame, tested: list[bool], all_tested: bool = True) -> str:
+    """What is said about a split."""
+    in_test = np.array(tested)
+    with pytest.raises(PipelineError) as caught:
+        prepare.check_sides(JUDGED, rows[~in_test], rows[in_test], all_tested)
+    return str(caught.value)
+
+
+def test_a_label_that_cannot_be_tested_is_named_with_its_rows() -> None:
+    rows = judged().iloc[:4].assign(label=["go", "go", "stay", "go"])
+
+    said = check(rows, [True, False, False, False])
+
+    assert "Too few for: 'stay' (1 rows)" in said
+
+
+def test_a_label_that_only_the_test_has_is_named_even_where_not_all_are_tested() -> None:
+    rows = judged().iloc[:3].assign(label=["go", "stay", "wait"])
+
+    said = check(rows, [False, False, True], all_tested=False)
+
+    assert "Too few for: 'wait' (1 rows)" in said and "cannot be learned" in said
+
+
+def test_labels_that_look_like_numbers_are_told_how_to_be_some() -> None:
+    rows = judged().iloc[:6].assign(label=["1.5", "2", "3.25", "4", "5", "6"])
+
+    said = check(rows, [True, False] * 3)
+
+    assert "look like numbers" in said and "label: float" in said
+
+
+def test_rows_of_one_label_are_no_task() -> None:
+    rows = judged().iloc[:4].assign(label="go")
+
+    assert "All 4 rows have the label 'go'" in check(rows, [True, False] * 2)
+
+
+def test_too_few_rows_for_the_folds_are_said() -> None:
+    with pytest.raises(PipelineError, match="in 3 folds is not possible.*lower"):
+        splits.draw_folds(JUDGED, judged().iloc[:2], 3, seed=0)
+    with pytest.raises(PipelineError, match="Add rows.$"):
+        splits.draw_folds(JUDGED, judged().iloc[:1], 2, seed=0)
+
+
+def test_a_metric_of_the_other_task_is_refused_with_those_of_this_one() -> None:
+    with pytest.raises(PipelineError, match="gate.r2 is no metric.*macro_f1, accuracy"):
+        scores.check_gate(Task.CLASSIFICATION, Gate(r2=0.5))
+    with pytest.raises(PipelineError, match="gate.macro_f1.*mae, rmse, r2"):
+        scores.check_gate(Task.REGRESSION, Gate(macro_f1=0.5))
+
+
+GOOD = {"r2": 0.8, "rmse": 2.0, "mae": 1.0}
+MEAN = {"r2": 0.0, "rmse": 4.0, "mae": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("gate", "found", "failures"),
+    [
+        (Gate(r2=0.8, rmse=2), GOOD, []),
+        (Gate(r2=0.9), GOOD, ["r2 is 0.8, below the bound of 0.9 (gate.r2)"]),
+        (Gate(rmse=1), GOOD, ["rmse is 2.0, above the bound of 1.0 (gate.rmse)"]),
+        (Gate(), MEAN | {"r2": -0.5}, ["r2 is -0.5, but 0.0 if every row gets the"]),
+        (Gate(mae=9), MEAN | {"mae": 3.5}, ["mae is 3.5, but 3.0 if every row gets"]),
+    ],
+)
+def test_a_floor_a_ceiling_and_the_baseline_stop_a_model(
+    gate: Gate, found: dict[str, float], failures: list[str]
+) -> None:
+    said = scores.find_failures(Task.REGRESSION, gate, found, MEAN)
+
+    assert len(said) == len(failures)
+    assert all(one.startswith(other) for one, other in zip(said, failures, strict=True))
+
+
+def test_the_gate_stops_a_weak_model_and_the_earlier_one_stays(trained: Config) -> None:
+    is_regression = read_schema().task is Task.REGRESSION
+    name = "r2" if is_regression else "macro_f1"
+    gate = Gate().model_copy(update={name: 1.001})  # which no model reaches
+    before = (trained.paths.model / MODEL_FILE).read_bytes()
+
+    with pytest.raises(PipelineError) as caught:
+        evaluate.run(trained.model_copy(update={"gate": gate}))
+
+    metrics = json.loads(trained.paths.metrics.read_text(encoding="utf-8"))
+    assert f"{name} is {metrics[name]}, below the bound of 1.001" in str(caught.value)
+    assert (trained.paths.model / MODEL_FILE).read_bytes() == before
+
+
+def test_texts_without_spaces_are_told_to_try_characters() -> None:
+    rows = judged(note=["打开厨房的灯"] * 240)
+
+    assert "try model=characters" in evaluate.suggest_remedy(JUDGED, rows)
+    assert "try model=characters" not in evaluate.suggest_remedy(JUDGED, judged())
+
+
+def test_near_copies_are_the_reason_only_if_a_random_split_is_better() -> None:
+    group, time = splits.SplitKind.GROUP, splits.SplitKind.TIME
+
+    said = evaluate.describe_leak(group, 0.952, 0.992)
+    assert said.endswith(
+        "0.992: its training rows have near-duplicates of its test rows."
+    )
+    assert "the future" in evaluate.describe_leak(time, 0.952, 0.992)
+    for better in (0.992, 0.9911):
+        said = evaluate.describe_leak(group, better, 0.991)
+        assert said.endswith("show 0.991, which is no better.")
+
+
+def test_coverage_falls_and_accuracy_rises_with_the_threshold() -> None:
+    curve = evaluate.coverage(np.array([0.4, 0.6, 0.9]), np.array([False, True, True]))
+
+    rows = {threshold: found for threshold, *found in curve.to_numpy().tolist()}
+    assert rows[0.0] == [1, pytest.approx(2 / 3, abs=1e-4)]
+    assert rows[0.5] == [pytest.approx(2 / 3, abs=1e-4), 1]
+
+
+@pytest.mark.parametrize("schema", BOTH, ids=["judged", "measured"])
+def test_the_parity_gate_stops_a_model_that_differs(schema: Schema) -> None:
+    rows = rows_of(schema)
+    model = train.fit(LINEAR.build(schema), schema, rows)
+    content = export.convert(model, schema)
+    model.named_steps["estimator"].coef_ *= 1.01
+
+    with pytest.raises(PipelineError, match="ONNX and scikit-learn differ on"):
+        export.check_parity(model, schema, content, rows, 1e-5)
+
+
+def test_edge_cases_are_the_extremes_of_each_kind() -> None:
+    cases = export.edge_cases(JUDGED, read_columns(judged()))
+
+    assert set(export.EDGE_TEXTS) <= set(cases["note"])
+    assert set(cases["ward"]) >= {None, "north", "south", "east"}
+    assert set(cases["age"]) >= {None, 0.0, 120.0}
+    assert max(cases["beds"]) > 3e38 and min(cases["beds"]) == 0
+    assert set(cases["urgent"]) == {True, False}
+    assert None in cases["scan"]
+
+
+def test_a_model_that_onnx_cannot_express_is_said_in_a_line() -> None:
+    family = models.linear("characters", 4, 30)
+    model = train.fit(family.build(JUDGED), JUDGED, judged())
+
+    with pytest.raises(PipelineError, match="up to three") as caught:
+        export.convert(model, JUDGED)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_cannot_be_fitted_is_said() -> None:
+    rows = judged(note=["!?"] * 240)
+
+    with pytest.raises(PipelineError, match="cannot be fitted: empty vocabulary"):
+        train.fit(LINEAR.build(JUDGED), JUDGED, rows)
+
+
+def test_the_sidecar_describes_the_model(trained: Config) -> None:
+    sidecar = json.loads((trained.paths.model / SIDECAR_FILE).read_text())
+    schema = read_schema()
+    every = pd.concat(map(read_rows, (trained.paths.train, trained.paths.test)))
+    truth = read_labels(schema, every)
+
+    assert sidecar["metrics"] == json.loads(trained.paths.metrics.read_text())
+    assert sidecar["refitted"] is trained.refit is True
+    assert sidecar["labels"] == Model.load(trained.paths.model, Instance).labels
+    assert sum(sidecar["training_shares"].values()) == pytest.approx(1)
+    if schema.task is Task.REGRESSION:
+        assert list(sidecar["training_shares"]) == list(TENTHS)
+        assert sidecar["deciles"][0] == truth.min()
+        assert sidecar["deciles"][-1] == truth.max()
+    else:
+        assert sidecar["training_shares"] == {
+            label: pytest.approx((truth == label).mean()) for label in sidecar["labels"]
+        }
+
+
+def test_the_exported_model_has_learned_from_all_rows_unless_refit_is_off(
+    trained: Config, tmp_path: Path
+) -> None:
+    paths = trained.paths.model_copy(update={"model": tmp_path})
+    export.run(trained.model_copy(update={"paths": paths, "refit": False}))
+
+    sidecar = json.loads((tmp_path / SIDECAR_FILE).read_text())
+    rows = read_rows(trained.paths.train)
+    assert sidecar["refitted"] is False
+    if sidecar["labels"]:
+        share = (read_labels(read_schema(), rows) == sidecar["labels"][0]).mean()
+        assert sidecar["training_shares"][sidecar["labels"][0]] == pytest.approx(share)
+
+
+class Dated(Contract):
+    """A contract with a field that no model reads."""
+
+    born: date
+
+
+class LabelledDated(Dated):
+    """A row of it."""
+
+    label: str
+
+
+class Undecided(Visit):
+    """A row whose label may be missing."""
+
+    label: str | None
+
+
+class Shadowed(Contract):
+    """An instance with a field that belongs to its label."""
+
+    group: str
+
+
+class LabelledShadowed(Shadowed):
+    """A row of it."""
+
+    label: str
+
+
+class Old(Visit):
+    """A row of a contract of 0.3."""
+
+    label: str
+    template: str = ""
+
+
+@pytest.mark.parametrize(
+    ("instance", "labelled", "says"),
+    [
+        (Dated, LabelledDated, "'born' of Dated is a date.*Write `float`"),
+        (Visit, Undecided, "'label' of Undecided may be None"),
+        (Visit, Visit, "'label' of Visit is missing"),
+        (Shadowed, LabelledShadowed, "'group', which is no input.*Rename"),
+        (Visit, Old, "'template'.*called `group` now"),
+    ],
+)
+def test_a_contract_that_no_model_reads_is_refused_with_what_to_write(
+    instance: type[Contract], labelled: type[Contract], says: str
+) -> None:
+    with pytest.raises(PipelineError, match=says):
+        make_schema(instance, labelled)
