@@ -121,7 +121,7 @@ def _draw_latest(
     in_test: npt.NDArray[np.bool_] = (rows[TIME] >= begin).to_numpy(np.bool_)
     if schema.has_group:  # a group that begins earlier is learned from
         groups = read_groups(rows)
-        in_test &= ~groups.isin(set(groups[~in_test])).to_numpy()
+        return in_test & ~groups.isin(set(groups[~in_test])).to_numpy(np.bool_)
     return in_test
 
 
