@@ -84,9 +84,7 @@ def ask_aiohttp(url: str, file: Path) -> int:
     async def ask() -> int:
         content = io.BytesIO(file.read_bytes())
         async with aiohttp.ClientSession() as session:
-            async with session.post(
-                url, data=file.read_bytes(), headers=JSON
-            ) as answer:
+            async with session.post(url, data=content, headers=JSON) as answer:
                 problem = json.loads(await answer.read())
                 return int(problem["status"])
 
