@@ -12,6 +12,7 @@ from tests.conftest import Service, copy
 HERE = Path(__file__).parent / "in_service"
 PLACES = {
     "agreement.py": "tests/serving/test_agreement.py",
+    "clients.py": "tests/serving/test_clients.py",
     "kubelet.py": "tests/deploy/kubelet.py",
     "pods.py": "tests/deploy/test_pods.py",
 }
@@ -37,6 +38,10 @@ def test_the_fast_path_and_fastapi_agree_on_thousands_of_bodies(
     service: Service,
 ) -> None:
     service.run("pytest", PLACES["agreement.py"])
+
+
+def test_real_clients_see_a_413_while_they_send(service: Service) -> None:
+    service.run("pytest", PLACES["clients.py"])
 
 
 @pytest.mark.alone

@@ -93,7 +93,7 @@ class Exchange(RequestResponseCycle):
 
     async def receive(self) -> ASGIReceiveEvent:
         """Return the next part of the body, or the disconnect of the client."""
-        if self.waiting_for_100_continue and not self.transport.is_closing():
+        if self.waiting_for_100_continue and not self.disconnected:
             self.waiting_for_100_continue = False
             self.keep_alive = self.persistent
             self.transport.write(CONTINUE)

@@ -377,6 +377,8 @@ class Protocol(HttpToolsProtocol):
             fields = sum(len(name) + len(value) for name, value in self.headers)
             if len(self.url) + fields > settings.max_head_bytes:
                 raise ProblemError(*self._describe_excess())
+        if version not in ("1.0", "1.1"):
+            raise ProblemError(INVALID_HTTP, "The version is not HTTP/1.1.")
         if self._hosts != 1 and (self._hosts or version == "1.1"):
             raise ProblemError(INVALID_HTTP, "There must be one header field Host.")
         if self._codings not in ([], [b"chunked"]):

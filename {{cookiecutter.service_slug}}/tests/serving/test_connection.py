@@ -343,6 +343,8 @@ def test_probes_are_answered_when_descriptors_run_out(start: Start) -> None:
         ),
         (b"GET / HTTP/1.1\r\n\r\n", [400]),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", [400]),
+        (b"GET /\r\nHost: a\r\n\r\n", [400]),
+        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", [400]),
         (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", [400]),
         (CHUNKED.replace(b"chunked", b"gzip, chunked") + b"0\r\n\r\n", [501]),
     ],

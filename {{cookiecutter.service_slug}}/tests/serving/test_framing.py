@@ -29,11 +29,14 @@ REJECTIONS = {400, 501}
 
 
 def parse(stream: bytes) -> list[Request]:
-    """Return the complete requests that h11 finds."""
-    connection = h11.Connection(h11.SERVER)
-    connection.receive_data(stream)
+    """Return the complete requests that h11 finds.
+
+    Empty lines before a request are skipped, as RFC 9112 (section 2.2) asks for.
+    """
     requests: list[Request] = []
     method, target, body = "", b"", b""
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(stream.lstrip(b"\r\n"))
     with suppress(h11.RemoteProtocolError):
         while True:
             event = connection.next_event()
@@ -43,12 +46,13 @@ def parse(stream: bytes) -> list[Request]:
                 body += bytes(event.data)
             elif isinstance(event, h11.EndOfMessage):
                 requests.append((method, target, body))
-                answer = h11.Response(status_code=204, headers=[])
-                connection.send(answer)
+                connection.send(h11.Response(status_code=204, headers=[]))
                 connection.send(h11.EndOfMessage())
                 if connection.our_state is not h11.DONE:
                     break
-                connection.start_next_cycle()
+                rest, _ = connection.trailing_data
+                connection = h11.Connection(h11.SERVER)
+                connection.receive_data(rest.lstrip(b"\r\n"))
             else:
                 break
     return requests
