@@ -258,9 +258,9 @@ def work_section(work: Work) -> str:
         "A polite client asks for one prediction at a time. Its median is "
         f"{milliseconds(fairness['alone'])} alone and "
         f"{milliseconds(fairness['beside'])} beside {work['clients']} clients that "
-        f"send bodies of a mebibyte: {fairness['ratio']:.1f} times as long. Then a probe "
-        "asks for liveness while two clients send the same body again and again, and "
-        "texts are normalised."
+        f"send bodies of a mebibyte: {fairness['ratio']:.1f} times as long. Then a "
+        "probe asks for liveness while two clients send the same body again and again, "
+        "and texts are normalised."
     )
     stalls = [
         (
