@@ -1,7 +1,8 @@
 """Flood the default service, and see what it answers and how a bystander fares.
 
 A flood is twice as many connections as there may be requests in work, each asking again
-as soon as it is answered. A bystander asks now and then, before, during and after it.
+as soon as it is answered; in one flood, on a new connection each time. A bystander asks
+now and then, before, during and after it.
 """
 
 import json
@@ -48,32 +49,48 @@ def measure(seconds: float = 5) -> dict[str, object]:
             name = f"{size} instance{'s' * (size > 1)}"
             print(f"  requests of {name}", flush=True)
             floods[name] = flood(port_of(server), [make_request(size)], seconds)
+        print("  a new connection for each request", flush=True)
+        closing = request(make_body(1), "Connection: close")
+        new = flood(port_of(server), [closing], seconds, reconnect=True)
         found = versions(python(service), "fastapi", "onnxruntime", "uvicorn")
     return {
         "versions": found,
         "connections": CONNECTIONS,
-        "floods": floods,
+        "floods": {**floods, "1 instance, new connection": new},
         "goodput": round(
             min(one["answered"] / one["peak"] for one in floods.values()), 3
         ),
+        "goodput_new": round(new["answered"] / new["peak"], 3),
     }
 
 
 def make_request(size: int) -> bytes:
     """Return a request of so many instances."""
-    return request(json.dumps({"instances": [{"text": TEXT}] * size}).encode())
+    return request(make_body(size))
 
 
-def flood(port: int, requests: Sequence[bytes], seconds: float) -> Flood:
-    """Measure the peak, flood the service, and let it recover for as long again."""
-    peak = closed_loop(port, requests, PEAK_CONNECTIONS, seconds).rate
+def make_body(size: int) -> bytes:
+    """Return the body of a request of so many instances."""
+    return json.dumps({"instances": [{"text": TEXT}] * size}).encode()
+
+
+def flood(
+    port: int, requests: Sequence[bytes], seconds: float, *, reconnect: bool = False
+) -> Flood:
+    """Measure the peak, flood the service, and let it recover for as long again.
+
+    With `reconnect`, each request has a connection of its own, in the peak as well.
+    """
+    peak = closed_loop(
+        port, requests, PEAK_CONNECTIONS, seconds, reconnect=reconnect
+    ).rate
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         pool.submit(time.monotonic).result()  # until the process has started
         began = time.monotonic()
         bystander = pool.submit(ask_now_and_then, port, 3 * seconds)
         time.sleep(seconds)
         from_ = time.monotonic() - began
-        flooded = closed_loop(port, requests, CONNECTIONS, seconds)
+        flooded = closed_loop(port, requests, CONNECTIONS, seconds, reconnect=reconnect)
         until = time.monotonic() - began
         answers = bystander.result()
     return summarise(peak, flooded, answers, from_, until)

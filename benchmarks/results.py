@@ -144,11 +144,15 @@ class Flood(TypedDict):
 
 
 class Overload(Measured):
-    """Floods by what they consist of; `goodput` is the least answered to peak."""
+    """Floods by what they consist of; `goodput` is the least answered to peak.
+
+    `goodput_new` is that of the flood whose requests have connections of their own.
+    """
 
     connections: int
     floods: dict[str, Flood]
     goodput: float
+    goodput_new: NotRequired[float]
 
 
 class Soaked(TypedDict):
@@ -186,6 +190,31 @@ class Watched(Measured, Ratio):
 
     rounds: int
     connections: int
+
+
+class Fairness(TypedDict):
+    """A polite client's median alone and beside others, and beside to alone."""
+
+    alone: float
+    beside: float
+    ratio: float
+
+
+class Stall(TypedDict):
+    """The seconds of a liveness probe while two clients send a body again and again."""
+
+    bytes: int
+    median: float
+    longest: float
+
+
+class Work(Measured):
+    """What one client's input costs others; `texts` in nanoseconds for each byte."""
+
+    clients: int
+    fairness: Fairness
+    stalls: dict[str, Stall]
+    texts: dict[str, float]
 
 
 class Step(TypedDict):
@@ -226,6 +255,7 @@ class Results(TypedDict):
     soak: NotRequired[Soak]
     labels: NotRequired[Labels]
     watched: NotRequired[Watched]
+    work: NotRequired[Work]
     template: NotRequired[Template]
     suite: NotRequired[Suite]
 

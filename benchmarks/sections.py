@@ -18,6 +18,7 @@ from benchmarks.results import (
     Suite,
     Template,
     Watched,
+    Work,
 )
 from benchmarks.targets import MB
 
@@ -250,6 +251,40 @@ def watched_section(watched: Watched) -> str:
     )
 
 
+def work_section(work: Work) -> str:
+    """What one client's input costs others, and what a text costs."""
+    fairness = work["fairness"]
+    said = paragraph(
+        "A polite client asks for one prediction at a time. Its median is "
+        f"{milliseconds(fairness['alone'])} alone and "
+        f"{milliseconds(fairness['beside'])} beside {work['clients']} clients that "
+        f"send bodies of a mebibyte: {fairness['ratio']:.1f} times as long. Then a "
+        "probe asks for liveness while two clients send the same body again and again, "
+        "and texts are normalised."
+    )
+    stalls = [
+        (
+            name,
+            scaled(stall["bytes"]),
+            *(milliseconds(stall["median"]), milliseconds(stall["longest"])),
+        )
+        for name, stall in work["stalls"].items()
+    ]
+    plain = work["texts"]["ASCII"]
+    texts = [
+        (name, scaled(cost, digits=1), scaled(cost / plain, digits=1))
+        for name, cost in work["texts"].items()
+    ]
+    header = ("Body", "Bytes", "Probe, median", "Probe, longest")
+    return "\n\n".join(
+        [
+            said,
+            table(header, stalls),
+            table(("Text", "ns for each byte", "to ASCII"), texts),
+        ]
+    )
+
+
 def template_section(template: Template) -> str:
     """The cost of generation, then that of each step."""
     generation = template["generation"]
@@ -279,6 +314,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "soak": ("A long load", soak_section),
     "labels": ("The number of labels", labels_section),
     "watched": ("What it costs to be watched", watched_section),
+    "work": ("What one client costs the others", work_section),
     "template": ("What the template costs", template_section),
     "suite": ("All tests of the template", suite_section),
 }

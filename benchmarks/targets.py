@@ -59,6 +59,7 @@ READY = (*SERVICE, "seconds_to_ready")
 MEMORY = (*SERVICE, "resident_bytes")
 DISK = (*SERVICE, "environment_bytes")
 GOODPUT, FAULTS = ("overload", "goodput"), ("soak", "faults")
+GOODPUT_NEW, FAIRNESS = ("overload", "goodput_new"), ("work", "fairness", "ratio")
 EARLIER = "request rate to that of 0.3.0, connections: "
 
 TARGETS = (
@@ -81,5 +82,7 @@ TARGETS = (
     Target("resident memory", MEMORY, 110, at_most=True, unit=" MB", scale=MB),
     Target("serving environment", DISK, 200, at_most=True, unit=" MB", scale=MB),
     Target("answers under a flood of requests, to those at the peak", GOODPUT, 0.9),
+    Target("the same, with a new connection each", GOODPUT_NEW, 0.7),
+    Target("a polite client beside ten large ones", FAIRNESS, 10, at_most=True),
     Target("faults that the soak finds", FAULTS, 0, at_most=True),
 )

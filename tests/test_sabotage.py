@@ -75,8 +75,8 @@ SABOTAGE = {
     ),
     "nothing is shed": Sabotage(
         "serving/admission.py",
-        "if self.requests >= self._max_requests:",
-        "if False:",
+        "if self.requests >= self._max_requests:\n            self._on_reject()",
+        "if False:\n            self._on_reject()",
         "pytest tests/serving/test_process.py -k above_the_limit",
     ),
     "no batching": Sabotage(
@@ -87,13 +87,13 @@ SABOTAGE = {
     ),
     "bodies without a limit together": Sabotage(
         "serving/admission.py",
-        "if size and self.bytes and self.bytes + size > self._max_bytes:",
-        "if False:",
+        "while self.bytes + size > self._max_bytes and self.bytes > body.size:",
+        "while False:",
         "pytest tests/serving/test_errors.py -k more_bytes",
     ),
     "room that is never given back": Sabotage(
         "serving/admission.py",
-        "        self.bytes -= size\n",
+        "        self.bytes -= body.size\n",
         "",
         "pytest tests/serving/test_errors.py -k given_back",
     ),
@@ -123,7 +123,7 @@ SABOTAGE = {
     ),
     "body without a limit": Sabotage(
         "serving/admission.py",
-        "if self._size > admission.max_body_bytes:",
+        "if self._total > admission.max_body_bytes:",
         "if False:",
         "pytest tests/serving/test_body.py -k over_the_limit",
     ),
@@ -176,15 +176,15 @@ SABOTAGE = {
         "pytest tests/serving/test_routing.py -k answered_alike",
     ),
     "a fast path that is lenient": Sabotage(
-        "serving/routing.py",
-        "validate_json(body)",
-        "validate_json(body, strict=False)",
+        "serving/validation.py",
+        "validate(body.removeprefix(codecs.BOM_UTF8))",
+        "validate(body.removeprefix(codecs.BOM_UTF8), strict=False)",
         "pytest tests/serving/test_contract.py",
     ),
     "a fast path that tells the first mistake only": Sabotage(
         "serving/problems.py",
-        "            for mistake in mistakes\n",
-        "            for mistake in mistakes[:1]\n",
+        "for mistake in mistakes[:MAX_LISTED]",
+        "for mistake in mistakes[:1]",
         "pytest tests/serving/test_contract.py",
     ),
     "a body of which a part is lost": Sabotage(
@@ -463,10 +463,8 @@ SABOTAGE = {
     ),
     "a log lost at shutdown": Sabotage(
         "serving/logs.py",
-        "        self.acquire()\n",
-        "        if self._stopped.is_set():\n"
-        "            return\n"
-        "        self.acquire()\n",
+        "        self._wake.set()\n        self.flush()\n",
+        "        os.close(STDERR)\n",
         "pytest tests/serving/test_logs.py -k nothing_is_lost",
     ),
     "a log that is always late": Sabotage(
@@ -477,8 +475,8 @@ SABOTAGE = {
     ),
     "an error that waits": Sabotage(
         "serving/logs.py",
-        "if not self._buffered or record.levelno >= logging.ERROR:",
-        "if not self._buffered:",
+        "at_once=record.levelno >= logging.ERROR",
+        "at_once=False",
         "pytest tests/serving/test_logs.py -k does_not_wait",
     ),
     "a log of lines that are no JSON": Sabotage(
@@ -837,14 +835,14 @@ SABOTAGE = {
     ),
     "requests that are counted for ever": Sabotage(
         "serving/admission.py",
-        "        self.requests -= 1\n",
-        "",
+        "        self.release_bytes(body)\n        if body.in_flight:",
+        "        self.release_bytes(body)\n        if False:",
         "pytest tests/serving/test_metrics.py -k in_flight",
     ),
     "a slot that is kept after the answer": Sabotage(
         "serving/admission.py",
-        "        self._admission.slots.release(self)\n",
-        "        pass\n",
+        "            self._slots.release(self)\n",
+        "            pass\n",
         "pytest tests/serving/test_body.py -k slot",
     ),
     "a slot that never expires": Sabotage(
@@ -936,6 +934,134 @@ SABOTAGE = {
         "import sys\n",
         "import sys\n\nimport serving  # noqa: F401\n",
         "lint-imports",
+    ),
+    "marks in any number": Sabotage(
+        "serving/text.py",
+        "return _maybe_marks.sub(_break_run, text)",
+        "return text",
+        "pytest tests/serving/test_text.py -k broken",
+    ),
+    "an answer that grows with the mistakes": Sabotage(
+        "serving/problems.py",
+        "MAX_LISTED = 100",
+        "MAX_LISTED = 100_000",
+        "pytest tests/serving/test_errors.py -k first_mistakes",
+    ),
+    "a large body that is read to the last mistake": Sabotage(
+        "serving/validation.py",
+        'copy["fail_fast"] = True',
+        'copy["fail_fast"] = False',
+        "pytest tests/serving/test_errors.py -k first_bad_item",
+    ),
+    "mistakes that are read in any number": Sabotage(
+        "serving/problems.py",
+        "if count > MAX_READ:",
+        "if False:",
+        "pytest tests/serving/test_errors.py -k can_be_listed",
+    ),
+    "what a client sent, sent back whole": Sabotage(
+        "serving/problems.py",
+        "MAX_QUOTED = 200",
+        "MAX_QUOTED = 200_000",
+        "pytest tests/serving/test_errors.py -k comes_back_cut",
+    ),
+    "a compressed body that is read as JSON": Sabotage(
+        "serving/routing.py",
+        'if coding and coding.lower() != b"identity":',
+        "if False:",
+        "pytest tests/serving/test_errors.py -k content_coding",
+    ),
+    "a byte order mark that is a mistake": Sabotage(
+        "serving/validation.py",
+        "body.removeprefix(codecs.BOM_UTF8)",
+        "body",
+        "pytest tests/serving/test_errors.py -k byte_order",
+    ),
+    "a format of metrics that crashes": Sabotage(
+        "serving/metrics.py",
+        "except (TypeError, ValueError):",
+        "except KeyError:",
+        "pytest tests/serving/test_metrics.py -k not_known",
+    ),
+    "room for what is merely announced": Sabotage(
+        "serving/admission.py",
+        "            body.in_flight = False\n"
+        "            self.requests -= 1\n"
+        "        if len(",
+        "            pass\n        if len(",
+        "pytest tests/serving/test_process.py -k announced",
+    ),
+    "a stalled body that keeps its room": Sabotage(
+        "serving/admission.py",
+        "if asyncio.get_running_loop().time() - since < STALL_SECONDS:",
+        "if True:",
+        "pytest tests/serving/test_body.py -k stalls",
+    ),
+    "bodies on their way in any number": Sabotage(
+        "serving/admission.py",
+        "if len(self._arriving) >= self._max_arriving and",
+        "if False and",
+        "pytest tests/serving/test_body.py -k on_their_way",
+    ),
+    "a small body that waits for large ones": Sabotage(
+        "serving/admission.py",
+        "return self._slots[size.bit_length() // 3]",
+        "return self._slots[0]",
+        "pytest tests/serving/test_slots.py -k wait_for_large",
+    ),
+    "a short request that waits for long ones": Sabotage(
+        "serving/batching.py",
+        "limit = max(self._inline_budget, LONG * self._shortest)",
+        "limit = math.inf",
+        "pytest tests/serving/test_batching.py -k short_request",
+    ),
+    "a body that is late because the process was stopped": Sabotage(
+        "serving/admission.py",
+        "if now - self._timer.when() > GRACE_SECONDS:",
+        "if False:",
+        "pytest tests/serving/test_process.py -k was_stopped",
+    ),
+    "a log in any number of lines": Sabotage(
+        "serving/logs.py",
+        "if len(self._waiting) >= MAX_LINES or",
+        "if",
+        "pytest tests/serving/test_logs.py -k reader_that_stalls",
+    ),
+    "a log of any size": Sabotage(
+        "serving/logs.py",
+        "waiting_bytes + len(line) > MAX_BYTES",
+        "False",
+        "pytest tests/serving/test_logs.py -k large_lines",
+    ),
+    "an exit that waits for the log": Sabotage(
+        "serving/logs.py",
+        "self._stalled = not self._write(0 if self._stalled else EXIT_SECONDS)",
+        "self._write(3_600)",
+        "pytest tests/serving/test_logs.py -k nobody_reads",
+    ),
+    "a log call that raises": Sabotage(
+        "serving/logs.py",
+        '        return f"{record.msg} [arguments',
+        '        raise\n        return f"{record.msg} [arguments',
+        "pytest tests/serving/test_logs.py -k wrong_call",
+    ),
+    "an exit that waits for the collector": Sabotage(
+        "serving/traces.py",
+        "thread.join(EXIT_SECONDS)",
+        "thread.join()",
+        "pytest tests/serving/test_traces.py -k never_answers",
+    ),
+    "an exit that waits for the model": Sabotage(
+        "serving/server.py",
+        "    end_in_time()\n    return 0",
+        "    return 0",
+        "pytest tests/serving/test_process.py -k model_that_never",
+    ),
+    "a setting that is no number": Sabotage(
+        "serving/settings.py",
+        "        allow_inf_nan=False,\n",
+        "",
+        "pytest tests/serving/test_settings.py -k is_none",
     ),
 }
 

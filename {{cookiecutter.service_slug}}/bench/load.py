@@ -89,13 +89,19 @@ def arrivals(rate: float, seconds: float) -> Iterator[float]:
 
 
 def closed_loop(
-    port: int, requests: Sequence[bytes], connections: int, seconds: float
+    port: int,
+    requests: Sequence[bytes],
+    connections: int,
+    seconds: float,
+    *,
+    reconnect: bool = False,
 ) -> Result:
     """Send on every connection, one request at a time, until `seconds` have passed.
 
-    Raises BenchError if nothing listens on the port.
+    With `reconnect`, each request has a connection of its own. Raises BenchError if
+    nothing listens on the port.
     """
-    return run(_Load(port, requests).run(connections, seconds, ()))
+    return run(_Load(port, requests, reconnect).run(connections, seconds, ()))
 
 
 def open_loop(
@@ -112,7 +118,10 @@ def open_loop(
 class _Load:
     """The connections that are idle, the requests that wait, and all answers so far."""
 
-    def __init__(self, port: int, requests: Sequence[bytes]) -> None:
+    def __init__(
+        self, port: int, requests: Sequence[bytes], reconnect: bool = False
+    ) -> None:
+        self.reconnect = reconnect
         self.answers: list[Answer] = []
         self.requests = cycle(requests)
         self.in_flight = 0
@@ -232,7 +241,10 @@ class _Connection(asyncio.Protocol):
         status = int(self._head[9:12])
         self._head = b""
         self._finish(status)
-        self._load.take(self)
+        if self._load.reconnect:
+            self._transport.abort()
+        else:
+            self._load.take(self)
 
     def _finish(self, status: int) -> None:
         assert self._due is not None

@@ -1,7 +1,7 @@
 """Validate JSON and report mistakes in bounded time, whatever a client sends.
 
-Validation holds the interpreter's lock, so a thread does not help: the number of
-mistakes that pydantic collects must be bounded.
+pydantic holds the interpreter's lock, so that a thread alone does not help: the number
+of mistakes that it collects must be bounded.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ MAX_MISTAKES = 5_000
 
 T = TypeVar("T")
 
-_sequences = frozenset({"list", "tuple", "set", "frozenset"})
+_containers = frozenset({"dict", "frozenset", "list", "set", "tuple"})
 # One, so that the event loop has one rival for the interpreter's lock.
 _worker = ThreadPoolExecutor(1, thread_name_prefix="json")
 
@@ -59,7 +59,7 @@ def stop_at_bad_items(schema: Any) -> Any:
         key: part if key == "metadata" else stop_at_bad_items(part)
         for key, part in schema.items()
     }
-    if copy.get("type") in _sequences:
+    if copy.get("type") in _containers:
         copy["fail_fast"] = True
     return copy
 

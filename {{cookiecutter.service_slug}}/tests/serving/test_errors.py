@@ -1,5 +1,7 @@
 """Every error is a problem document (RFC 9457) that says what to do."""
 
+import codecs
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
 
-from serving.problems import Problem
+from serving.problems import MAX_LISTED, UNSUPPORTED_CODING, Problem
 from serving.testing import wait_until
 from tests.conftest import Serve
 from tests.serving.conftest import BODY, PATH
@@ -179,3 +181,77 @@ def test_predictions_before_the_service_is_ready_are_503(
     assert "model.onnx cannot be read" in problem(response, 503).detail
     assert response.headers["retry-after"] == "1"
     problem(client.get("/v1/model"), 503)
+
+
+def claims(*given: dict[str, object]) -> str:
+    return json.dumps({"claims": given})
+
+
+def test_the_first_mistakes_are_listed_and_all_are_counted(client: TestClient) -> None:
+    fields: dict[str, object] = {f"f{number}": 1 for number in range(1_000)}
+
+    found = problem(post(client, claims({"note": "a", **fields})), 422)
+
+    assert len(found.errors or []) == MAX_LISTED
+    assert "in 1000 place(s)" in found.detail
+    assert "`errors` lists the first 100" in found.detail
+
+
+def test_a_body_with_very_many_mistakes_is_read_up_to_the_first_bad_item(
+    client: TestClient,
+) -> None:
+    bad: dict[str, object] = {f"f{number}": 1 for number in range(80)}
+    good: dict[str, object] = {"note": "a"}
+
+    answer = post(client, claims(good, *[bad] * 999))
+
+    found = problem(answer, 422)
+    assert len(answer.content) < 20_000
+    assert "at least 81 place(s)" in found.detail  # 80 and the missing note
+    assert {each.pointer.split("/")[2] for each in found.errors or []} == {"1"}
+
+
+def test_more_mistakes_than_can_be_listed_are_counted(client: TestClient) -> None:
+    answer = post(client, json.dumps({f"{number}": 1 for number in range(20_000)}))
+
+    assert "at least 20001 place(s)" in problem(answer, 422).detail
+    assert len(answer.content) < 1_000
+
+
+def test_a_large_body_is_answered_like_a_small_one(client: TestClient) -> None:
+    answer = post(client, claims(*[{"note": "a dent", "amount": 3.0}] * MAX_CLAIMS))
+
+    assert answer.status_code == 200
+    assert len(answer.json()["verdicts"]) == MAX_CLAIMS
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/nothing"])
+def test_what_a_client_sent_comes_back_cut(client: TestClient, path: str) -> None:
+    long = "x" * 30_000
+    answers = [
+        client.post(path, content="{}", headers={"Content-Type": long}),
+        client.post(path, content="{}", headers={"Content-Encoding": long}),
+        post(client, json.dumps({long: 1})),
+        client.request(long, path),
+    ]
+
+    assert all(len(answer.content) < 1_000 for answer in answers)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "GZIP, identity"])
+def test_a_content_coding_is_415_and_says_what_is_taken(
+    client: TestClient, coding: str
+) -> None:
+    headers = JSON | {"Content-Encoding": coding}
+    answer = client.post(PATH, content=GOOD, headers=headers)
+
+    found = problem(answer, 415)
+    assert found.type == UNSUPPORTED_CODING.uri
+    assert coding in found.detail
+    assert answer.headers["accept-encoding"] == "identity"
+    plain = client.post(PATH, content=GOOD, headers=JSON | {"Content-Encoding": ""})
+    assert plain.status_code == 200
+
+
+def test_a_byte_order_mark_is_skipped(client: TestClient) -> None:
+    assert post(client, codecs.BOM_UTF8 + GOOD).status_code == 200
