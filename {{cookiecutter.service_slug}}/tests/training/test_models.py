@@ -183,7 +183,9 @@ def test_a_label_that_cannot_be_tested_is_named_with_its_rows() -> None:
     assert "Too few for: 'stay' (1 rows)" in said
 
 
-def test_a_label_that_only_the_test_has_is_named_even_where_not_all_are_tested() -> None:
+def test_a_label_that_only_the_test_has_is_named_even_where_not_all_are_tested() -> (
+    None
+):
     rows = judged().iloc[:3].assign(label=["go", "stay", "wait"])
 
     said = check(rows, [False, False, True], all_tested=False)
