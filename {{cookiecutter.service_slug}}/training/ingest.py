@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from serving.contract import Task
 from training.files import write_rows, write_text
 from training.schema import LABEL, read_schema
-from training.scores import check_gate
 from training.stage import PipelineError, command
 from training.tables import Chunk, split_frame
 from training.validation import Validator
