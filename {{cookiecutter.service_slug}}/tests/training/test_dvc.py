@@ -17,7 +17,7 @@ from training.values import TARGET, Component, Config
 OWN = ("app", "serving", "training")
 
 # What a stage makes for people, and nothing reads.
-BESIDE_DVC = {"bad_rows", "report"}
+BESIDE_DVC = {"bad_rows", "report", "runs"}
 # A directory whose files are outputs of their own.
 MODEL = ["models/model.json", "models/model.onnx"]
 

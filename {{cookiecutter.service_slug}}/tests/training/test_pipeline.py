@@ -99,6 +99,7 @@ def test_a_sweep_ranks_its_jobs_and_leaves_the_pipeline_alone(
         "model=linear,bayes",
         f"paths.train={trained.paths.train}",
         f"paths.pipeline={trained.paths.pipeline}",
+        f"paths.runs={tmp_path / 'runs.jsonl'}",
         f"hydra.sweep.dir={tmp_path}",
     )
 
