@@ -24,7 +24,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BODY = ROOT / "{{cookiecutter.service_slug}}"
 
-MOST_FILES = 188  # in a service: CONTRIBUTING.md says why
+MOST_FILES = 216  # in a service: CONTRIBUTING.md says why
 
 # One environment for all baked services: they lock the same dependencies.
 BUILD = ROOT / "build"
@@ -226,6 +226,54 @@ def trained(default: Service, tmp_path_factory: pytest.TempPathFactory) -> Servi
         return service
 
     return make_once(tmp_path_factory, "trained", make)
+
+
+class Forks:
+    """The process of tests/forks.py: runs pytest in one service after the other."""
+
+    def __init__(self, service: Service) -> None:
+        python = str(service.path / ".venv" / "bin" / "python")
+        self._process = subprocess.Popen(
+            [python, str(ROOT / "tests" / "forks.py"), str(service.path)],
+            cwd=service.path,
+            env=service.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def pytest(
+        self, service: Service, *arguments: str, model: Path | None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run pytest there, with a model that is kept in a file or with its own."""
+        # Where nothing is removed when others run.
+        own = ("--basetemp", str(service.path.parent / "own"))
+        return self.run(service, *arguments, *own, kept=str(model or ""))
+
+    def run(
+        self, service: Service, *arguments: str, **request: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run pytest or a `module` of the service there."""
+        assert self._process.stdin and self._process.stdout
+        directory = service.path.parent
+        request |= {"path": str(service.path), "output": str(directory / "output")}
+        line = json.dumps(request | {"arguments": arguments})
+        print(line, file=self._process.stdin, flush=True)
+        code = int(self._process.stdout.readline())
+        said = (directory / "output").read_text(encoding="utf-8")
+        return subprocess.CompletedProcess(arguments, code, said)
+
+    def end(self) -> None:
+        """Let it end."""
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def forks(default: Service) -> Iterator[Forks]:
+    """The process, one for each worker."""
+    process = Forks(default)
+    yield process
+    process.end()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ pytest and to import what a service needs takes longer than most tests do. So th
 process imports once what the sources of the service name, and none of its own modules.
 For each line of its input, a JSON object, it forks. The fork runs pytest in the
 directory `path` with the `arguments` and writes to the file `output`; the answer is a
-line with the exit code.
+line with the exit code. A `module` of the service is run in place of pytest.
 
 What the fixture `trained` makes is left in the file `kept` of the request, and taken
 from there once it is there: it is for tests that only read it.
@@ -17,6 +17,7 @@ import importlib
 import json
 import os
 import pickle
+import runpy
 import sys
 import traceback
 from collections.abc import Generator, Iterator
@@ -76,8 +77,10 @@ class Give:
         return kept
 
 
-def run(path: str, arguments: list[str], output: str, kept: str = "") -> int:
-    """Run pytest in a fork; returns its exit code."""
+def run(
+    path: str, arguments: list[str], output: str, kept: str = "", module: str = ""
+) -> int:
+    """Run pytest, or a module of the service, in a fork; returns its exit code."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -86,19 +89,36 @@ def run(path: str, arguments: list[str], output: str, kept: str = "") -> int:
     for stream in (1, 2):
         os.dup2(written, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    # The plugins are here already; what they assert is none of the tests' business.
-    arguments = [*arguments, "-W", "ignore::pytest.PytestAssertRewriteWarning"]
     code = 70
     try:
-        file = Path(kept)
-        plugins = [Give(file) if file.exists() else Keep(file)] if kept else []
-        code = pytest.main(arguments, plugins=plugins)
+        run_here = run_module if module else run_pytest
+        code = run_here(module or kept, arguments)
     except BaseException:
         traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def run_pytest(kept: str, arguments: list[str]) -> int:
+    """Run pytest; returns its exit code."""
+    file = Path(kept)
+    plugins = [Give(file) if file.exists() else Keep(file)] if kept else []
+    # The plugins are here already; what they assert is none of the tests' business.
+    quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    return int(pytest.main([*arguments, *quiet], plugins=plugins))
+
+
+def run_module(module: str, arguments: list[str]) -> int:
+    """Run a module of the service as a program; returns its exit code."""
+    sys.path.insert(0, os.getcwd())
+    sys.argv = [module, *arguments]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
 
 
 if __name__ == "__main__":

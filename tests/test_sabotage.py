@@ -4,16 +4,13 @@ That the guards are green otherwise, `make test` and `make lint` of the unbroken
 show (tests/test_service.py and tests/test_generation.py).
 """
 
-import json
 import re
-import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Service, copy, make_once
+from tests.conftest import Forks, Service, copy, make_once
 from tests.test_engine import add_engine_tests
 from tests.test_service import edit
 
@@ -1134,52 +1131,6 @@ SABOTAGE = {
 
 # What decides about the small model that the tests of a service train.
 TRAINS = ("training/", "dvc.yaml")
-
-
-class Forks:
-    """The process of tests/forks.py: runs pytest in one service after the other."""
-
-    def __init__(self, service: Service) -> None:
-        python = str(service.path / ".venv" / "bin" / "python")
-        self._process = subprocess.Popen(
-            [python, str(ROOT / "tests" / "forks.py"), str(service.path)],
-            cwd=service.path,
-            env=service.environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def pytest(
-        self, service: Service, *arguments: str, model: Path | None
-    ) -> subprocess.CompletedProcess[str]:
-        """Run pytest there, with a model that is kept in a file or with its own."""
-        assert self._process.stdin and self._process.stdout
-        directory = service.path.parent
-        # Where nothing is removed when others run.
-        own = ("--basetemp", str(directory / "own"))
-        request = {
-            "path": str(service.path),
-            "arguments": [*arguments, *own],
-            "output": str(directory / "output"),
-            "kept": str(model or ""),
-        }
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        code = int(self._process.stdout.readline())
-        said = (directory / "output").read_text(encoding="utf-8")
-        return subprocess.CompletedProcess(arguments, code, said)
-
-    def end(self) -> None:
-        """Let it end."""
-        self._process.communicate()
-
-
-@pytest.fixture(scope="module")
-def forks(default: Service) -> Iterator[Forks]:
-    """The process, one for each worker."""
-    process = Forks(default)
-    yield process
-    process.end()
 
 
 @pytest.fixture(scope="module")

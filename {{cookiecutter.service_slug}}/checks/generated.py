@@ -14,9 +14,9 @@ MARK = "\n<!-- `make docs` writes all that follows. -->\n"
 
 RULES_HEAD = """# The rules
 
-The team's working rules, with what `make launch` looks at for each. A rule that does not
-fit this service for now is waived in [waivers.toml](waivers.toml), with a reason, an owner
-and an end. `make docs` writes this page from `checks/`."""
+The team's working rules, with what `make launch` looks at for each. A rule that does
+not fit this service for now is waived in [waivers.toml](waivers.toml), with a reason,
+an owner and an end. `make docs` writes this page from `checks/`."""
 
 GROUPS = {
     "W": "Words first",

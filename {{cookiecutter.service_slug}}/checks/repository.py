@@ -148,5 +148,5 @@ class Repository:
             is_parent = following is not None and following.level > section.level
             if not where and not (is_parent and not section.text.strip()):
                 if is_stub(section.text):
-                    what = f"“{section.title}” is empty or has the words of the template."
+                    what = f"“{section.title}” is empty or has the template's words."
                     yield Finding(what, name, section.line)

@@ -3,7 +3,7 @@
 import hashlib
 import re
 
-# The hash of each paragraph that a person is to replace, as the template has it or had it.
+# The hash of each paragraph that a person is to replace, of old templates, too.
 STUBS = frozenset(
     {
         "0626d36965990214",
