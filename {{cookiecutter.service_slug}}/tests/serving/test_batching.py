@@ -161,12 +161,12 @@ def test_a_short_request_does_not_wait_for_long_ones() -> None:
     release = threading.Event()
     model = CountingModel()
 
-    def classify(some: Sequence[Claim]) -> list[Classification]:
+    def answer(some: Sequence[Claim]) -> list[Answer]:
         if len(some) > 1:
             assert release.wait(timeout=20)
-        return model.classify(some)
+        return model.answer(some)
 
-    batcher = Batcher(classify, lambda some: 0.001 * len(some), inline_budget=0.005)
+    batcher = Batcher(answer, lambda some: 0.001 * len(some), inline_budget=0.005)
 
     async def run() -> None:
         async with asyncio.timeout(20):

@@ -134,8 +134,9 @@ def test_a_collector_that_never_answers_does_not_hold_up_the_exit(
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and that is all
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         process = start(OTEL_EXPORTER_OTLP_ENDPOINT=url).ready()
-        for _ in range(1_000):
-            process.ask(path="/nothing")
+        with httpx2.Client(base_url=process.url) as client:
+            for _ in range(1_000):  # more than a batch of spans
+                client.get("/nothing")
         began = time.monotonic()
         ended(process)
 
