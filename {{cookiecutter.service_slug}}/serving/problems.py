@@ -193,9 +193,7 @@ def invalid_body(error: ValidationError, *, complete: bool = True) -> ProblemErr
         reason = mistakes[0]["msg"].removeprefix("Invalid JSON: ")
         return ProblemError(INVALID_JSON, f"The body is not valid JSON: {reason}.")
     listed = [
-        InvalidField(
-            pointer=_pointer(mistake["loc"]), detail=shorten(mistake["msg"])
-        )
+        InvalidField(pointer=_pointer(mistake["loc"]), detail=shorten(mistake["msg"]))
         for mistake in mistakes[:MAX_LISTED]
     ]
     return contract_violation(listed, count, complete=complete)
@@ -324,9 +322,7 @@ def _request_mistakes(error: RequestValidationError) -> list[InvalidField]:
 
 
 def _pointer(path: Iterable[int | str]) -> str:
-    parts = (
-        shorten(str(part)).replace("~", "~0").replace("/", "~1") for part in path
-    )
+    parts = (shorten(str(part)).replace("~", "~0").replace("/", "~1") for part in path)
     return "".join(f"/{part}" for part in parts)
 
 

@@ -165,9 +165,9 @@ def test_a_pod_has_time_to_end(stage: list[Manifest]) -> None:
     assert drain > 0, "kept-alive connections need a last answer"
     given = pod_spec(stage)["terminationGracePeriodSeconds"]
     assert takes + 5 <= given, (
-        "terminationGracePeriodSeconds of deploy/base/deployment.yaml is too short for "
-        f"preStop, DRAIN_SECONDS, GRACEFUL_SECONDS, {EXIT_SECONDS:g} s to flush and 5 s "
-        f"to spare: {takes + 5:g}"
+        "terminationGracePeriodSeconds of deploy/base/deployment.yaml is too short "
+        f"for preStop, DRAIN_SECONDS, GRACEFUL_SECONDS, {EXIT_SECONDS:g} s to flush "
+        f"and 5 s to spare: {takes + 5:g}"
     )
 
 

@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from serving.contract import MAX_NUMBER, Contract, Task

@@ -10,7 +10,7 @@ import pytest
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from serving.contract import Contract
-from serving.fields import normalise
+from serving.text import normalise
 from tests.conftest import write_rows as write_samples
 from tests.training.conftest import Compose
 from training import __main__ as pipeline
