@@ -101,9 +101,7 @@ class Batcher(Generic[In, Out]):
         else:
             loop.call_soon(self._flush)
 
-    def _set_long_aside(
-        self, batch: list[Waiting[In, Out]]
-    ) -> list[Waiting[In, Out]]:
+    def _set_long_aside(self, batch: list[Waiting[In, Out]]) -> list[Waiting[In, Out]]:
         """Start or queue the long requests of a batch, and return the others."""
         seconds = [self._expected_seconds(inputs) for inputs, _ in batch]
         first = [self._expected_seconds(inputs[:1]) for inputs, _ in batch]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Literal, NamedTuple, cast, get_args
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.exception_handlers import (
     http_exception_handler,
     request_validation_exception_handler,
@@ -15,6 +15,7 @@ from fastapi.exception_handlers import (
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from serving.contract import Contract
@@ -173,9 +174,7 @@ def invalid_body(error: ValidationError, *, complete: bool = True) -> ProblemErr
         reason = mistakes[0]["msg"].removeprefix("Invalid JSON: ")
         return ProblemError(INVALID_JSON, f"The body is not valid JSON: {reason}.")
     listed = [
-        InvalidField(
-            pointer=_pointer(mistake["loc"]), detail=shorten(mistake["msg"])
-        )
+        InvalidField(pointer=_pointer(mistake["loc"]), detail=shorten(mistake["msg"]))
         for mistake in mistakes[:MAX_LISTED]
     ]
     return contract_violation(listed, count, complete=complete)
@@ -248,7 +247,7 @@ def document_problems(document: dict[str, Any]) -> None:
             schemas.pop(name, None)
 
 
-def answer_problems(app: FastAPI) -> None:
+def answer_problems(app: Starlette) -> None:
     """Handle the exceptions of an application with problem documents.
 
     Handlers that the application has set itself stay in place.
@@ -274,7 +273,7 @@ def answer_problems(app: FastAPI) -> None:
         return problem_response(CRASH)
 
     handlers = app.exception_handlers
-    if handlers.get(HTTPException) is http_exception_handler:
+    if handlers.get(HTTPException) in (None, http_exception_handler):
         handlers[HTTPException] = on_http
     if handlers.get(RequestValidationError) is request_validation_exception_handler:
         handlers[RequestValidationError] = on_invalid
@@ -300,9 +299,7 @@ def _request_mistakes(error: RequestValidationError) -> list[InvalidField]:
 
 
 def _pointer(path: Iterable[int | str]) -> str:
-    parts = (
-        shorten(str(part)).replace("~", "~0").replace("/", "~1") for part in path
-    )
+    parts = (shorten(str(part)).replace("~", "~0").replace("/", "~1") for part in path)
     return "".join(f"/{part}" for part in parts)
 
 

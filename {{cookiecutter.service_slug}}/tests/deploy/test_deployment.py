@@ -166,7 +166,7 @@ def test_a_pod_has_time_to_end(stage: list[Manifest]) -> None:
     given = pod_spec(stage)["terminationGracePeriodSeconds"]
     assert takes + 5 <= given, (
         "terminationGracePeriodSeconds of deploy/base/deployment.yaml is too short for "
-        f"preStop, DRAIN_SECONDS, GRACEFUL_SECONDS, {EXIT_SECONDS:g} s to flush and 5 s "
+        f"preStop, DRAIN_SECONDS, GRACEFUL_SECONDS, {EXIT_SECONDS:g} s to flush and 5 "
         f"to spare: {takes + 5:g}"
     )
 

@@ -318,7 +318,10 @@ def test_a_slow_reader_gets_every_line(stderr: Stderr) -> None:
     [
         (lambda: record("%d of %s", "x"), "%d of %s [arguments that do not fit"),
         (lambda: record("no %s"), "no %s"),
-        (lambda: record("odd", value={(1, 2): "\ud800"}), "A line of api.py:7 cannot be written"),
+        (
+            lambda: record("odd", value={(1, 2): "\ud800"}),
+            "A line of api.py:7 cannot be written",
+        ),
         (lambda: record("x" * 1_000_000), "x … x"),
     ],
     ids=["arguments", "none", "value", "length"],
