@@ -134,7 +134,7 @@ def test_a_collector_that_never_answers_does_not_hold_up_the_exit(
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it only accepts
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         process = start(OTEL_EXPORTER_OTLP_ENDPOINT=url).ready()
-        for _ in range(1_000):
+        for _ in range(10):
             process.ask(path="/nothing")
         began = time.monotonic()
         ended(process)
