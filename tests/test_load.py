@@ -30,9 +30,12 @@ GOOD, BAD, LATE, GONE = (request(b'"%s"' % body) for body in (b"y", b"n", b"w", 
 class Toy(asyncio.Protocol):
     """Answers by the last letter of a body: 200, 503, 200 in two late parts, never."""
 
+    connections = 0
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        Toy.connections += 1
 
     def data_received(self, data: bytes) -> None:
         letter = data[-2:-1]
@@ -74,6 +77,16 @@ def test_every_answer_of_a_closed_loop_is_counted() -> None:
     assert statuses[OK] > 50
     assert result.rate == pytest.approx(statuses[OK] / result.seconds)
     assert 0.3 <= result.seconds < 3
+
+
+def test_a_request_may_have_a_connection_of_its_own() -> None:
+    before = Toy.connections
+    with toy() as port:
+        result = closed_loop(port, [GOOD], 2, 0.3, reconnect=True)
+
+    assert set(result.statuses()) == {OK}
+    assert len(result.answers) > 20
+    assert Toy.connections - before >= len(result.answers)
 
 
 def test_an_answer_in_parts_is_complete_with_the_last() -> None:

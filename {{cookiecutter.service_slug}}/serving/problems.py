@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Literal, NamedTuple, cast, get_args
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.exception_handlers import (
     http_exception_handler,
     request_validation_exception_handler,
@@ -15,6 +15,7 @@ from fastapi.exception_handlers import (
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from serving.contract import Contract
@@ -270,7 +271,7 @@ def document_problems(document: dict[str, Any]) -> None:
             schemas.pop(name, None)
 
 
-def answer_problems(app: FastAPI) -> None:
+def answer_problems(app: Starlette) -> None:
     """Handle the exceptions of an application with problem documents.
 
     Handlers that the application has set itself stay in place.
@@ -296,7 +297,7 @@ def answer_problems(app: FastAPI) -> None:
         return problem_response(CRASH)
 
     handlers = app.exception_handlers
-    if handlers.get(HTTPException) is http_exception_handler:
+    if handlers.get(HTTPException) in (None, http_exception_handler):
         handlers[HTTPException] = on_http
     if handlers.get(RequestValidationError) is request_validation_exception_handler:
         handlers[RequestValidationError] = on_invalid

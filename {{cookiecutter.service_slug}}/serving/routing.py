@@ -26,6 +26,7 @@ from fastapi.routing import (
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import from_json
+from starlette.applications import Starlette
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import BaseRoute, Mount
@@ -143,7 +144,7 @@ def prepare_routes(routes: Iterable[BaseRoute]) -> None:
         # https://github.com/fastapi/fastapi/blob/master/fastapi/routing.py
         if router := getattr(route, "original_router", None):
             prepare_routes(router.routes)
-        elif isinstance(route, Mount) and isinstance(route.app, FastAPI):
+        elif isinstance(route, Mount) and isinstance(route.app, Starlette):
             answer_problems(route.app)
             prepare_routes(route.app.routes)
         elif type(route) is APIRoute:

@@ -27,9 +27,11 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 from pydantic import AfterValidator
+from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.build import Application, build_app
@@ -177,8 +179,23 @@ def client(settings: ServingSettings) -> Iterator[TestClient]:
     mounted = FastAPI()
     mounted.post("/plain")(plain)
     app.mount("/mounted", mounted)
+    app.mount("/starlette", Starlette(routes=[Route("/teapot", say_teapot)]))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
+
+
+async def say_teapot(request: Request) -> Response:
+    raise HTTPException(418, "I am a teapot.")
+
+
+@pytest.mark.parametrize(("path", "status"), [("/teapot", 418), ("/nothing", 404)])
+def test_errors_of_a_mounted_application_are_problem_documents(
+    client: TestClient, path: str, status: int
+) -> None:
+    answer = client.get(f"/starlette{path}")
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
 
 
 PATHS = [
