@@ -16,7 +16,8 @@ from sklearn.pipeline import Pipeline
 from serving.contract import Task
 from serving.fields import Kind
 from training.columns import read_inputs, read_labels
-from training.files import read_bytes, read_json, read_rows, write_csv, write_json
+from training.diagnosis import diagnose
+from training.files import read_bytes, read_json, read_rows, write_json, write_table
 from training.schema import Schema, read_schema
 from training.scores import (
     PRIMARY,
@@ -61,6 +62,8 @@ def run(config: Config) -> None:
     else:
         tables = {"residuals": pd.DataFrame({"actual": truth, "value": output[:, 0]})}
 
+    tables |= diagnose(schema, pipeline, test, truth, output)
+
     primary = PRIMARY[schema.task]
     metrics = {
         f"validation_{primary}": read_json(config.paths.training)[
@@ -75,7 +78,7 @@ def run(config: Config) -> None:
         leaky = score_random_split(pipeline, schema, train, test, config.seed)
         metrics[f"{primary}_random_split"] = round(leaky, 4)
     for name, table in tables.items():
-        write_csv(config.paths.plots / f"{name}.csv", table)
+        write_table(config.paths.plots / f"{name}.json", table)
     write_json(config.paths.metrics, metrics)
 
     logger.info("%s %.3f on the test rows", primary, scores[primary])
