@@ -1,21 +1,22 @@
 """Contracts that nobody has written: each trains, keeps parity, serves, or is refused."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 from unittest.mock import patch
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import Field, create_model
 
 from app import contract
-from serving.contract import Contract
-from serving.fields import Kind, read_kinds
+from serving.contract import Contract, Task
+from serving.fields import Kind, read_kinds, read_task
 from serving.model import Model, ModelError
 from tests.conftest import compose_config
 from training import evaluate, export, ingest, prepare, train
@@ -23,51 +24,49 @@ from training.stage import PipelineError
 
 ROWS = 80
 Three = Annotated[list[float], Field(min_length=3, max_length=3)]
-FLOATS = st.floats(-1e6, 1e6, width=32)
-WORDS = st.sampled_from(["red", "blue", "green", "dark", "bright"])
-# Of each kind: types, and values that they take.
-KINDS: dict[Kind, tuple[Any, st.SearchStrategy[Any]]] = {
-    Kind.TEXT: (str, st.lists(WORDS, min_size=1, max_size=4).map(" ".join)),
-    Kind.CATEGORY: (Literal["a", "b", "c"], st.sampled_from(["a", "b", "c"])),
-    Kind.NUMBER: (float, FLOATS),
-    Kind.FLAG: (bool, st.booleans()),
-    Kind.VECTOR: (Three, st.lists(FLOATS, min_size=3, max_size=3)),
+CHOICES = ["a", "b", "c"]
+WORDS = ["red", "blue", "green", "dark", "bright"]
+# Of each kind: a type, and what makes a value of it.
+KINDS: dict[Kind, tuple[Any, Callable[[Random], Any]]] = {
+    Kind.TEXT: (str, lambda rng: " ".join(rng.choices(WORDS, k=rng.randint(1, 4)))),
+    Kind.CATEGORY: (Literal["a", "b", "c"], lambda rng: rng.choice(CHOICES)),
+    Kind.NUMBER: (float, lambda rng: rng.uniform(-1, 1) * 10 ** rng.randint(-3, 6)),
+    Kind.FLAG: (bool, lambda rng: rng.random() < 0.5),
+    Kind.VECTOR: (Three, lambda rng: [rng.gauss(0, 10) for _ in range(3)]),
 }
-LABELS: list[tuple[Any, st.SearchStrategy[Any]]] = [
-    (str, st.sampled_from(["yes", "no"])),
-    (Literal["x", "y", "z"], st.sampled_from(["x", "y", "z"])),
-    (bool, st.booleans()),
-    (float, st.floats(-1e3, 1e3, width=32)),
-    (Annotated[int, Field(ge=0)], st.integers(0, 100)),
+LABELS: list[tuple[Any, Callable[[Random], Any]]] = [
+    (str, lambda rng: rng.choice(["yes", "no"])),
+    (Literal["a", "b", "c"], lambda rng: rng.choice(CHOICES)),
+    (bool, lambda rng: rng.random() < 0.5),
+    (float, lambda rng: rng.gauss(0, 100)),
+    (Annotated[int, Field(ge=0)], lambda rng: rng.randint(0, 100)),
 ]
-FAMILIES = {
-    True: ["linear", "boosting"],
-    False: ["linear", "boosting", "bayes", "sgd"],
-}
 
 
 @st.composite
 def tasks(draw: st.DrawFn) -> tuple[type[Contract], type[Contract], pd.DataFrame, str]:
     """An instance, its labelled row, rows of them, and a family that can do the task."""
+    kinds = draw(st.lists(st.sampled_from(Kind), min_size=1, max_size=6))
+    optional = draw(st.lists(st.booleans(), min_size=6, max_size=6))
+    label, make_label = draw(st.sampled_from(LABELS))
+    rng = Random(draw(st.integers(0, 10_000)))
     fields: dict[str, Any] = {}
     columns: dict[str, list[Any]] = {}
-    for number, kind in enumerate(draw(st.lists(st.sampled_from(Kind), min_size=1, max_size=6))):
-        type_, values = KINDS[kind]
+    for number, (kind, may_be_missing) in enumerate(zip(kinds, optional)):
+        type_, make = KINDS[kind]
         name = f"field_{number}"
-        optional = draw(st.booleans())
-        fields[name] = (type_ | None, None) if optional else (type_, ...)
-        column = draw(st.lists(values, min_size=ROWS, max_size=ROWS))
+        fields[name] = (type_ | None, None) if may_be_missing else (type_, ...)
+        column = [make(rng) for _ in range(ROWS)]
         if kind is Kind.TEXT:  # repeated ones would be dropped
             column = [f"{text} case{place}" for place, text in enumerate(column)]
-        gaps = draw(st.sets(st.integers(0, ROWS - 1), max_size=9)) if optional else ()
+        gaps = set(rng.sample(range(ROWS), 9)) if may_be_missing else set()
         columns[name] = [None if n in gaps else one for n, one in enumerate(column)]
-    type_, values = draw(st.sampled_from(LABELS))
-    columns["label"] = draw(st.lists(values, min_size=ROWS, max_size=ROWS))
-    is_regression = type_ not in (str, bool) and "Literal" not in str(type_)
+    columns["label"] = [make_label(rng) for _ in range(ROWS)]
     instance = create_model("Instance", __base__=Contract, **fields)
-    labelled = create_model("LabelledInstance", __base__=instance, label=(type_, ...))
-    family = draw(st.sampled_from(FAMILIES[is_regression]))
-    return instance, labelled, pd.DataFrame(columns), family
+    labelled = create_model("LabelledInstance", __base__=instance, label=(label, ...))
+    is_regression = read_task(labelled) is Task.REGRESSION
+    families = ["linear", "boosting"] + ([] if is_regression else ["bayes", "sgd"])
+    return instance, labelled, pd.DataFrame(columns), draw(st.sampled_from(families))
 
 
 @given(tasks())
@@ -75,7 +74,7 @@ def tasks(draw: st.DrawFn) -> tuple[type[Contract], type[Contract], pd.DataFrame
     max_examples=25,
     deadline=None,
     derandomize=True,
-    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],  # a failing example is small enough
 )
 def test_a_contract_trains_keeps_parity_and_serves(task: Any) -> None:
     instance, labelled, rows, family = task
@@ -83,7 +82,6 @@ def test_a_contract_trains_keeps_parity_and_serves(task: Any) -> None:
         TemporaryDirectory() as directory,
         patch.object(contract, "Instance", instance),
         patch.object(contract, "LabelledInstance", labelled),
-        patch.object(ingest, "LabelledInstance", labelled),
     ):
         data = Path(directory, "rows.parquet")
         rows.to_parquet(data)

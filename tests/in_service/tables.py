@@ -1,7 +1,7 @@
 """Public tables as the data of a service, and what plain scikit-learn makes of them.
 
-    python tables.py write NAME    writes data/source/data.parquet
-    python tables.py score NAME    prints the score on the rows that the service split
+python tables.py write NAME    writes data/source/data.parquet
+python tables.py score NAME    prints the score on the rows that the service split
 """
 
 import sys
@@ -47,11 +47,16 @@ def read(name: str) -> pd.DataFrame:
 
 def score(name: str) -> float:
     """Fit by hand on data/train.parquet, and score on data/test.parquet."""
-    train, test = (pd.read_parquet(f"data/{part}.parquet") for part in ("train", "test"))
+    train, test = (
+        pd.read_parquet(f"data/{part}.parquet") for part in ("train", "test")
+    )
     if name == "diabetes":
-        tables = [part.join(pd.DataFrame(part["serum"].tolist())) for part in (train, test)]
+        tables = [
+            part.join(pd.DataFrame(part["serum"].tolist())) for part in (train, test)
+        ]
         learned, tested = (
-            table.drop(columns=["serum", "label"]).rename(columns=str) for table in tables
+            table.drop(columns=["serum", "label"]).rename(columns=str)
+            for table in tables
         )
         columns = make_column_transformer(
             (OneHotEncoder(), ["sex"]),
@@ -66,7 +71,9 @@ def score(name: str) -> float:
         learned, tested = (
             pd.DataFrame(part["measures"].tolist()) for part in (learned, tested)
         )
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=1000))
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=1000)
+    )
     predicted = model.fit(learned, train["label"]).predict(tested)
     return float(f1_score(test["label"], predicted, average="macro"))
 

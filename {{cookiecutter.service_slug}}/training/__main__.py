@@ -5,6 +5,7 @@ DVC then runs only the changed stages and records the results.
 """
 
 from training import evaluate, export, ingest, prepare, train
+from training.runs import record_pipeline
 from training.schema import read_schema
 from training.scores import check_gate
 from training.stage import PipelineError, command, in_sweep
@@ -25,4 +26,4 @@ def run(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    command(run)()
+    command(run, record_pipeline)()

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -40,6 +39,7 @@ from training.columns import (
 )
 from training.evaluate import load_pipeline
 from training.files import read_bytes, read_json, read_rows, write_bytes
+from training.revision import git_revision
 from training.schema import Schema, read_schema
 from training.stage import PipelineError, command
 from training.train import fit, label_names, predict
@@ -49,9 +49,6 @@ logger = logging.getLogger(__name__)
 
 # With the newest ai.onnx.ml, skl2onnx converts boosted trees wrongly.
 OPSET = {"": 21, "ai.onnx.ml": 3}
-
-# What the model is made by: an edit of it is noted beside the commit.
-CODE = ("app", "serving", "training", "dvc.yaml")
 
 # Texts on which the tokenisers of Python and ONNX Runtime may differ.
 EDGE_TEXTS = (
@@ -304,22 +301,6 @@ def _whole_attributes() -> Iterator[None]:
 
     with patch.object(tree_ensemble, "add_node", add):
         yield
-
-
-def git_revision() -> str:
-    """Return the commit, with "+changes" if the code was edited, or "unknown"."""
-    try:
-        revision = _git("rev-parse", "HEAD").strip()
-        edited = _git("status", "--porcelain", "--", *CODE)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return revision + ("+changes" if edited else "")
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.check_output(
-        ["git", *arguments], text=True, stderr=subprocess.DEVNULL
-    )
 
 
 def _encode(sidecar: Sidecar) -> bytes:

@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel
 
-from app.contract import LabelledInstance
 from training.stage import PipelineError
 
 
@@ -29,9 +28,15 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode("utf-8"))
 
 
-def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Replace a CSV file atomically."""
-    write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Replace a JSON file of records atomically. Text stays text, as the label 007."""
+    content = table.to_json(orient="records", force_ascii=False, double_precision=6)
+    write_text(path, content + "\n")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read what `write_table` wrote. Raises PipelineError if it is missing."""
+    return pd.DataFrame(json.loads(read_bytes(path)))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -68,10 +73,10 @@ def write_rows(path: Path, rows: pd.DataFrame) -> None:
 
 def read_rows(
     path: Path,
-    contract: type[BaseModel] = LabelledInstance,
+    contract: type[BaseModel] | None = None,
     may_be_empty: bool = False,
 ) -> pd.DataFrame:
-    """Read the rows that an earlier stage wrote: those of the contract, in order.
+    """Read the rows that an earlier stage wrote, with the columns of a contract.
 
     Raises PipelineError if it is missing or damaged, has other columns or no rows.
     """
@@ -82,7 +87,7 @@ def read_rows(
         raise PipelineError(
             f"{path} cannot be read ({error}). Run all stages: make train"
         ) from None
-    wanted = list(contract.model_fields)
+    wanted = list(contract.model_fields if contract else rows.columns)
     if list(rows.columns) != wanted:
         raise PipelineError(
             f"{path} has the columns {list(rows.columns)}, but app/contract.py has "

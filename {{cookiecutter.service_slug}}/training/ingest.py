@@ -3,12 +3,11 @@
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+from pydantic import BaseModel
 
-from app.contract import LabelledInstance
 from serving.contract import Task
 from training.files import write_rows, write_text
 from training.schema import LABEL, read_schema
@@ -33,11 +32,10 @@ def run(config: Config) -> None:
     read the contract.
     """
     schema = read_schema()
-    rows = _read(config, config.data.path, config.data.create())
-    test_path = getattr(config.data, "test_path", None)
+    rows = _read(config, schema.labelled)
     tested = rows.head(0)
-    if test_path is not None:
-        tested = _read(config, test_path, config.data.create(path=test_path))
+    if (test_path := getattr(config.data, "test_path", None)) is not None:
+        tested = _read(config, schema.labelled, path=test_path)
     config.paths.bad_rows.unlink(missing_ok=True)
     if config.rows_per_label is not None and schema.task is Task.CLASSIFICATION:
         shuffled = rows.sample(frac=1, random_state=config.seed)
@@ -49,23 +47,28 @@ def run(config: Config) -> None:
     logger.info("%d rows%s", len(rows), "" if is_regression else labels)
 
 
-def _read(config: Config, source: str, made: Any) -> pd.DataFrame:
+def _read(config: Config, contract: type[BaseModel], **replaced: str) -> pd.DataFrame:
+    """Read the source, or another path in the same way, and validate its rows."""
+    source = replaced.get("path", getattr(config.data, "path", config.data.target))
     logger.info("Reading %s", source)
+    made = config.data.create(**replaced)
     chunks = split_frame(made, source) if isinstance(made, pd.DataFrame) else made
-    return validate(chunks, source, config.paths.bad_rows)
+    return validate(chunks, contract, source, config.paths.bad_rows)
 
 
-def validate(chunks: Iterable[Chunk], source: str, report: Path) -> pd.DataFrame:
+def validate(
+    chunks: Iterable[Chunk], contract: type[BaseModel], source: str, report: Path
+) -> pd.DataFrame:
     """Return the rows, validated and normalised by the contract.
 
     Raises PipelineError with source, line or row, column and reason of the first
     mistakes. It writes all of them to `report`.
     """
-    validator = Validator(LabelledInstance)
+    validator = Validator(contract)
     tables: list[pa.Table] = []
     mistakes: list[str] = []
     for chunk in chunks:
-        check_columns(list(chunk.columns), chunk.source)
+        check_columns(list(chunk.columns), contract, chunk.source)
         table, wrong = validator.judge(chunk)
         mistakes += wrong
         if not mistakes:
@@ -96,9 +99,9 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     )
 
 
-def check_columns(names: list[str], source: str) -> None:
+def check_columns(names: list[str], contract: type[BaseModel], source: str) -> None:
     """Raise PipelineError if the columns are not those of the contract."""
-    fields = LabelledInstance.model_fields
+    fields = contract.model_fields
     missing = [
         name
         for name, field in fields.items()

@@ -1,32 +1,23 @@
-"""Rank the jobs of a sweep when it ends. conf/config.yaml registers the callback."""
+"""Show the jobs of a sweep when it ends. conf/outputs.yaml registers the callback."""
 
-import logging
+import sys
+from pathlib import Path
 from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-logger = logging.getLogger(__name__)
+from training.runs import format_runs, read_runs
 
 
 class Leaderboard(Callback):
-    """Collect the scores that the jobs return."""
-
-    def __init__(self) -> None:
-        self.scores: list[tuple[float, str]] = []
-
-    def on_job_end(
-        self, config: DictConfig, job_return: JobReturn, **kwargs: Any
-    ) -> None:
-        """Record the score and the overrides of a job."""
-        if job_return.status is not JobStatus.COMPLETED:
-            return
-        if job_return.return_value is not None:
-            overrides = " ".join(job_return.overrides or ["(defaults)"])
-            self.scores.append((float(job_return.return_value), overrides))
+    """Print the rows of a sweep, best first, and what failed last."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the ranking, best first."""
-        for score, overrides in sorted(self.scores, reverse=True):
-            print(f"{score:.4f}  {overrides}")
+        """Exit with code 1 if no job has a score."""
+        sweep = config.hydra.sweep.dir
+        file = Path(OmegaConf.select(config, "paths.runs"))
+        rows = [row for row in read_runs(file) if row["sweep"] == sweep]
+        print("\n".join(format_runs(rows)))
+        if not any(row["scores"] for row in rows):
+            sys.exit(1)

@@ -2,7 +2,9 @@
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -15,6 +17,7 @@ CONFIG_NAME = "config"
 HYDRA_VERSION = "1.3"
 
 Run = Callable[[Config], float | None]
+Record = Callable[[DictConfig, float, str], None]
 
 
 class PipelineError(Exception):
@@ -37,19 +40,37 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         return read_config(hydra.compose(CONFIG_NAME, list(overrides)))
 
 
-def command(run: Run) -> Callable[[], None]:
-    """Return the command of a stage. `run` may return a score, which sweeps compare.
+def place_output(path: Path) -> Path:
+    """Return the path. In a sweep, move it into the directory of the job."""
+    if not in_sweep():
+        return path
+    return Path(HydraConfig.get().runtime.output_dir) / path.name
+
+
+def command(run: Run, record: Record | None = None) -> Callable[[], None]:
+    """Return the command of a stage. `record` is told how it ended.
 
     A PipelineError or ConfigError ends the process with its message and exit code 1.
-    Any other exception is a defect and keeps its traceback.
+    Any other exception is a defect and keeps its traceback. In a sweep, neither stops
+    the other jobs.
     """
 
     def stage(composed: DictConfig) -> float | None:
+        begin, reason, log = time.perf_counter(), "", logging.getLogger(run.__module__)
         try:
             return run(read_config(composed))
         except (ConfigError, PipelineError) as error:
-            logging.getLogger(run.__module__).error("%s", error)
-            sys.exit(1)
+            reason = str(error)
+            log.error("%s", error)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            if not in_sweep():
+                raise
+            log.exception("%s", reason)
+        finally:
+            if record:
+                record(composed, time.perf_counter() - begin, reason)
+        return None if in_sweep() else sys.exit(1)
 
     main: Callable[[], None] = hydra.main(
         version_base=HYDRA_VERSION, config_path=CONFIG_DIR, config_name=CONFIG_NAME

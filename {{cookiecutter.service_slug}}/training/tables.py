@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from serving.fields import as_text
 from training.stage import PipelineError
 
 CHUNK = 50_000
@@ -68,7 +70,7 @@ def read_table(path: Path) -> Iterator[Chunk]:
     for file in files:
         try:
             yield from _find_reader(file)(file)
-        except (ValueError, OSError, csv.Error) as error:  # pyarrow derives from these
+        except (ValueError, OSError) as error:  # those of pyarrow are either
             raise PipelineError(
                 f"The data file {file} cannot be read: {error}"
             ) from None
@@ -129,8 +131,8 @@ def _parse_csv(text: io.TextIOBase, source: str) -> Iterator[Chunk]:
             continue
         if len(row) != len(header):
             raise TableError(
-                f"the header has {len(header)} columns, but line {line} has {len(row)}. "
-                "Quote values that contain a comma."
+                f"the header has {len(header)} columns, but line {line} has "
+                f"{len(row)}. Quote values that contain a comma."
             )
         rows.append(row)
         lines.append(line)
@@ -153,8 +155,8 @@ def _number_rows(reader: Any) -> Iterator[tuple[int, list[str]]]:
             if "unexpected end" in reason:
                 reason = "a quote that is opened there is never closed"
             raise TableError(
-                f"the row that begins in line {line} is no CSV: {reason}. Write a quote "
-                'within a quoted value twice: "".'
+                f"the row that begins in line {line} is no CSV: {reason}. Write a "
+                'quote within a quoted value twice: "".'
             ) from None
         if row:
             yield line, row
@@ -173,8 +175,8 @@ def _text_chunk(
 def _check_separator(header: str) -> None:
     if "," not in header and (found := re.search(r"[;\t|]", header)):
         raise TableError(
-            f"its header, {header.strip()!r}, has {found[0]!r} in place of commas: save "
-            "it with commas between the columns."
+            f"its header, {header.strip()!r}, has {found[0]!r} in place of commas: "
+            "save it with commas between the columns."
         )
 
 
@@ -223,18 +225,27 @@ def _parse_object(content: str, line: int) -> dict[str, Any]:
 
 
 def _json_chunk(source: str, rows: list[dict[str, Any]], lines: list[int]) -> Chunk:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    columns = {}
-    for name in names:
-        values = [row.get(name) for row in rows]
-        try:
-            columns[name] = pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            raise TableError(
-                f"lines {lines[0]} to {lines[-1]}, column {name!r}: its values are of "
-                f"several types ({error}). Write all as one type."
-            ) from None
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {
+        name: _to_array([row.get(name) for row in rows], lines, name) for name in names
+    }
     return Chunk(source, "line", lines, columns)
+
+
+def _to_array(values: list[Any], lines: list[int], name: str) -> pa.Array:
+    """Return values of one type. Integers among texts are text."""
+    with suppress(ValueError, OverflowError, pa.ArrowTypeError):
+        return _decode(pa.array(values))
+    texts = [as_text(value) if isinstance(value, int) else value for value in values]
+    for line, text in zip(lines, texts, strict=True):
+        try:
+            pa.scalar(text, pa.large_string())
+        except (ValueError, pa.ArrowTypeError):
+            raise TableError(
+                f"line {line}, column {name!r}: {text!r} is of another type than the "
+                "values in other lines, or no Unicode text. Write all in one way."
+            ) from None
+    return pa.array(texts, pa.large_string())
 
 
 def _read_parquet(file: Path) -> Iterator[Chunk]:

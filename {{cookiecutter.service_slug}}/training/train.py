@@ -7,13 +7,12 @@ test rows nor changes the files of the pipeline.
 
 import io
 import logging
+import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 import joblib
 import numpy as np
 import pandas as pd
-from hydra.core.hydra_config import HydraConfig
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
@@ -21,10 +20,11 @@ from threadpoolctl import threadpool_limits
 from training.columns import read_inputs, read_labels
 from training.files import read_rows, write_bytes, write_json
 from training.models import Family
+from training.runs import record_training
 from training.schema import Schema, read_schema
 from training.scores import PRIMARY, Output, score_primary
 from training.splits import draw_folds
-from training.stage import PipelineError, command, in_sweep
+from training.stage import PipelineError, command, place_output
 from training.values import Config
 
 logger = logging.getLogger(__name__)
@@ -41,13 +41,13 @@ def run(config: Config) -> float:
 
     content = io.BytesIO()
     joblib.dump(pipeline, content)
-    write_bytes(_in_sweep(config.paths.pipeline), content.getvalue())
+    write_bytes(place_output(config.paths.pipeline), content.getvalue())
     name = PRIMARY[schema.task]
     facts = {
         f"validation_{name}": round(score, 4),
         "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_json(_in_sweep(config.paths.training), facts)
+    write_json(place_output(config.paths.training), facts)
     logger.info("Fitted on %d rows; validation %s %.3f", len(rows), name, score)
     return score
 
@@ -86,6 +86,7 @@ def cross_validate(
     """
     scores: list[float] = []
     for learned, held_out in draw_folds(schema, rows, folds, seed):
+        begin = time.perf_counter()
         model = fit(clone(pipeline), schema, rows.iloc[learned])
         tested = rows.iloc[held_out]
         scores.append(
@@ -96,17 +97,17 @@ def cross_validate(
                 label_names(model),
             )
         )
-        name = PRIMARY[schema.task]
-        logger.info("Fold %d of %d: %s %.3f", len(scores), folds, name, scores[-1])
+        logger.info(
+            "Fold %d of %d: %s %.3f, fitted on %d rows in %.1f s",
+            len(scores),
+            folds,
+            PRIMARY[schema.task],
+            scores[-1],
+            len(learned),
+            time.perf_counter() - begin,
+        )
     return float(np.mean(scores))
 
 
-def _in_sweep(path: Path) -> Path:
-    """Return the path. In a sweep, move it into the directory of the job."""
-    if not in_sweep():
-        return path
-    return Path(HydraConfig.get().runtime.output_dir) / path.name
-
-
 if __name__ == "__main__":
-    command(run)()
+    command(run, record_training)()

@@ -66,8 +66,8 @@ class Column:
     """A field of the contract, as a column of training data.
 
     `rules` is the part of pydantic's core schema that tells the type of the values
-    and their bounds. `is_plain` tells whether that is all that the contract says of them: no
-    function validates them, and no rule is unknown here.
+    and their bounds. `is_plain` tells whether that is all that the contract says of
+    them: no function validates them, and no rule is unknown here.
     """
 
     name: str

@@ -151,6 +151,7 @@ class Paths(Values):
     plots: File
     bad_rows: File
     report: File
+    runs: File
 
 
 class Config(Values):

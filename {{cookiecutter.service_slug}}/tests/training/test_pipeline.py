@@ -1,13 +1,10 @@
 """The pipeline: its configuration, its gates, and what DVC knows about it."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from serving.model import MODEL_FILE
 from serving.testing import ROOT
@@ -15,7 +12,7 @@ from tests.conftest import overrides
 from tests.training.conftest import CHOICES, CONF, Compose, need
 from training import __main__ as pipeline
 from training import prepare, report
-from training.stage import PipelineError, compose
+from training.stage import PipelineError
 from training.values import Config
 
 
@@ -102,6 +99,7 @@ def test_a_sweep_ranks_its_jobs_and_leaves_the_pipeline_alone(
         "model=linear,characters",
         f"paths.train={trained.paths.train}",
         f"paths.pipeline={trained.paths.pipeline}",
+        f"paths.runs={tmp_path / 'runs.jsonl'}",
         f"hydra.sweep.dir={tmp_path}",
     )
 
@@ -126,52 +124,3 @@ def test_the_report_is_one_page_with_pictures(trained: Config) -> None:
     page = trained.paths.report.read_text(encoding="utf-8")
     assert page.count('src="data:image/png;base64,') == 3
     assert "macro_f1_random_split" in page
-
-
-def stages() -> dict[str, Any]:
-    """The stages of dvc.yaml."""
-    document: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-    stages: dict[str, Any] = document["stages"]
-    return stages
-
-
-def outputs(stage: dict[str, Any]) -> list[str]:
-    """The files that a stage makes."""
-    entries = stage.get("outs", []) + stage.get("metrics", [])
-    return [path for entry in entries for path in entry]
-
-
-def test_dvc_runs_the_stages_that_the_package_runs() -> None:
-    assert [stage["cmd"] for stage in stages().values()] == [
-        f"python -m training.{name}"
-        for name in ("compose", "ingest", "prepare", "train", "evaluate", "export")
-    ]
-
-
-@pytest.mark.parametrize("name", stages())
-def test_dvc_watches_all_that_a_stage_reads(name: str) -> None:
-    stage = stages()[name]
-    source = (ROOT / "training" / f"{name}.py").read_text(encoding="utf-8")
-    watched = {
-        key
-        for entry in stage.get("params", [])
-        for keys in entry.values()
-        for key in keys
-    }
-    files = set(stage["deps"]) | set(outputs(stage))
-    config = compose()
-    paths = {
-        str(getattr(config.paths, name))
-        for name in re.findall(r"config\.paths\.(\w+)", source)
-    }
-    values = set(re.findall(r"config\.(\w+)", source)) - {"paths", "yaml"}
-
-    assert f"training/{name}.py" in files
-    assert values <= watched
-    assert paths - {"models", "reports/bad-rows.txt"} <= files
-
-
-def test_dvc_versions_the_model() -> None:
-    assert {"models/model.onnx", "models/model.json"} <= set(
-        outputs(stages()["export"])
-    )

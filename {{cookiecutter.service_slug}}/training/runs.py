@@ -1,0 +1,140 @@
+"""The table of all training runs: `make runs` shows it.
+
+Each run of the training appends a row to `paths.runs`, a sweep one for each job. DVC
+and Git ignore the file: it tells what was tried on this machine; nothing depends on it.
+"""
+
+import hashlib
+import json
+import logging
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from training.files import read_json, write_json
+from training.revision import git_revision
+from training.stage import PipelineError, command, in_sweep, place_output
+from training.values import Config
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+SHOWN = 100  # characters of a reason
+
+
+def record_training(composed: DictConfig, seconds: float, reason: str) -> None:
+    """Append a row about a run of the training stage; `reason` is why it failed."""
+    _record(composed, seconds, reason, ["training"])
+
+
+def record_pipeline(composed: DictConfig, seconds: float, reason: str) -> None:
+    """Append a row about a run of all stages, with the scores of the test rows."""
+    _record(composed, seconds, reason, ["training", "metrics"])
+
+
+def _record(
+    composed: DictConfig, seconds: float, reason: str, written: list[str]
+) -> None:
+    """Append a row. It must be possible for a configuration that is wrong, too."""
+    paths = composed.get("paths") or {}
+    if not paths.get("runs"):
+        return
+    scores: dict[str, float] = {}
+    for name in written if not reason else ():
+        found = read_json(place_output(Path(paths[name])))
+        scores |= {key: value for key, value in found.items() if _is_score(value)}
+    job = HydraConfig.get() if HydraConfig.initialized() else None
+    row: Row = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "overrides": list(job.overrides.task) if job else [],
+        "model": OmegaConf.to_object(composed.get("model") or DictConfig({})),
+        "seed": composed.get("seed"),
+        "data": _hash(Path(str(paths.get("train")))),
+        "revision": git_revision(),
+        "seconds": round(seconds, 1),
+        "scores": scores,
+        "reason": reason,
+        "sweep": job.sweep.dir if job and in_sweep() else None,
+    }
+    file = Path(paths["runs"])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as table:
+        table.write(json.dumps(row, default=str) + "\n")
+    if in_sweep():
+        write_json(place_output(file.with_name("run.json")), row)
+
+
+def read_runs(file: Path) -> list[Row]:
+    """Return the rows, oldest first. Raises PipelineError if one is damaged."""
+    if not file.exists():
+        return []
+    rows = []
+    lines = file.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            raise PipelineError(
+                f"{file}, line {number} is no JSON. Remove that line."
+            ) from None
+    return rows
+
+
+def format_runs(rows: list[Row]) -> list[str]:
+    """Return a line for each run: those on one set of rows together, best first.
+
+    Runs on other rows are not comparable. The newest set comes last, and so does what
+    failed within a set.
+    """
+    newest = {row["data"]: place for place, row in enumerate(rows)}
+    ordered = sorted(
+        rows, key=lambda row: (newest[row["data"]], bool(row["reason"]), -_rank(row))
+    )
+    return [_format(row) for row in ordered]
+
+
+def _format(row: Row) -> str:
+    scores = [f"{key}={value:.4f}" for key, value in row["scores"].items()]
+    first = f"{_rank(row):.4f}" if scores else "failed"
+    overrides = " ".join(row["overrides"]) or "(defaults)"
+    reason = " ".join(row["reason"].split())
+    if len(reason) > SHOWN:
+        reason = reason[:SHOWN] + "…"
+    facts = [f"seed={row['seed']}", f"data={row['data']}", f"{row['seconds']:.1f} s"]
+    commit, changes, _ = row["revision"].partition("+")
+    origin = [commit[:8] + changes, row["time"]]
+    return "  ".join([first, overrides, *facts, *scores, *origin, reason]).rstrip()
+
+
+def _rank(row: Row) -> float:
+    """Return the score of the validation, by which runs are compared."""
+    scores = [
+        value for key, value in row["scores"].items() if key.startswith("validation_")
+    ]
+    return float(scores[0]) if scores else 0.0
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _hash(file: Path) -> str:
+    """Return the hash that dvc.lock has of a file, shortened."""
+    with suppress(OSError):
+        return hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()[:8]
+    return "none"
+
+
+def run(config: Config) -> None:
+    """Print the runs."""
+    lines = format_runs(read_runs(config.paths.runs))
+    print("\n".join(lines or ["No run yet: make train."]))
+
+
+if __name__ == "__main__":
+    command(run)()
