@@ -16,7 +16,8 @@ from sklearn.pipeline import Pipeline
 from serving.contract import Task
 from serving.fields import Kind
 from training.columns import read_inputs, read_labels
-from training.files import read_bytes, read_json, read_rows, write_csv, write_json
+from training.diagnosis import diagnose
+from training.files import read_bytes, read_json, read_rows, write_json, write_table
 from training.schema import Schema, read_schema
 from training.scores import (
     PRIMARY,
@@ -63,6 +64,8 @@ def run(config: Config) -> None:
     else:
         tables = {"residuals": pd.DataFrame({"actual": truth, "value": output[:, 0]})}
 
+    tables |= diagnose(schema, pipeline, test, truth, output)
+
     primary = PRIMARY[schema.task]
     metrics = {
         f"validation_{primary}": read_json(config.paths.training)[
@@ -77,7 +80,7 @@ def run(config: Config) -> None:
         leaky = score_random_split(pipeline, schema, train, test, config.seed)
         metrics[f"{primary}_random_split"] = round(leaky, 4)
     for name, table in tables.items():
-        write_csv(config.paths.plots / f"{name}.csv", table)
+        write_table(config.paths.plots / f"{name}.json", table)
     write_json(config.paths.metrics, metrics)
 
     logger.info("%s %.3f on the test rows", primary, scores[primary])
@@ -204,7 +207,7 @@ def describe_leak(kind: SplitKind, honest: float, leaky: float) -> str:
 def suggest_remedy(schema: Schema, test: pd.DataFrame) -> str:
     """Name what is most likely to help a model that fails the gate."""
     texts = [field.name for field in schema.of_kind(Kind.TEXT)]
-    spaceless = [" " not in text for name in texts for text in test[name] if text]
+    spaceless = [" " not in text for name in texts for text in test[name].dropna()]
     if spaceless and np.mean(spaceless) > 0.5:
         return "Most texts have no spaces between words: try model=characters."
     others = "linear,characters,bayes" if texts else "linear,boosting"

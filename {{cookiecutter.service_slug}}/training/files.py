@@ -28,9 +28,15 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode("utf-8"))
 
 
-def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Replace a CSV file atomically."""
-    write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Replace a JSON file of records atomically. Text stays text, as the label 007."""
+    content = table.to_json(orient="records", force_ascii=False, double_precision=6)
+    write_text(path, content + "\n")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read what `write_table` wrote. Raises PipelineError if it is missing."""
+    return pd.DataFrame(json.loads(read_bytes(path)))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

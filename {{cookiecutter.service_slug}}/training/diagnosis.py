@@ -1,0 +1,162 @@
+"""Where a model is right and where it is wrong: by slice, by field, by row."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from serving.contract import Task
+from serving.fields import Kind, as_text
+from training.columns import read_inputs
+from training.schema import GROUP, Schema
+from training.scores import Output, Truth, predict_labels, score_primary
+from training.train import label_names, predict
+
+Mask = npt.NDArray[np.bool_]
+
+# A slice of fewer rows says little; of the groups, the largest are shown.
+MIN_ROWS = 10
+MAX_GROUPS = 20
+WORST = 20
+LONGEST = 300  # characters of a text that are shown
+
+# Permutations of a field, and the rows on which they are tried.
+REPEATS = 3
+MAX_PERMUTED = 2_000
+
+
+def diagnose(
+    schema: Schema, pipeline: Pipeline, test: pd.DataFrame, truth: Truth, output: Output
+) -> dict[str, pd.DataFrame]:
+    """Return the tables of the report that every task has, by name."""
+    labels = label_names(pipeline)
+    goodness = judge_rows(schema.task, truth, output, labels)
+    tables = {
+        "slices": tabulate_slices(schema, test, goodness),
+        "importance": permute_fields(schema, pipeline, test, truth),
+        "worst": find_worst(schema, test, truth, output, labels),
+    }
+    if schema.task is Task.REGRESSION:
+        tables["deciles"] = tabulate_deciles(truth, output[:, 0])
+    return tables
+
+
+def judge_rows(
+    task: Task, truth: Truth, output: Output, labels: list[str]
+) -> "pd.Series[float]":
+    """Return whether each row is right (1 or 0), or its absolute error.
+
+    The name of the series is that of the metric which its mean is.
+    """
+    if task is Task.REGRESSION:
+        return pd.Series(np.abs(output[:, 0] - truth), name="mae")
+    right = predict_labels(output, labels) == truth
+    return pd.Series(right.astype(np.float64), name="accuracy")
+
+
+def cut_slices(schema: Schema, rows: pd.DataFrame) -> Iterator[tuple[str, Mask]]:
+    """Yield the name and the rows of each slice: by category, flag, gap and group."""
+    for field in schema.fields:
+        values = rows[field.name]
+        if field.kind in (Kind.CATEGORY, Kind.FLAG):
+            for value in sorted(values.dropna().unique(), key=as_text):
+                is_value = (values == value).fillna(False).to_numpy(np.bool_)
+                yield f"{field.name}: {as_text(value)}", is_value
+        if field.optional:
+            yield f"{field.name} is missing", values.isna().to_numpy()
+    if schema.has_group:
+        groups = rows[GROUP].dropna().astype(str)
+        largest = groups[groups != ""].value_counts().head(MAX_GROUPS)
+        for name in sorted(largest.index):
+            yield f"{GROUP}: {name}", (rows[GROUP] == name).fillna(False).to_numpy(
+                np.bool_
+            )
+
+
+def tabulate_slices(
+    schema: Schema, rows: pd.DataFrame, goodness: "pd.Series[float]"
+) -> pd.DataFrame:
+    """Return the metric of each slice of enough rows, worst first."""
+    found = [("all", len(rows), goodness.mean())] + [
+        (name, int(mask.sum()), goodness[mask].mean())
+        for name, mask in cut_slices(schema, rows)
+        if mask.sum() >= MIN_ROWS
+    ]
+    metric = str(goodness.name)
+    table = pd.DataFrame(found, columns=["slice", "rows", metric])
+    return table.sort_values(
+        [metric, "slice"], ascending=metric == "accuracy", ignore_index=True
+    ).round({metric: 4})
+
+
+def permute_fields(
+    schema: Schema, pipeline: Pipeline, test: pd.DataFrame, truth: Truth
+) -> pd.DataFrame:
+    """Return by how much the score falls if a field tells nothing, most first.
+
+    The values of the field are shuffled among the rows (permutation importance).
+    """
+    rng = np.random.default_rng(0)
+    chosen = np.sort(rng.permutation(len(test))[:MAX_PERMUTED])
+    inputs, truth = read_inputs(schema, test.iloc[chosen]), truth[chosen]
+    labels = label_names(pipeline)
+
+    def score(changed: pd.DataFrame) -> float:
+        return score_primary(schema.task, truth, predict(pipeline, changed), labels)
+
+    before = score(inputs)
+    rows = []
+    for field in schema.fields:
+        columns = [f"{field.name} {place}" for place in range(field.length)]
+        falls = []
+        for _ in range(REPEATS):
+            order = rng.permutation(len(inputs))
+            shuffled = {name: inputs[name].to_numpy()[order] for name in columns}
+            falls.append(before - score(inputs.assign(**shuffled)))
+        rows.append((field.name, float(np.mean(falls))))
+    table = pd.DataFrame(rows, columns=["field", "importance"]).round(4)
+    return table.sort_values(["importance", "field"], ascending=[False, True])
+
+
+def find_worst(
+    schema: Schema, test: pd.DataFrame, truth: Truth, output: Output, labels: list[str]
+) -> pd.DataFrame:
+    """Return the rows on which the model is most wrong, with its answers."""
+    if schema.task is Task.REGRESSION:
+        wrong = np.abs(output[:, 0] - truth)
+        answers = {"predicted": output[:, 0].round(4)}
+    else:
+        predicted = predict_labels(output, labels)
+        wrong = np.where(predicted == truth, -1, output.max(axis=1))
+        answers = {"predicted": predicted, "score": output.max(axis=1).round(4)}
+    order = np.argsort(-wrong, kind="stable")[:WORST]
+    order = order[wrong[order] > 0]
+    fields = test[[field.name for field in schema.fields]].iloc[order]
+    shown = fields.reset_index(drop=True).map(_shorten)
+    answers = {name: column[order] for name, column in answers.items()}
+    return shown.assign(actual=truth[order], **answers)
+
+
+def tabulate_deciles(
+    actual: npt.NDArray[np.float64], value: npt.NDArray[np.float64]
+) -> pd.DataFrame:
+    """Return the errors of each tenth of the rows, by their actual values."""
+    tenth = pd.qcut(actual, 10, labels=False, duplicates="drop")
+    frame = pd.DataFrame({"actual": actual, "bias": value - actual})
+    frame["mae"] = frame["bias"].abs()
+    table = frame.groupby(tenth).agg(
+        lowest=("actual", "min"),
+        highest=("actual", "max"),
+        rows=("actual", "size"),
+        bias=("bias", "mean"),
+        mae=("mae", "mean"),
+    )
+    return table.reset_index(drop=True)
+
+
+def _shorten(value: object) -> object:
+    if isinstance(value, str) and len(value) > LONGEST:
+        return value[:LONGEST] + "…"
+    return value
