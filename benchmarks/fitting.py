@@ -14,12 +14,11 @@ from pathlib import Path
 
 import joblib
 import pandas as pd
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from sklearn.exceptions import ConvergenceWarning
 from training import export
-from training.files import read_rows, write_csv
-from training.stage import CONFIG_DIR, CONFIG_NAME
+from training.files import read_rows, write_rows
+from training.schema import read_schema
+from training.stage import compose
 from training.train import fit
 
 # Enough for weights that are not zero; what is learned from a hash does not matter.
@@ -28,19 +27,22 @@ ITERATIONS = 5
 
 def main(number: int, directory: Path) -> None:
     """Write model.onnx and model.json into the directory."""
-    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
-        config = compose(CONFIG_NAME)
-    rows = relabel(read_rows(Path(config.paths.train)), number)
-    pipeline = instantiate(config.model)
-    pipeline.named_steps["classifier"].set_params(max_iter=ITERATIONS)
+    config, schema = compose(), read_schema()
+    rows = relabel(read_rows(config.paths.train), number)
+    pipeline = config.model.create().build(schema)
+    pipeline.named_steps["estimator"].set_params(max_iter=ITERATIONS)
     warnings.simplefilter("ignore", ConvergenceWarning)
 
-    config.paths.model = str(directory)
-    config.paths.train = str(directory / "train.csv")
-    config.paths.pipeline = str(directory / "pipeline.joblib")
-    write_csv(Path(config.paths.train), rows)
-    joblib.dump(fit(pipeline, rows), config.paths.pipeline)
-    export.run(config)
+    moved = {
+        "model": directory,
+        "train": directory / "train.parquet",
+        "pipeline": directory / "pipeline.joblib",
+    }
+    paths = config.paths.model_copy(update=moved)
+    write_rows(paths.train, rows)
+    joblib.dump(fit(pipeline, schema, rows), paths.pipeline)
+    # Another fit, on the test rows, too, would take as long again.
+    export.run(config.model_copy(update={"paths": paths, "refit": False}))
 
 
 def relabel(rows: pd.DataFrame, number: int) -> pd.DataFrame:

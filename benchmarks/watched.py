@@ -10,7 +10,7 @@ BARE = """
 from serving import build, metrics
 build.AccessLayer = lambda app, *_: app
 metrics.Metrics.measure_calls = lambda self, call: call
-metrics.Metrics.record_prediction = lambda self, label, score: None
+metrics.Metrics.record_prediction = lambda self, answer: None
 """ + WATCHED
 
 

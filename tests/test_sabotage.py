@@ -37,11 +37,83 @@ SABOTAGE = {
         "if False:",
         "pytest tests/serving/test_readiness.py",
     ),
-    "a field that no stage reads": Sabotage(
-        "training/ingest.py",
-        '    text_field()\n    logger.info("Reading',
-        '    logger.info("Reading',
-        "pytest tests/training/test_data.py -k no_stage_would_read",
+    "a field that no model reads": Sabotage(
+        "serving/fields.py",
+        'case "string" if "format" not in one:',
+        'case "string":',
+        "pytest tests/training/test_models.py -k no_model_reads",
+    ),
+    "a number that float32 cannot hold": Sabotage(
+        "serving/contract.py",
+        '            _bound_numbers(field["schema"])\n',
+        "            pass\n",
+        "pytest tests/serving/test_fields.py -k float32",
+    ),
+    "a gap that serving reads as another number": Sabotage(
+        "serving/fields.py",
+        "array = np.array(values, dtype=dtype or np.float32)",
+        "array = np.nan_to_num(np.array(values, dtype=dtype or np.float32), nan=-1)",
+        "pytest tests/serving/test_fields.py -k missing",
+    ),
+    "gaps that are not marked": Sabotage(
+        "training/columns.py",
+        "if gaps and self.mark_gaps:",
+        "if False:",
+        "pytest tests/training/test_models.py -k told_from_the_median",
+    ),
+    "a test of the past": Sabotage(
+        "training/splits.py",
+        "(rows[TIME] >= begin)",
+        "(rows[TIME] < begin)",
+        "pytest tests/training/test_models.py -k latest",
+    ),
+    "rows of a group on both sides": Sabotage(
+        "training/splits.py",
+        "return rows[GROUP].astype(str).where(_has_group(rows), own)",
+        "return own",
+        "pytest tests/training/test_models.py -k both_sides",
+    ),
+    "an error that is a floor": Sabotage(
+        "training/scores.py",
+        "value > bound if name in ERRORS else value < bound",
+        "value < bound",
+        "pytest tests/training/test_models.py -k ceiling",
+    ),
+    "a model that is worse than guessing": Sabotage(
+        "training/scores.py",
+        "if _is_worse(name, scores[name], baseline[name]):",
+        "if False:",
+        "pytest tests/training/test_models.py -k baseline",
+    ),
+    "a model without the test rows": Sabotage(
+        "training/export.py",
+        "    if config.refit:\n",
+        "    if False:\n",
+        "pytest tests/training/test_models.py -k sidecar",
+    ),
+    "edge cases without gaps": Sabotage(
+        "training/export.py",
+        "values: list[Any] = [None] if field.optional else []",
+        "values: list[Any] = []",
+        "pytest tests/training/test_models.py -k extremes",
+    ),
+    "a label below the threshold": Sabotage(
+        "app/api.py",
+        "label=None if answer.abstained else answer.label",
+        "label=answer.label",
+        "pytest tests/app/test_predict.py -k below_the_threshold",
+    ),
+    "a field of another kind": Sabotage(
+        "serving/model.py",
+        "if (trained := sidecar.fields.get(name)) != kind:",
+        "if (trained := sidecar.fields.get(name)) is None:",
+        "pytest tests/serving/test_readiness.py -k bad_model",
+    ),
+    "values in the wrong tenth": Sabotage(
+        "serving/metrics.py",
+        "self._values = Histogram(info.deciles[1:-1])",
+        "self._values = Histogram(info.deciles[:-2])",
+        "pytest tests/serving/test_metrics.py -k tenth",
     ),
     "golden example ignored": Sabotage(
         "serving/model.py",
@@ -51,7 +123,7 @@ SABOTAGE = {
     ),
     "an answer that is no number": Sabotage(
         "serving/model.py",
-        "if np.isnan(scores).any():",
+        "if not np.isfinite(rows).all():",
         "if False:",
         "pytest tests/serving/test_readiness.py -k no_number",
     ),
@@ -259,9 +331,9 @@ SABOTAGE = {
     ),
     "no training shares": Sabotage(
         "training/export.py",
-        "float(shares[label])",
+        "float((truth == label).mean())",
         "1 / len(labels)",
-        "pytest tests/training/test_pipeline.py -k sidecar",
+        "pytest tests/training/test_models.py -k sidecar",
     ),
     "the text of a request in the log": Sabotage(
         "app/api.py",
@@ -325,15 +397,9 @@ SABOTAGE = {
         "",
         "pytest tests/serving/test_process.py -k end_with_78",
     ),
-    "templates on both sides": Sabotage(
-        "training/prepare.py",
-        'template = rows["template"].where(rows["template"] != "", rows["text"])',
-        'template = rows["text"]',
-        "pytest tests/training/test_pipeline.py -k both_sides",
-    ),
     "another tokeniser in ONNX": Sabotage(
         "training/export.py",
-        '{"tokenexp": tfidf.token_pattern}',
+        '{"tokenexp": text.token_pattern}',
         '{"tokenexp": "[a-z]+"}',
         "python -m training experiment=debug",
     ),
@@ -364,8 +430,8 @@ SABOTAGE = {
     ),
     "a parameter that DVC does not watch": Sabotage(
         "dvc.yaml",
-        "[seed, split]",
-        "[seed]",
+        "[data, seed, split]",
+        "[data, seed]",
         "pytest tests/training/test_pipeline.py -k dvc",
     ),
     "training code in the service": Sabotage(
@@ -595,8 +661,8 @@ SABOTAGE = {
     ),
     "a metric's meaning that is stale": Sabotage(
         "serving/metrics.py",
-        '"Predictions, by label."',
-        '"What was predicted, by label."',
+        '"Predictions, by label; of a',
+        '"What was predicted, by label; of a',
         "pytest tests/monitoring/test_monitoring.py -k up_to_date",
     ),
     "a PodMonitor for another job": Sabotage(
@@ -825,7 +891,7 @@ def model(
 
     def make(directory: Path) -> Service:
         service = copy(default, directory)
-        sidecar = ("tests/training/test_pipeline.py", "-k", "sidecar")
+        sidecar = ("tests/training/test_models.py", "-k", "sidecar")
         done = forks.pytest(service, *sidecar, model=directory / "model")
         assert done.returncode == 0, done.stdout[-4000:]
         return service

@@ -169,20 +169,20 @@ def test_a_clean_run_elsewhere_gives_the_same_bytes(mine: Service) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new", "expected"),
     [
-        ("training/conf/model/words.yaml", "30", "20", ["train", "evaluate", "export"]),
+        ("training/conf/model/linear.yaml", "30", "20", ["train", "evaluate", "export"]),
         ("training/conf/model/bayes.yaml", "0.1", "0.2", []),
         ("training/conf/config.yaml", "macro_f1: 0.85", "macro_f1: 0.84", ["evaluate"]),
         ("training/conf/config.yaml", "1.0e-5", "0.9e-5", ["export"]),
         (
             "training/conf/config.yaml",
-            "model: words",
+            "model: linear",
             "model: bayes",
             ["train", "evaluate", "export"],
         ),
         (
             "training/conf/config.yaml",
             "seed: 0",
-            "seed: 0\nmodel:\n  max_words: 2",
+            "seed: 0\nmodel:\n  longest: 2",
             ["train", "evaluate", "export"],
         ),
     ],
@@ -208,7 +208,7 @@ def test_a_weak_model_stops_the_pipeline_and_the_earlier_one_stays(
     done = mine.make("train", check=False)
 
     assert done.returncode != 0
-    assert re.search(r"macro-F1 is 0\.9\d+, below the minimum of 0\.99", done.stdout)
+    assert re.search(r"macro_f1 is 0\.9\d+, below the bound of 0\.99", done.stdout)
     assert "Traceback" not in done.stdout
     assert (mine.path / "models" / "model.onnx").read_bytes() == before
     assert (mine.path / "reports" / "metrics.json").exists()

@@ -515,7 +515,7 @@ EDITS: dict[str, tuple[str, str]] = {
     "tests/conftest.py": ("", "# mine: fixtures\n"),
     "tests/test_predict.py": ("", "# mine: tests\n"),
     "training/conf/config.yaml": ("folds: 3", "folds: 4 # mine: config"),
-    "training/conf/model/words.yaml": ("", "# mine: model\n"),
+    "training/conf/model/linear.yaml": ("", "# mine: model\n"),
     "training/prepare.py": ("", "# mine: preparation\n"),
 }
 ADDED = {

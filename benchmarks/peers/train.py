@@ -44,14 +44,17 @@ digest = hashlib.sha256(content).hexdigest()
 sidecar = {
     "version": digest[:12],
     "sha256": digest,
+    "task": "classification",
+    "fields": {"features": f"vector of {train.shape[1]}"},
     "labels": labels,
+    "refitted": False,
     "metrics": {"accuracy": pipeline.score(instances, held_out)},
     "data_hash": "sha256:" + hashlib.sha256(data.data.tobytes()).hexdigest(),
     "git_revision": "unknown",
     "trained_at": datetime.now(UTC).isoformat(),
-    "training_label_shares": dict(zip(labels, shares.tolist(), strict=True)),
+    "training_shares": dict(zip(labels, shares.tolist(), strict=True)),
     "golden_instance": {"features": instances[0].tolist()},
-    "golden_probabilities": probabilities[0].tolist(),
+    "golden_answer": probabilities[0].tolist(),
 }
 (target / ONNX_FILE).write_bytes(content)
 (target / "model.json").write_text(json.dumps(sidecar))

@@ -6,6 +6,8 @@ DVC then runs only the changed stages and records the results.
 
 from training import evaluate, export, ingest, prepare, train
 from training.runs import record_pipeline
+from training.schema import read_schema
+from training.scores import check_gate
 from training.stage import PipelineError, command, in_sweep
 from training.values import Config
 
@@ -18,6 +20,7 @@ def run(config: Config) -> None:
     """
     if in_sweep():
         raise PipelineError("Sweep the training only: python -m training.train -m …")
+    check_gate(read_schema().task, config.gate)
     for stage in (ingest, prepare, train, evaluate, export):
         stage.run(config)
 

@@ -13,6 +13,8 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 
 from training.files import write_text
+from training.schema import read_schema
+from training.scores import check_gate
 from training.stage import PipelineError, command
 from training.values import Config, dump_config
 
@@ -22,8 +24,10 @@ HEADER = "# Composed from training/conf: change the values there. Their hash: "
 def run(config: Config) -> None:
     """Write `paths.config`.
 
-    Raises PipelineError if somebody edited that file: the edit would be lost.
+    Raises PipelineError if somebody edited that file: the edit would be lost; if no
+    model can read the contract; or if the gate has metrics of another task.
     """
+    check_gate(read_schema().task, config.gate)
     path, values = config.paths.config, dump_config(config)
     edits = find_edits(path, values)
     if edits:

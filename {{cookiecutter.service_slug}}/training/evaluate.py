@@ -23,6 +23,7 @@ from training.scores import (
     PRIMARY,
     Output,
     Truth,
+    check_gate,
     find_failures,
     predict_labels,
     score,
@@ -46,6 +47,7 @@ def run(config: Config) -> None:
     guessing, after the metrics are written.
     """
     schema = read_schema()
+    check_gate(schema.task, config.gate)
     train = read_rows(config.paths.train, schema.labelled)
     test = read_rows(config.paths.test, schema.labelled)
     pipeline = load_pipeline(config.paths.pipeline)

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from serving.contract import Task
 from training.files import write_rows, write_text
 from training.schema import LABEL, read_schema
-from training.scores import check_gate
 from training.stage import PipelineError, command
 from training.tables import Chunk, split_frame
 from training.validation import Validator
@@ -33,7 +32,6 @@ def run(config: Config) -> None:
     read the contract.
     """
     schema = read_schema()
-    check_gate(schema.task, config.gate)
     rows = _read(config, schema.labelled)
     tested = rows.head(0)
     if (test_path := getattr(config.data, "test_path", None)) is not None:

@@ -104,8 +104,8 @@ def check_sides(
         )
     elif not all_tested:
         hint = (
-            "They appear in the test rows only, and cannot be learned. Add rows of them "
-            "to train on, or remove them."
+            "They appear in the test rows only, and cannot be learned. Add rows of "
+            "them to train on, or remove them."
         )
     raise PipelineError(
         "Each label needs at least two rows, of different groups if there are groups: "

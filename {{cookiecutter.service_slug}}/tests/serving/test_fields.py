@@ -1,11 +1,25 @@
 """From the fields of a contract to what a model takes."""
 
+from datetime import date
+from enum import Enum
+from typing import Annotated, Any, Literal
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field, ValidationError, create_model
 
-from serving.fields import Fields, normalise
+from serving.contract import MAX_NUMBER, Contract, Task
+from serving.fields import (
+    FieldKind,
+    Fields,
+    Kind,
+    normalise,
+    read_kinds,
+    read_task,
+    to_array,
+)
 from tests.serving.toy import Claim
 
 TYPES = {"note": "tensor(string)", "amount": "tensor(float)"}
@@ -48,3 +62,132 @@ def test_each_field_is_a_column_of_its_type() -> None:
 def test_inputs_that_do_not_fit_are_named(types: dict[str, str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Fields(Claim, types)
+
+
+class Colour(Enum):
+    """Choices with values."""
+
+    RED = "red"
+    BLUE = "blue"
+
+
+def contract(kind: Any) -> type[BaseModel]:
+    """A contract with one field, `x`."""
+    return create_model("Given", __base__=Contract, x=kind)
+
+
+def read(kind: Any) -> FieldKind:
+    """The kind of a field."""
+    (field,) = read_kinds(contract(kind))
+    return field
+
+
+Three = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (str, FieldKind("x", Kind.TEXT)),
+        (str | None, FieldKind("x", Kind.TEXT, optional=True)),
+        (bool, FieldKind("x", Kind.FLAG)),
+        (float, FieldKind("x", Kind.NUMBER)),
+        (int | None, FieldKind("x", Kind.NUMBER, optional=True, whole=True)),
+        (
+            Annotated[float, Field(ge=0, le=9)],
+            FieldKind("x", Kind.NUMBER, lowest=0, highest=9),
+        ),
+        (
+            Annotated[int, Field(gt=0, lt=9)],
+            FieldKind("x", Kind.NUMBER, lowest=1, highest=8, whole=True),
+        ),
+        (Literal["a", "b"], FieldKind("x", Kind.CATEGORY, choices=("a", "b"))),
+        (Literal[1, None], FieldKind("x", Kind.CATEGORY, True, choices=("1",))),
+        (Colour, FieldKind("x", Kind.CATEGORY, choices=("red", "blue"))),
+        (Three, FieldKind("x", Kind.VECTOR, length=3)),
+        (Three | None, FieldKind("x", Kind.VECTOR, optional=True, length=3)),
+    ],
+)
+def test_the_type_of_a_field_is_its_kind(kind: Any, expected: FieldKind) -> None:
+    assert read(kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (date, "'x' of Given is a date.*Write `float`"),
+        (list[float], "a list.*min_length=3, max_length=3"),
+        (Annotated[list[str], Field(min_length=2, max_length=2)], "a list"),
+        (dict[str, int], "an object. Write each of its parts as a field"),
+        (Claim, "an object"),
+        (int | str, "several types"),
+        (bytes, "text in the format 'binary'"),
+        (Any, "of a type that no model reads. Write `str`"),
+        (Literal["", None], "may be None and may be ''"),
+        (Literal[1, "1"], "choices of the same text"),
+    ],
+)
+def test_a_type_that_no_model_reads_is_refused_with_what_to_write(
+    kind: Any, says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        read(kind)
+
+
+def test_a_contract_without_fields_is_refused() -> None:
+    with pytest.raises(ValueError, match="Contract has no fields"):
+        read_kinds(Contract)
+
+
+@pytest.mark.parametrize(
+    ("label", "task"),
+    [
+        (str, Task.CLASSIFICATION),
+        (Literal["a", "b"], Task.CLASSIFICATION),
+        (bool, Task.CLASSIFICATION),
+        (Colour, Task.CLASSIFICATION),
+        (float, Task.REGRESSION),
+        (Annotated[int, Field(ge=0)], Task.REGRESSION),
+    ],
+)
+def test_the_type_of_the_label_is_the_task(label: Any, task: Task) -> None:
+    assert read_task(create_model("Row", __base__=Contract, label=label)) is task
+
+
+@pytest.mark.parametrize("kind", [float, float | None, int, Three])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_number_that_float32_cannot_hold_breaks_the_contract(
+    kind: Any, sign: int
+) -> None:
+    def body(number: float) -> str:
+        shown = f"{sign * int(number)}" if kind is int else f"{sign * number!r}"
+        return '{"x": %s}' % (f"[0, 1, {shown}]" if kind is Three else shown)
+
+    given = contract(kind)
+
+    assert given.model_validate_json(body(MAX_NUMBER))
+    with pytest.raises(ValidationError, match="340282346638528"):
+        given.model_validate_json(body(MAX_NUMBER * 1.01))
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        (str | None, ["a", None], [["a"], [""]]),
+        (Colour | None, [Colour.RED, None], [["red"], [""]]),
+        (float | None, [1.5, None], [[1.5], [np.nan]]),
+        (bool | None, [True, None], [[1], [np.nan]]),
+        (Three | None, [None, [1, 2, 3]], [[np.nan] * 3, [1, 2, 3]]),
+    ],
+)
+def test_a_missing_value_is_an_empty_text_or_nan(
+    kind: Any, values: list[Any], expected: list[list[Any]]
+) -> None:
+    given = contract(kind)
+    instances = [given(x=value) for value in values]
+    read_as = [getattr(instance, "x") for instance in instances]
+
+    array = to_array(read(kind), read_as)
+
+    assert array.dtype in (np.object_, np.float32)
+    np.testing.assert_array_equal(array, np.array(expected, array.dtype))

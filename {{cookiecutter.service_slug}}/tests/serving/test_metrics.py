@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from serving.container import cpu_limit, memory_limit
+from serving.contract import TENTHS, ModelInfo, Task
+from serving.metrics import Metrics
+from serving.model import Answer
 from serving.testing import wait_until
 from tests.conftest import Serve
 from tests.serving.conftest import BODY, PATH
@@ -142,6 +146,27 @@ def test_predictions_are_counted_by_label_and_score(client: TestClient) -> None:
     assert value(client, "predictions_total", label="honest") == 0
     assert value(client, "prediction_score_count") == 2
     assert 1 < value(client, "prediction_score_sum") <= 2
+
+
+def test_a_value_is_counted_by_its_tenth_of_the_training_values() -> None:
+    metrics = Metrics(lambda: True, lambda: 0)
+    about: dict[str, Any] = {"version": "1", "metrics": {}, "refitted": False}
+    about |= {"data_hash": "", "git_revision": "", "trained_at": datetime.now(UTC)}
+    deciles = [float(number) for number in range(0, 110, 10)]  # 0, 10, … 100
+    info = ModelInfo(task=Task.REGRESSION, fields={}, deciles=deciles, **about)
+    metrics.describe_model(info, dict.fromkeys(TENTHS, 0.1))
+
+    for value in (-5.0, 10.0, 10.5, 95.0, 1e9):
+        metrics.record_prediction(Answer(value=value))
+
+    (family,) = (one for one in metrics.collect() if one.name == "predictions")
+    counts = {one.labels["label"]: one.value for one in family.samples}
+    assert list(counts) == list(TENTHS)
+    assert {name: count for name, count in counts.items() if count} == {
+        "tenth 1": 2,
+        "tenth 2": 1,
+        "tenth 10": 2,
+    }
 
 
 def test_the_model_is_measured_by_call_and_batch(client: TestClient) -> None:

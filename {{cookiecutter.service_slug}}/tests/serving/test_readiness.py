@@ -74,6 +74,10 @@ def drop_a_label(model_dir: Path) -> None:
     edit(model_dir, labels=sidecar["labels"][1:])
 
 
+def retype_a_field(model_dir: Path) -> None:
+    edit(model_dir, fields={"note": "text", "amount": "flag"})
+
+
 def replace_model(model_dir: Path, content: bytes) -> None:
     """Put another model in, with the hash that belongs to it."""
     (model_dir / MODEL_FILE).write_bytes(content)
@@ -95,6 +99,10 @@ def replace_model(model_dir: Path, content: bytes) -> None:
         ),
         (expect_another_answer, "golden example gets another answer"),
         (drop_a_label, "labels"),
+        (
+            retype_a_field,
+            "'amount' is a number in the contract, but the model was trained on a flag",
+        ),
     ],
 )
 def test_a_bad_model_never_becomes_ready_and_says_why(

@@ -91,12 +91,12 @@ def test_the_same_data_and_seed_give_the_same_model_bytes(
 def test_a_sweep_ranks_its_jobs_and_leaves_the_pipeline_alone(
     trained: Config, tmp_path: Path
 ) -> None:
-    need("model=linear", "model=bayes")
+    need("model=linear", "model=characters")
     before = trained.paths.pipeline.read_bytes()
     done = command(
         "training.train",
         "-m",
-        "model=linear,bayes",
+        "model=linear,characters",
         f"paths.train={trained.paths.train}",
         f"paths.pipeline={trained.paths.pipeline}",
         f"paths.runs={tmp_path / 'runs.jsonl'}",
@@ -105,7 +105,7 @@ def test_a_sweep_ranks_its_jobs_and_leaves_the_pipeline_alone(
 
     assert done.returncode == 0, done.stdout + done.stderr
     first, second = (line.split() for line in done.stdout.splitlines()[-2:])
-    assert {first[1], second[1]} == {"model=linear", "model=bayes"}
+    assert {first[1], second[1]} == {"model=linear", "model=characters"}
     assert float(first[0]) >= float(second[0])
     assert len(list(tmp_path.rglob("pipeline.joblib"))) == 2
     assert trained.paths.pipeline.read_bytes() == before
