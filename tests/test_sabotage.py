@@ -402,7 +402,7 @@ SABOTAGE = {
         "serving/protocol.py",
         'if self._codings not in ([], [b"chunked"]):',
         "if False:",
-        "pytest tests/serving/test_framing.py -k h11",
+        "pytest tests/serving/test_connection.py -k came_before",
     ),
     "a descriptor that is kept": Sabotage(
         "serving/protocol.py",
