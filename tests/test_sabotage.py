@@ -1098,8 +1098,8 @@ SABOTAGE = {
     ),
     "an exit that waits for the log": Sabotage(
         "serving/logs.py",
-        "self._stalled = not self._write(0 if self._stalled else EXIT_SECONDS)",
-        "self._write(3_600)",
+        "self._flusher.join(EXIT_SECONDS)",
+        "self._flusher.join()",
         "pytest tests/serving/test_logs.py -k nobody_reads",
     ),
     "a log call that raises": Sabotage(

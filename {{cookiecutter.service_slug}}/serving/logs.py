@@ -7,15 +7,13 @@
 import json
 import logging
 import os
-import select
-import stat
 import sys
 import threading
 import traceback
 from collections import deque
 from datetime import UTC, datetime
 from functools import lru_cache
-from time import monotonic, sleep, time
+from time import sleep, time
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -50,7 +48,8 @@ class Log(logging.Handler):
     Between `start` and `stop`, a thread writes the lines after at most `FLUSH_SECONDS`,
     those of errors at once. Nobody else waits for stderr: while it takes nothing, lines
     are buffered up to a limit, and dropped and counted beyond it. Before and after,
-    every line is written at once, and waits for stderr for at most `EXIT_SECONDS`.
+    every line is written at once by a thread, which is waited for at most
+    `EXIT_SECONDS`.
     """
 
     def __init__(self, level: str, *, for_people: bool = False) -> None:
@@ -69,9 +68,8 @@ class Log(logging.Handler):
         self._bytes_taken = 0
         self._lines_lost = 0
         self._reported = 0
-        self._rest = memoryview(b"")
         self._torn = False  # the last line in stderr has no end
-        self._stalled = False  # `flush` has timed out
+        self._flusher: threading.Thread | None = None
 
     @property
     def dropped(self) -> int:
@@ -129,7 +127,15 @@ class Log(logging.Handler):
 
     def flush(self) -> None:
         """Write the buffered lines. Once this has timed out, do not wait again."""
-        self._stalled = not self._write(0 if self._stalled else EXIT_SECONDS)
+        if self._flusher and self._flusher.is_alive():
+            return
+        self._flusher = threading.Thread(target=self._write, daemon=True)
+        try:
+            self._flusher.start()
+        except RuntimeError:  # Python is ending, and starts no threads any more
+            self._write()
+            return
+        self._flusher.join(EXIT_SECONDS)
 
     def _add(self, line: bytes, *, at_once: bool) -> None:
         """Buffer a line. The caller holds the lock of the handler."""
@@ -148,38 +154,30 @@ class Log(logging.Handler):
         while not self._stopped.is_set():
             self._wake.wait(FLUSH_SECONDS)
             self._wake.clear()
-            self._write(FLUSH_SECONDS)
+            self._write()
 
-    def _write(self, seconds: float) -> bool:
-        """Write the buffered lines, and return False on a timeout."""
-        end = monotonic() + seconds
-        if not self._writing.acquire(timeout=seconds):
-            return False
-        try:
-            size = chunk_size()
-            while self._rest or self._take():
-                if not is_writable(max(0.0, end - monotonic())):
-                    return False
-                self._write_some(size)
-            return True
-        finally:
-            self._writing.release()
+    def _write(self) -> None:
+        """Write the buffered lines, however long stderr takes."""
+        with self._writing:
+            rest = self._take()
+            while rest:
+                rest = rest[self._write_some(rest) :]
 
-    def _write_some(self, size: int) -> None:
+    def _write_some(self, data: memoryview) -> int:
+        """Write, and return how many bytes are done with."""
         try:
-            written = os.write(STDERR, self._rest[:size])
+            written = os.write(STDERR, data)
         except BlockingIOError:  # another process has made stderr non-blocking
             sleep(FLUSH_SECONDS)
-            return
+            return 0
         except OSError:  # it is closed, or the disk is full
-            self._lines_lost += bytes(self._rest).count(b"\n")
-            self._rest = memoryview(b"")
-            return
-        self._torn = self._rest[written - 1] != ord("\n")
-        self._rest = self._rest[written:]
+            self._lines_lost += bytes(data).count(b"\n")
+            return len(data)
+        self._torn = data[written - 1] != ord("\n")
+        return written
 
-    def _take(self) -> bool:
-        """Take the buffered lines to write, and return whether there are any."""
+    def _take(self) -> memoryview:
+        """Take the buffered lines, and return their bytes."""
         # Other threads may append meanwhile; deques are thread-safe.
         batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
         given = [line for line in batch if isinstance(line, bytes)]
@@ -193,8 +191,7 @@ class Log(logging.Handler):
             self._reported = self.dropped
         if lines and self._torn:
             lines.insert(0, b"\n")
-        self._rest = memoryview(b"".join(lines))
-        return bool(self._rest)
+        return memoryview(b"".join(lines))
 
     def _report(self, count: int) -> bytes:
         message = f"{count} log lines were dropped: stderr did not take them in time."
@@ -331,24 +328,6 @@ def cut(text: str) -> str:
         return text
     half = MAX_TEXT // 2
     return f"{text[:half]} … {text[-half:]}"
-
-
-def chunk_size() -> int:
-    """Return how many bytes a write takes without blocking once stderr is writable."""
-    try:
-        is_file = stat.S_ISREG(os.fstat(STDERR).st_mode)
-    except OSError:  # it is closed
-        is_file = False
-    return MAX_BYTES if is_file or sys.platform == "win32" else select.PIPE_BUF
-
-
-def is_writable(seconds: float) -> bool:
-    """Wait until a write to stderr succeeds or fails. Return False on a timeout."""
-    if sys.platform == "win32":
-        return True
-    poll = select.poll()
-    poll.register(STDERR, select.POLLOUT)
-    return bool(poll.poll(seconds * 1000))
 
 
 def json_line(fields: Fields) -> bytes:
