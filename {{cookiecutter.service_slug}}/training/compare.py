@@ -2,7 +2,7 @@
 
 The recipe is the `model` of that commit's reports/config.yaml. It and that of
 training/conf are fitted on today's training rows, by today's code, and asked about
-today's test rows: a model is never asked about rows that it has learned from. Nothing is
+today's test rows: no model is asked about rows that it has learned from. Nothing is
 written.
 """
 
