@@ -1,4 +1,4 @@
-"""Contracts that nobody has written: each trains, keeps parity, serves, or is refused."""
+"""Contracts that nobody has written: each trains, keeps parity and serves."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ LABELS: list[tuple[Any, Callable[[Random], Any]]] = [
 
 @st.composite
 def tasks(draw: st.DrawFn) -> tuple[type[Contract], type[Contract], pd.DataFrame, str]:
-    """An instance, its labelled row, rows of them, and a family that can do the task."""
+    """An instance, its labelled row, rows of them, and a family that fits the task."""
     kinds = draw(st.lists(st.sampled_from(Kind), min_size=1, max_size=6))
     optional = draw(st.lists(st.booleans(), min_size=6, max_size=6))
     label, make_label = draw(st.sampled_from(LABELS))
