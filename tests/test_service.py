@@ -169,7 +169,12 @@ def test_a_clean_run_elsewhere_gives_the_same_bytes(mine: Service) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new", "expected"),
     [
-        ("training/conf/model/linear.yaml", "30", "20", ["train", "evaluate", "export"]),
+        (
+            "training/conf/model/linear.yaml",
+            "30",
+            "20",
+            ["train", "evaluate", "export"],
+        ),
         ("training/conf/model/bayes.yaml", "0.1", "0.2", []),
         ("training/conf/config.yaml", "macro_f1: 0.85", "macro_f1: 0.84", ["evaluate"]),
         ("training/conf/config.yaml", "1.0e-5", "0.9e-5", ["export"]),

@@ -207,7 +207,7 @@ def describe_leak(kind: SplitKind, honest: float, leaky: float) -> str:
 def suggest_remedy(schema: Schema, test: pd.DataFrame) -> str:
     """Name what is most likely to help a model that fails the gate."""
     texts = [field.name for field in schema.of_kind(Kind.TEXT)]
-    spaceless = [" " not in text for name in texts for text in test[name] if text]
+    spaceless = [" " not in text for name in texts for text in test[name].dropna()]
     if spaceless and np.mean(spaceless) > 0.5:
         return "Most texts have no spaces between words: try model=characters."
     others = "linear,characters,bayes" if texts else "linear,boosting"

@@ -46,4 +46,9 @@ def test_every_documented_error_is_a_problem(client: TestClient) -> None:
 def test_the_document_shows_the_samples(client: TestClient) -> None:
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
 
-    assert schemas["Instance"]["examples"] == EXAMPLES
+    # FastAPI leaves out what is None.
+    shown = [
+        {name: value for name, value in sample.items() if value is not None}
+        for sample in EXAMPLES
+    ]
+    assert schemas["Instance"]["examples"] == shown
