@@ -439,6 +439,29 @@ def test_readiness_is_asked_of_a_real_process(
     )
 
 
+def test_the_steps_of_the_first_service_work(
+    trained: Service, forks: Forks, tmp_path: Path
+) -> None:
+    service = copy(trained, tmp_path)
+    blocks = re.findall(
+        r"^```sh\n(.*?)^```", service.read("docs/first-service.md"), re.M | re.S
+    )
+    # tests/test_service.py and tests/test_generation.py run these.
+    steps = re.sub(r"^make (lint|test)\n", "", "".join(blocks), flags=re.M)
+
+    for verb in ("setup", "train", "demo", "docs", "launch"):
+        assert f"make {verb}\n" in steps
+    done = service.run("sh", "-e", "-c", steps)
+
+    assert "rules: " in done.stdout
+    assert run("git", "status", "--porcelain", cwd=service.path).stdout == ""
+    found = results(service, forks)
+    assert found["E1"]["state"] == "done"
+    places = [one["line"] for one in found["D4"]["findings"]]
+    lines = service.read("docs/model-card.md").splitlines()
+    assert all(lines[line - 1].startswith("TODO(owner)") for line in places)
+
+
 def test_every_stub_of_the_template_is_known(launched: Service, tmp_path: Path) -> None:
     bake_into(tmp_path, ANSWERS)
     fresh = Service(tmp_path / "intent-service")
