@@ -268,7 +268,7 @@ class Forks:
         self._process.communicate()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def forks(default: Service) -> Iterator[Forks]:
     """The process, one for each worker."""
     process = Forks(default)

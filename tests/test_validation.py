@@ -413,14 +413,18 @@ def assert_as_given(outcome: Outcome, typed: dict[str, str]) -> None:
     seen = seen_texts(service.read("README.md"))
     assert seen[:2] == [given["service_name"], given["description"]]
     assert {given["team"], given["product_manager"]} <= set(seen)
-    assert given["service_name"] in seen_texts(service.read("docs/press-release.md"))[0]
+    press_release = service.read("docs/press-release.md")
+    assert given["service_name"] in seen_texts(press_release)[0]
+    head = yaml.safe_load(press_release.split("---\n")[1])
+    assert head["product_manager"] == given["product_manager"]
     if given["license"] in {"MIT", "LicenseRef-Proprietary"}:
         assert given["team"] in service.read("LICENSE")
 
 
 def seen_texts(markdown: str) -> list[str]:
     """What a reader sees of each heading, paragraph and cell."""
-    blocks = MarkdownIt("commonmark").enable("table").parse(markdown)
+    text = re.sub(r"\A---\n.*?\n---\n", "", markdown, flags=re.DOTALL)  # front matter
+    blocks = MarkdownIt("commonmark").enable("table").parse(text)
     return [
         "".join(part.content for part in block.children or [])
         for block in blocks

@@ -2,7 +2,6 @@
 
 import ast
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import HTTPError
@@ -18,6 +17,8 @@ MAX_DEPTH = 4  # of blocks in a function
 BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.Match)
 LEAVES = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
+INNER = (ast.stmt, ast.ExceptHandler, ast.match_case)
 
 
 def hook_ids(repository: Repository) -> set[str]:
@@ -52,8 +53,8 @@ def main_path_is_unindented(repository: Repository) -> Iterator[Finding]:
     No `else` follows a branch that always leaves, where that branch is the guard, and
     no function nests more than 4 blocks (of if, for, while, try, match).
     """
-    for name, source in repository.sources.items():
-        for node in ast.walk(ast.parse(source)):
+    for name, nodes in repository.nodes.items():
+        for node in nodes:
             if isinstance(node, FUNCTIONS):
                 depth, line = deepest(node)
                 if depth > MAX_DEPTH:
@@ -70,7 +71,7 @@ def deepest(node: ast.AST) -> tuple[int, int]:
     """Return how many blocks nest in a function, and the line of the innermost."""
     found = [(0, getattr(node, "lineno", 0))]
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
+        if not isinstance(child, INNER) or isinstance(child, DEFINITIONS):
             continue
         depth, line = deepest(child)
         is_elif = isinstance(node, ast.If) and node.orelse == [child]
@@ -94,8 +95,7 @@ def types_are_checked(repository: Repository) -> Iterator[Finding]:
     mypy checks every package strictly, on each commit and in `make lint`; every
     function has the types of its arguments and of what it returns.
     """
-    tools = tomllib.loads(repository.read("pyproject.toml"))["tool"]
-    mypy = tools.get("mypy", {})
+    mypy = repository.toml("pyproject.toml")["tool"].get("mypy", {})
     if not mypy.get("strict"):
         what = "Set `strict = true`."
         yield repository.find("pyproject.toml", what, "[tool.mypy]")
@@ -105,9 +105,9 @@ def types_are_checked(repository: Repository) -> Iterator[Finding]:
     for package in sorted(packages - set(mypy.get("packages", []))):
         what = f"Add {package} to `packages`."
         yield repository.find("pyproject.toml", what, "[tool.mypy]")
-    for name, source in repository.sources.items():
-        lines = source.splitlines()
-        for node in ast.walk(ast.parse(source)):
+    for name, nodes in repository.nodes.items():
+        lines = repository.read(name).splitlines()
+        for node in nodes:
             if isinstance(node, FUNCTIONS) and (lacks := untyped(node)):
                 what = f"{node.name} lacks the type of {', '.join(lacks)}."
                 if "type: ignore[no-untyped-def]" not in lines[node.lineno - 1]:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from checks import markdown
 from checks.repository import Repository
 from checks.results import Finding, NotApplicable, NotChecked
 from checks.rule import rule
+from checks.stubs import is_stub
 
 DATA = re.compile(r"data/.*\.(csv|parquet|jsonl|tsv|npy|npz|zip|gz)$")
 CHANGES = "docs/database.md"
@@ -154,4 +156,8 @@ def changes_of_records_are_listed(repository: Repository) -> Iterator[Finding]:
 def section_of_database(repository: Repository, title: str) -> Iterator[Finding]:
     """Yield what docs/database.md lacks of a section."""
     migrations(repository)
-    yield from repository.unwritten(CHANGES, title)
+    sections = {s.title: s for s in markdown.sections(repository.read(CHANGES))}
+    if title not in sections:
+        yield Finding(f"The section “{title}” is missing.", CHANGES)
+    elif is_stub(sections[title].text):
+        yield Finding(f"“{title}” is empty.", CHANGES, sections[title].line)

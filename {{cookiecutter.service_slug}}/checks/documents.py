@@ -17,7 +17,11 @@ PLACEHOLDERS = re.compile(
 )
 PEOPLE = ("@your-handle", "@your-product-manager")  # which S3 and O4 look at
 # Names of other programs, which no file of this repository defines.
-OF_OTHERS = re.compile(r"OTEL_\w+|kube_\w+|process_\w+|python_\w+|go_\w+|__\w+")
+OF_OTHERS = re.compile(
+    r"(OTEL|AWS|AZURE|GOOGLE|CI|GITLAB|GITHUB|kube|process|python)_\w+|__\w+"
+    r"|write_repository"
+)
+WRITTEN = ("docs/evidence", ".dvc/config.local", "data", "models", "reports", "outputs")
 GENERATED = ("uv.lock", "dvc.lock", ".cruft.json")
 
 
@@ -199,9 +203,7 @@ def path_exists(repository: Repository, path: str) -> bool:
     path = path.rstrip("/")
     if repository.has(path) or any(fnmatch.filter(repository.files, path)):
         return True
-    if path.partition("/")[0] in ("data", "models", "reports", "outputs"):
-        return True
-    return path == "docs/evidence"
+    return path in WRITTEN or path.partition("/")[0] in WRITTEN
 
 
 @rule("D3")
@@ -226,7 +228,7 @@ def placeholders_are_replaced(repository: Repository) -> Iterator[Finding]:
                 lines.setdefault(found[0], []).append(number)
         for placeholder, (first, *others) in lines.items():
             if placeholder not in PEOPLE:
-                more = f", in {len(others)} more lines, too" if others else ""
+                more = f", also in line {', '.join(map(str, others))}" if others else ""
                 what = f"Replace the placeholder {placeholder}{more}."
                 yield Finding(what, name, first)
 

@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 HEADING = re.compile(r"(#{1,6}) +(.+?) *#*$")
-LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")
-SPAN = re.compile(r"`([^`]+)`")
+LINK = re.compile(r"(?<!\\)\[[^\]]*\]\(([^()\s]+)\)")
+SPAN = re.compile(r"(?<!\\)`([^`]+)`")
 
 
 @dataclass(frozen=True)

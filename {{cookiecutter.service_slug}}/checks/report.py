@@ -6,6 +6,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from string import Template
 
 from checks.results import Result, State
 
@@ -64,29 +65,29 @@ def page(results: Sequence[Result], title: str) -> str:
             f"<td>{one.state}</td><td>{html.escape(one.title)}"
             f"<p>{html.escape(one.reason)}</p><ul>{items}</ul></td></tr>"
         )
-    return PAGE.format(
+    return PAGE.substitute(
         title=html.escape(title),
         summary=html.escape(summary(results)),
         rows="\n".join(rows),
     )
 
 
-PAGE = """<!doctype html>
+PAGE = Template("""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
-<title>{title}</title>
+<title>$title</title>
 <style>
-body {{ font: 16px/1.4 sans-serif; max-width: 60rem; margin: 2rem auto }}
-table {{ border-collapse: collapse; width: 100% }}
-td {{ border-top: 1px solid #ccc; padding: .4rem .6rem; vertical-align: top }}
-p:empty, ul:empty {{ display: none }}
-.done td:nth-child(2) {{ color: #176117 }}
-.to-do td:nth-child(2) {{ color: #a30000; font-weight: bold }}
+body { font: 16px/1.4 sans-serif; max-width: 60rem; margin: 2rem auto }
+table { border-collapse: collapse; width: 100% }
+td { border-top: 1px solid #ccc; padding: .4rem .6rem; vertical-align: top }
+p:empty, ul:empty { display: none }
+.done td:nth-child(2) { color: #176117 }
+.to-do td:nth-child(2) { color: #a30000; font-weight: bold }
 </style>
-<h1>{title}</h1>
-<p>{summary}</p>
+<h1>$title</h1>
+<p>$summary</p>
 <table>
-{rows}
+$rows
 </table>
 </html>
-"""
+""")

@@ -1,5 +1,6 @@
 """The facts that the checks share: files, documents, Git. Each is read once."""
 
+import ast
 import json
 import re
 import subprocess
@@ -52,6 +53,12 @@ class Repository:
     def sources(self) -> dict[str, str]:
         """The text of each Python file."""
         return {name: self.read(name) for name in self.files if name.endswith(".py")}
+
+    @cached_property
+    def nodes(self) -> dict[str, list[ast.AST]]:
+        """All nodes of the syntax tree of each Python file."""
+        parsed = ((name, ast.parse(source)) for name, source in self.sources.items())
+        return {name: list(ast.walk(tree)) for name, tree in parsed}
 
     def has(self, name: str) -> bool:
         """Return whether there is such a file or directory."""
