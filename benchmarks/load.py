@@ -14,6 +14,8 @@ from benchmarks.serving import LOAD_CORE, Server
 from tests.conftest import BODY
 
 sys.path.append(str(BODY))  # at the end: `tests` stays that of the template
+# Bytecode in the template would become a part of every service.
+kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True
 
 from bench import BenchError  # noqa: E402
 from bench.load import (  # noqa: E402
@@ -27,6 +29,8 @@ from bench.load import (  # noqa: E402
     open_loop,
     request,
 )
+
+sys.dont_write_bytecode = kept
 
 __all__ = [
     "LOST",

@@ -13,7 +13,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from benchmarks import compare, rate, watched, wrk
-from benchmarks.generated import BODY, PREDICT, served
+from benchmarks.generated import BODY as REQUEST
+from benchmarks.generated import PREDICT, served
 from benchmarks.peers import PEERS, SERVICE
 from benchmarks.sections import compare_section
 from benchmarks.serving import (
@@ -26,7 +27,7 @@ from benchmarks.serving import (
     runs,
     serving,
 )
-from tests.conftest import ROOT, Service, copy, run
+from tests.conftest import BODY, ROOT, Service, copy, run
 
 needs_wrk = pytest.mark.skipif(
     not wrk.installed(), reason="wrk is not installed: apt-get install wrk"
@@ -69,6 +70,12 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
     assert "benchmarks.results" in graph["benchmarks.compare"]
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_what_benchmarks_import_leaves_no_bytecode_in_the_template() -> None:
+    run(sys.executable, "-c", "import benchmarks.load", cwd=ROOT)
+
+    assert not list(BODY.rglob("__pycache__"))
 
 
 def test_a_server_and_its_workers_are_measured_and_ended(tmp_path: Path) -> None:
@@ -178,7 +185,7 @@ def test_what_watches_the_service_can_be_left_out(
     service = copy(trained, tmp_path)
     with served(service, "-c", program) as server:
         json = {"Content-Type": "application/json"}
-        request = Request(server.url + PREDICT, BODY.encode(), json)
+        request = Request(server.url + PREDICT, REQUEST.encode(), json)
         with urlopen(request, timeout=10) as answer:
             assert (answer.headers["X-Request-ID"] is not None) == counts
         with urlopen(f"{server.url}/metrics", timeout=10) as answer:

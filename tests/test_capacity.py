@@ -114,7 +114,7 @@ def test_a_soak_passes_and_one_that_leaks_does_not(
         sound = soak.soak(server, minutes=0.2)
     assert sound["faults"] == []
 
-    with (service.path / "app" / "model.py").open("a", encoding="utf-8") as model:
+    with (service.path / "serving" / "model.py").open("a", encoding="utf-8") as model:
         model.write(LEAK)
     with served(service) as server:
         leaking = soak.soak(server, minutes=0.2)

@@ -290,7 +290,7 @@ def test_a_service_that_does_not_start_says_why(
     done = take(service, LOG_LEVEL="loud")
 
     assert done.returncode == 1
-    assert "does not start" in done.stdout and "LOG_LEVEL='loud'" in done.stdout
+    assert "did not start" in done.stdout and "LOG_LEVEL='loud'" in done.stdout
     assert not (service.path / "docs" / "evidence").exists()
 
 

@@ -1,12 +1,15 @@
 """No answer is executed, and none gives a broken service: it is right, or refused."""
 
 import json
+import os
 import re
 import shlex
 import shutil
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
@@ -641,12 +644,26 @@ PARTS = 4  # so that every worker has some
 
 
 @pytest.fixture
-def rendered(tmp_path: Path) -> Path:
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A directory in memory, if there is such a file system: it is twice as fast."""
+    shared = Path("/dev/shm")
+    if not os.access(shared, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(dir=shared) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def rendered(memory: Path) -> Path:
     """The template without its Python, which is copied whatever the answers are."""
-    template = tmp_path / "template"
+    template = memory / "template"
     for name in ("hooks", BODY.name):
         ignored = shutil.ignore_patterns("*.py") if name == BODY.name else None
         shutil.copytree(ROOT / name, template / name, ignore=ignored)
+    for directory in sorted(template.rglob("*"), reverse=True):
+        if directory.is_dir() and not any(directory.iterdir()):
+            directory.rmdir()
     shutil.copy(ROOT / "cookiecutter.json", template)
     return template
 
@@ -654,7 +671,7 @@ def rendered(tmp_path: Path) -> Path:
 @pytest.mark.slow(seconds=60)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_hostile_answer_is_refused_cleanly_or_comes_out_right(
-    tmp_path: Path, rendered: Path, part: int
+    memory: Path, rendered: Path, part: int
 ) -> None:
     count = {"refused": 0, "right": 0}
 
@@ -673,18 +690,18 @@ def test_a_hostile_answer_is_refused_cleanly_or_comes_out_right(
         if "service_slug" in answers:
             answers["service_slug"] = without_nul(answers["service_slug"]) or "x"
         answers["dvc_remote"] = remote
-        outcome = answer(tmp_path, answers, template=rendered)
+        outcome = answer(memory, answers, template=rendered)
         count["refused" if outcome.refused else "right"] += 1
         assert "Traceback" not in outcome.said
         if outcome.refused:
-            assert not any((tmp_path / "output").iterdir())
+            assert not any((memory / "output").iterdir())
             answers = outcome.correction
-            outcome = answer(tmp_path, answers, template=rendered)
+            outcome = answer(memory, answers, template=rendered)
         assert not outcome.refused, outcome.said
         assert_as_given(outcome, answers)
         shutil.rmtree(outcome.service.path)
 
     hostile()
-    assert not list(tmp_path.rglob("pwned"))
+    assert not list(memory.rglob("pwned"))
     assert min(count.values()) > 50 / PARTS
     print(f"{sum(count.values())} hostile answers: {count}")

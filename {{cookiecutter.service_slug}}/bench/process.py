@@ -3,36 +3,35 @@
 import json
 import os
 import re
-import subprocess
-import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from bench import ROOT, BenchError
-
-START_SECONDS = 30.0
-LISTENS = re.compile(rb"Listening on http://\S+:(\d+)")
+from bench import BenchError
+from serving import testing
 
 
 @dataclass(frozen=True)
 class Process:
     """A service that is ready."""
 
-    port: int
+    url: str
     pid: int
     seconds_to_ready: float
     cpus: int  # of which the service has one
 
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.url.rpartition(":")[2])
+
     def get(self, path: str) -> Any:
         """Return the JSON document at a path. Raises OSError."""
-        with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+        with urlopen(f"{self.url}{path}", timeout=10) as answer:
             return json.load(answer)
 
     def cpu_seconds(self) -> float:
@@ -54,10 +53,10 @@ class Process:
 
 @contextmanager
 def started(settings: Mapping[str, str]) -> Iterator[Process]:
-    """Run `python -m app` with these settings on a free port until the block ends.
+    """Run the service with these settings on a free port until the block ends.
 
     It has the first CPU for itself; this process keeps to the last one meanwhile.
-    Raises BenchError, with its log, if it does not get ready, or if there is no /proc.
+    Raises BenchError, with the reason, if it does not get ready or there is no /proc.
     """
     if not Path("/proc/self/stat").exists():
         raise BenchError(
@@ -65,38 +64,14 @@ def started(settings: Mapping[str, str]) -> Iterator[Process]:
             "Linux or in a container."
         )
     cpus = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cpus)})  # which the service inherits
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app"],
-        cwd=ROOT,
-        env={**os.environ, **settings, "SERVICE_HOST": "127.0.0.1", "PORT": "0"},
-        stderr=subprocess.PIPE,
-    )
-    os.sched_setaffinity(0, {max(cpus)})
-    try:
-        yield _wait_until_ready(process, len(cpus))
-    finally:
-        process.terminate()
-        process.wait()
-        os.sched_setaffinity(0, cpus)
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], cpus: int) -> Process:
-    start = time.perf_counter()
-    assert process.stderr is not None
-    log = deque([process.stderr.readline()], maxlen=20)
-    listens = LISTENS.search(log[0])
-    # The log is read on, as a container's is: a full pipe would stop the service.
-    threading.Thread(target=log.extend, args=(process.stderr,), daemon=True).start()
-    while listens and process.poll() is None:
-        seconds = time.perf_counter() - start
-        service = Process(int(listens[1]), process.pid, seconds, cpus)
+    with ExitStack() as stack:
+        stack.callback(os.sched_setaffinity, 0, cpus)
+        os.sched_setaffinity(0, {min(cpus)})  # which the service inherits
+        start = time.perf_counter()
         try:
-            service.get("/readyz")
-            return service
-        except OSError:  # the model is still being loaded
-            if seconds > START_SECONDS:
-                break
-        time.sleep(0.01)
-    said = b"".join(log).decode(errors="replace")
-    raise BenchError(f"The service does not get ready. It said:\n{said}")
+            service = stack.enter_context(testing.started(**settings))
+        except (RuntimeError, TimeoutError) as error:
+            raise BenchError(str(error)) from None
+        seconds = time.perf_counter() - start
+        os.sched_setaffinity(0, {max(cpus)})
+        yield Process(service.url, service.process.pid, seconds, len(cpus))

@@ -1,21 +1,20 @@
 """The Prometheus that evidence is taken from: a deployed one, or a local one."""
 
 import json
-import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx2
 
-from monitoring.__main__ import ALERTS, ROOT, SLUG
+from monitoring.__main__ import ALERTS, SLUG
+from serving import testing
 
 SECONDS = 30.0  # of load on the local service, at 20 requests a second
 PATIENCE = 60.0  # seconds for a program to become ready
@@ -107,31 +106,53 @@ def local_prometheus() -> Iterator[Prometheus]:
             "prometheus, or https://prometheus.io/download. Or set PROMETHEUS_URL to "
             "the address of the Prometheus that watches the deployed service."
         )
-    port, watcher = free_port(), f"127.0.0.1:{free_port()}"
-    service = f"http://127.0.0.1:{port}"
-    target = {"targets": [f"127.0.0.1:{port}"]}
+    with ExitStack() as stack:
+        try:
+            service = stack.enter_context(testing.started()).url
+        except (RuntimeError, TimeoutError) as error:
+            raise EvidenceError(str(error)) from None
+        url = stack.enter_context(running_prometheus(program, service))
+        prometheus = Prometheus(url, local=True)
+        deadline = time.monotonic() + PATIENCE  # the first scrape takes seconds
+        while not prometheus.ask("query", query="up == 1")["result"]:
+            if time.monotonic() > deadline:
+                raise EvidenceError(f"Prometheus cannot scrape {service}/metrics.")
+            time.sleep(0.2)
+        send_load(service)
+        yield prometheus
+
+
+@contextmanager
+def running_prometheus(program: str, service: str) -> Iterator[str]:
+    """Run a Prometheus that scrapes a service, within the block; give its address.
+
+    Raises EvidenceError, with the end of its output, if it does not become ready.
+    """
+    address = f"127.0.0.1:{free_port()}"
+    target = {"targets": [service.removeprefix("http://")]}
     configuration = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(ALERTS)],
         "scrape_configs": [{"job_name": SLUG, "static_configs": [target]}],
     }
     with TemporaryDirectory() as directory:
-        file = Path(directory, "prometheus.yml")
+        file, log = Path(directory, "prometheus.yml"), Path(directory, "log")
         file.write_text(json.dumps(configuration), encoding="utf-8")  # JSON is YAML
-        watch = [program, f"--config.file={file}", f"--web.listen-address={watcher}"]
-        watch.append(f"--storage.tsdb.path={directory}/series")
-        with (
-            running([sys.executable, "-m", "app"], f"{service}/readyz", PORT=str(port)),
-            running(watch, f"http://{watcher}/-/ready"),
-        ):
-            prometheus = Prometheus(f"http://{watcher}", local=True)
-            deadline = time.monotonic() + PATIENCE  # the first scrape takes seconds
-            while not prometheus.ask("query", query="up == 1")["result"]:
-                if time.monotonic() > deadline:
-                    raise EvidenceError(f"Prometheus cannot scrape {service}/metrics.")
-                time.sleep(0.2)
-            send_load(service)
-            yield prometheus
+        command = [program, f"--config.file={file}", f"--web.listen-address={address}"]
+        command.append(f"--storage.tsdb.path={directory}/series")
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=output)
+        deadline = time.monotonic() + PATIENCE
+        try:
+            while not answers(f"http://{address}/-/ready"):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+                    raise EvidenceError(f"{program} does not start:\n{said}")
+                time.sleep(0.1)
+            yield f"http://{address}"
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def free_port() -> int:
@@ -139,32 +160,6 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
-
-
-@contextmanager
-def running(command: list[str], url: str, **variables: str) -> Iterator[None]:
-    """Run a program within the block, which begins once the URL answers 200.
-
-    Raises EvidenceError, with the end of the program's output, if it never does.
-    """
-    with TemporaryDirectory() as directory:
-        log = Path(directory, "log")
-        environment = {**os.environ, "SERVICE_HOST": "127.0.0.1", **variables}
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=output, stderr=output
-            )
-        deadline = time.monotonic() + PATIENCE
-        try:
-            while not answers(url):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-                    raise EvidenceError(f"{command[0]} does not start:\n{said}")
-                time.sleep(0.1)
-            yield
-        finally:
-            process.terminate()
-            process.wait()
 
 
 def answers(url: str) -> bool:
@@ -180,8 +175,7 @@ def send_load(url: str) -> None:
     Raises EvidenceError if an answer is not 200.
     """
     with httpx2.Client(base_url=url, trust_env=False, timeout=20) as client:
-        schemas = client.get("/openapi.json").json()["components"]["schemas"]
-        instance = schemas["Instance"]["examples"][0]
+        instance = testing.examples(url)[0]
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             answer = client.post("/v1/predict", json={"instances": [instance]})
