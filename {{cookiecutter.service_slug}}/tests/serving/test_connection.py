@@ -80,7 +80,7 @@ def test_a_head_without_an_end_is_rejected_at_the_bound(
     line = open_line(max_head_bytes=MAX_HEAD)
     sent = len(start)
     line.send(start)
-    while not line.ended and sent < 10 * LIMIT:
+    while not line.ended and sent < 64 * MAX_HEAD:
         line.send(more * (step // len(more)))
         sent += step
 
