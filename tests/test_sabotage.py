@@ -686,7 +686,7 @@ SABOTAGE = {
     ),
     "a mounted application with errors of its own": Sabotage(
         "serving/routing.py",
-        "elif isinstance(route, Mount) and isinstance(route.app, FastAPI):",
+        "elif isinstance(route, Mount) and isinstance(route.app, Starlette):",
         "elif False:",
         "pytest tests/serving/test_routing.py -k bad_request",
     ),
