@@ -144,8 +144,8 @@ SABOTAGE = {
     ),
     "nothing is shed": Sabotage(
         "serving/admission.py",
-        "if self.requests >= self._max_requests:\n            self._on_reject()",
-        "if False:\n            self._on_reject()",
+        "self._max_requests = settings.max_concurrency",
+        "self._max_requests = 1_000_000",
         "pytest tests/serving/test_process.py -k above_the_limit",
     ),
     "no batching": Sabotage(
@@ -922,7 +922,7 @@ SABOTAGE = {
     ),
     "a mounted application with errors of its own": Sabotage(
         "serving/routing.py",
-        "elif isinstance(route, Mount) and isinstance(route.app, FastAPI):",
+        "elif isinstance(route, Mount) and isinstance(route.app, Starlette):",
         "elif False:",
         "pytest tests/serving/test_routing.py -k bad_request",
     ),
@@ -1053,6 +1053,12 @@ SABOTAGE = {
         "        if len(",
         "            pass\n        if len(",
         "pytest tests/serving/test_process.py -k announced",
+    ),
+    "a body that comes when all is full": Sabotage(
+        "serving/admission.py",
+        "            raise self._too_many_requests()\n",
+        "            pass\n",
+        "pytest tests/serving/test_body.py -k come_before",
     ),
     "a stalled body that keeps its room": Sabotage(
         "serving/admission.py",
