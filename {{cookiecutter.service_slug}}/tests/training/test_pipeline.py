@@ -54,11 +54,11 @@ def test_a_misspelt_key_is_refused() -> None:
 
 def test_all_unusable_values_are_named_at_once() -> None:
     done = command(
-        "training.prepare", "seed=x", "gate.macro_f1=abc", "split.test_share=5"
+        "training.prepare", "seed=x", "parity.tolerance=abc", "split.test_share=5"
     )
 
     assert done.returncode == 1
-    for mistake in ("seed=x: ", "gate.macro_f1=abc: ", "split.test_share=5: "):
+    for mistake in ("seed=x: ", "parity.tolerance=abc: ", "split.test_share=5: "):
         assert mistake in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
