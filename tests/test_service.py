@@ -204,6 +204,35 @@ def test_a_change_runs_again_what_depends_on_it_and_nothing_else(
     assert stages_run(done.stdout) == ["compose", *expected]
 
 
+def test_a_trial_run_leaves_nothing_that_make_train_records(mine: Service) -> None:
+    before = mine.read("dvc.lock")
+    mine.run(
+        "python", "-m", "training", "seed=3", "rows_per_label=60", "~gate", "+gate={}"
+    )
+
+    mine.make("train")
+
+    assert mine.read("dvc.lock") == before
+    assert "seed=3" in mine.make("runs").stdout
+
+
+def test_an_experiment_of_dvc_changes_a_value_or_says_where_it_is(
+    mine: Service,
+) -> None:
+    wrong = ("dvc", "exp", "run", "-S", "reports/config.yaml:validation.folds=2")
+    refused = mine.run(*wrong, check=False)
+    assert refused.returncode != 0
+    place = "training/conf/config.yaml:validation.folds=2"
+    assert f"dvc exp run -S '{place}'" in refused.stdout
+    run("git", "checkout", "reports/config.yaml", cwd=mine.path)
+
+    mine.run("dvc", "exp", "run", "-S", place)
+
+    shown = mine.run("dvc", "exp", "show", "--csv").stdout.splitlines()
+    folds = shown[0].split(",").index("validation.folds")
+    assert {line.split(",")[folds] for line in shown[1:]} == {"2", "3"}
+
+
 def test_a_weak_model_stops_the_pipeline_and_the_earlier_one_stays(
     mine: Service,
 ) -> None:
