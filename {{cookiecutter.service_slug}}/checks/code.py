@@ -7,9 +7,11 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+from checks.api import operations
 from checks.repository import Repository
 from checks.results import Finding, NotChecked
 from checks.rule import rule
+from serving.testing import ServiceProcess
 
 HOOKS = ".pre-commit-config.yaml"
 STYLE = ("black", "isort", "flake8")
@@ -133,8 +135,6 @@ def tests_document_the_api(repository: Repository) -> Iterator[Finding]:
 
     A test in tests/app asks for each operation by its path.
     """
-    from checks.api import operations
-
     tests = "".join(
         source
         for name, source in repository.sources.items()
@@ -168,8 +168,6 @@ def readiness_is_honest(repository: Repository) -> Iterator[Finding]:
 
 def probe_processes(repository: Repository) -> Iterator[Finding]:
     """Start the service without and with its model, and ask for its probes."""
-    from serving.testing import ServiceProcess
-
     with tempfile.TemporaryDirectory() as directory:
         empty = Path(directory, "empty")
         empty.mkdir()

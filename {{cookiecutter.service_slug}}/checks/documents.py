@@ -11,6 +11,7 @@ from checks.api import operations
 from checks.repository import Repository
 from checks.results import Finding, NotChecked
 from checks.rule import rule
+from monitoring.__main__ import expected
 
 PLACEHOLDERS = re.compile(
     r"your-org\b|@your-handle\b|@your-product-manager\b|/your-project\b|/browse/YOUR\b"
@@ -62,8 +63,6 @@ def generated_documents_are_fresh(repository: Repository) -> Iterator[Finding]:
     for name, text in generated.from_code(repository).items():
         if repository.read(name) != text:
             yield Finding("It is stale: `make docs`.", name)
-    from monitoring.__main__ import expected
-
     for path, text in expected().items():
         if path.read_text(encoding="utf-8") != text:
             name = path.relative_to(repository.root).as_posix()
@@ -242,9 +241,9 @@ def figures_are_those_of_the_source(repository: Repository) -> Iterator[Finding]
     yield from repository.unwritten(
         generated.MODEL_CARD, "Intended use", "Limits", "Data"
     )
-    expected = generated.model_card(repository)
-    if expected is None:
+    card = generated.model_card(repository)
+    if card is None:
         raise NotChecked("No model has been trained: `make train`.")
-    if repository.read(generated.MODEL_CARD) != expected:
+    if repository.read(generated.MODEL_CARD) != card:
         what = "Its figures are not those of the trained model: `make docs`."
         yield repository.find(generated.MODEL_CARD, what, "## Figures")

@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from checks import markdown
+from checks.api import required_settings
 from checks.repository import PRESS_RELEASE, Repository
 from checks.results import Finding, NotApplicable
 from checks.rule import rule
@@ -245,8 +246,6 @@ def quick_start_needs_no_account(repository: Repository) -> Iterator[Finding]:
     Every setting has a default, and no verb of the section “Start” of README.md but
     `make push` and `make pull` needs the DVC remote.
     """
-    from checks.api import required_settings
-
     for name in required_settings():
         yield Finding(f"Give {name} a default.", "app/settings.py")
     makefile = repository.read("Makefile")

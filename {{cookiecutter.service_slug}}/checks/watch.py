@@ -8,6 +8,7 @@ from checks import markdown
 from checks.repository import Repository
 from checks.results import Finding
 from checks.rule import rule
+from monitoring.__main__ import metrics
 
 ALERTS = "monitoring/alerts.yaml"
 MONITORING = "docs/monitoring.md"
@@ -29,8 +30,6 @@ def what_is_monitored_is_listed(repository: Repository) -> Iterator[Finding]:
         if not rows.get(name) or part not in rows[name]:
             what = f"Fill the row “{name}” of “What is owned”."
             yield repository.find(MONITORING, what, "What is owned")
-    from monitoring.__main__ import metrics
-
     for metric, *_ in metrics():
         if metric not in rows:
             yield Finding(f"It does not list {metric}: `make monitoring`.", MONITORING)

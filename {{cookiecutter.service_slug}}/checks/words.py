@@ -6,6 +6,7 @@ from datetime import date, datetime
 from typing import Any
 
 from checks import markdown
+from checks.api import operations
 from checks.commit_message import faults, is_fix
 from checks.repository import PRESS_RELEASE, Repository
 from checks.results import Finding, NotApplicable
@@ -67,8 +68,6 @@ def functional_spec(repository: Repository) -> Iterator[Finding]:
     if weeks <= 2 and not repository.has(SPEC):
         raise NotApplicable(f"It ships in {weeks:g} weeks.")
     yield from repository.unwritten(SPEC)
-    from checks.api import operations
-
     paths = {operation.path for operation in operations()}
     for number, span in markdown.spans(repository.read(SPEC)):
         for path in re.findall(r"(?:^|\s)(/v\d[\w/{}-]*)", span):
