@@ -4,7 +4,6 @@ Beside it stands the bare limit: the same model behind an ASGI function on uvico
 without validation, batching, limits, ids, metrics or logs.
 """
 
-import csv
 import http.client
 import json
 import random
@@ -19,7 +18,7 @@ from benchmarks.generated import PREDICT, python, served, trained
 from benchmarks.peers.environments import HERE
 from benchmarks.results import Load, versions
 from benchmarks.serving import Server, free_port, serving
-from tests.conftest import Service
+from tests.conftest import Service, read_texts
 
 CONNECTIONS = (1, 16, 64, 256)
 BATCHES = (1, 10, 100, 1000)
@@ -37,7 +36,7 @@ def measure(rounds: int = 3, seconds: float = 3) -> dict[str, object]:
     with trained() as service, ExitStack() as servers:
         ours = servers.enter_context(served(service)).url + PREDICT
         theirs = servers.enter_context(serve_bare(service)).url + PREDICT
-        texts = read_texts(service)
+        texts = read_texts(service, "data/test.parquet")
         one = [instances(text) for text in texts]
         plain = [json.dumps({"text": text}) for text in texts]
         check_answers(ours, theirs, texts[:10])
@@ -94,13 +93,6 @@ def summarise(loads: Sequence[wrk.Load], instances: int) -> Load:
         "rate": round(rate, 1),
         "p99": round(median(load.p99 for load in loads), 6),
     }
-
-
-def read_texts(service: Service) -> list[str]:
-    """Return the held-out sentences of the service."""
-    path = service.path / "data" / "test.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        return [row["text"] for row in csv.DictReader(file)]
 
 
 def instances(*texts: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.generated import python
 from benchmarks.results import versions
-from tests.conftest import Service, bake_into
+from tests.conftest import ENVIRONMENT, Service, bake_into
 
 HERE = Path(__file__).parent
 BY_HAND = HERE / "table_by_hand.py"
@@ -122,9 +122,9 @@ def run(command: Sequence[str], directory: Path) -> dict[str, float]:
             (os.POSIX_SPAWN_DUP2, output.fileno(), 1),
             (os.POSIX_SPAWN_DUP2, output.fileno(), 2),
         ]
-        # The program runs in the directory of the service, which posix_spawn cannot set.
+        # posix_spawn cannot set the directory, the shell can.
         shell = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(directory), *command]
-        process = os.posix_spawn(shell[0], shell, os.environ, file_actions=files)
+        process = os.posix_spawn(shell[0], shell, ENVIRONMENT, file_actions=files)
         _, status, usage = os.wait4(process, 0)
     seconds = time.perf_counter() - begin
     if status:

@@ -5,7 +5,6 @@ scenes are played at once. Time is compressed: every duration of the rules is
 divided by `FACTOR`, so that an hour passes in half a minute.
 """
 
-import csv
 import json
 import os
 import random
@@ -31,7 +30,7 @@ from urllib.request import urlopen
 
 import yaml
 
-from tests.conftest import ENVIRONMENT, Service
+from tests.conftest import ENVIRONMENT, Service, read_texts
 
 FACTOR = 120
 STEP = 0.5  # seconds between scrapes and between evaluations
@@ -502,8 +501,7 @@ def configure(
 @contextmanager
 def play(service: Service, directory: Path) -> Iterator[Run]:
     """Play all scenes of a trained service at once; Prometheus runs in the block."""
-    with (service.path / "data" / "train.csv").open(encoding="utf-8") as file:
-        texts = [row["text"] for row in csv.DictReader(file)]
+    texts = read_texts(service, "data/train.parquet")
     jobs = [scene.__name__ for scene in SCENES]
     apps = {job: Application(service, directory / f"{job}.log") for job in jobs}
     ports = {job: app.port for job, app in apps.items()}

@@ -228,6 +228,13 @@ def trained(default: Service, tmp_path_factory: pytest.TempPathFactory) -> Servi
     return make_once(tmp_path_factory, "trained", make)
 
 
+def read_texts(service: Service, name: str) -> list[str]:
+    """The texts of a Parquet file of a service, which this environment cannot read."""
+    code = f"import pandas; print(pandas.read_parquet('{name}')['text'].to_json())"
+    texts: dict[str, str] = json.loads(service.run("python", "-c", code).stdout)
+    return list(texts.values())
+
+
 @pytest.fixture
 def tokens() -> Iterator[str]:
     """The address at which a job of GitHub gets its OpenID Connect tokens."""

@@ -271,4 +271,4 @@ def test_a_job_of_the_pipeline_pulls_the_model_with_its_token(
     for name in ("model.onnx", "model.json"):
         pulled = (service.path / "models" / name).read_bytes()
         assert pulled == (trained.path / "models" / name).read_bytes()
-    assert not (service.path / "data" / "raw.csv").exists()
+    assert not (service.path / "data" / "raw.parquet").exists()

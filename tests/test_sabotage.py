@@ -31,6 +31,66 @@ class Sabotage:
 
 
 SABOTAGE = {
+    "a value that is converted silently": Sabotage(
+        "training/values.py",
+        "        strict=True, frozen=True",
+        "        strict=False, frozen=True",
+        "pytest tests/training/test_config.py -k unusable_value",
+    ),
+    "an edit of what is composed that is lost": Sabotage(
+        "training/compose.py",
+        "    if edits:\n",
+        "    if False:\n",
+        "pytest tests/training/test_config.py -k an_edit",
+    ),
+    "rows of another contract between the stages": Sabotage(
+        "training/files.py",
+        "    if list(rows.columns) != wanted:",
+        "    if False:",
+        "pytest tests/training/test_data.py -k a_stage_refuses",
+    ),
+    "a column that is judged otherwise than its contract": Sabotage(
+        "training/validation.py",
+        '    if "lt" in rules:',
+        "    if False:",
+        "pytest tests/training/test_validation.py -k known_cells",
+    ),
+    "rows in another order": Sabotage(
+        "training/validation.py",
+        "order = np.argsort(np.concatenate([np.flatnonzero(plain), places]))",
+        "order = np.arange(len(rows))",
+        "pytest tests/training/test_validation.py -k known_cells",
+    ),
+    "a validator that is not heard": Sabotage(
+        "training/validation.py",
+        '        is_plain &= schema["type"] in PASSED\n',
+        "",
+        "pytest tests/training/test_validation.py -k whole_row",
+    ),
+    "a column of the name of another": Sabotage(
+        "training/tables.py",
+        "    if repeated:\n",
+        "    if False:\n",
+        "pytest tests/training/test_data.py -k unusable_file",
+    ),
+    "a file that a stage imports and DVC does not know": Sabotage(
+        "dvc.yaml",
+        "      - training/scores.py\n",
+        "",
+        "pytest tests/training/test_dvc.py -k files_that_it_imports",
+    ),
+    "a failing job that stops a sweep": Sabotage(
+        "training/stage.py",
+        "return None if in_sweep() else sys.exit(1)",
+        "sys.exit(1)",
+        "pytest tests/training/test_runs.py -k failing_job",
+    ),
+    "labels read as mathematics": Sabotage(
+        "training/report.py",
+        'plt.rcParams["text.parse_math"] = False',
+        "",
+        "pytest tests/training/test_report.py -k labels_are_text",
+    ),
     "ready without a model": Sabotage(
         "serving/health.py",
         "if not lifecycle.ready:",

@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.conftest import ENVIRONMENT, ROOT, Bake, Service, copy, run
+from tests.conftest import ENVIRONMENT, ROOT, Bake, Service, copy, read_texts, run
 
 pytestmark = pytest.mark.slow
 
@@ -126,7 +126,7 @@ def path_without(directory: Path, *tools: str) -> str:
 def test_the_default_model_is_good_enough(trained: Service) -> None:
     metrics = json.loads(trained.read("reports/metrics.json"))
     print("metrics of the default service:", metrics)
-    rows = trained.read("data/raw.csv").splitlines()
+    rows = read_texts(trained, "data/raw.parquet")
     sidecar = json.loads(trained.read("models/model.json"))
 
     assert metrics["macro_f1"] >= 0.90
@@ -146,7 +146,7 @@ def test_push_clone_pull_run_gives_the_same_model_and_serves_it(
 
     clone.make("pull")
 
-    for name in ("models/model.onnx", "models/model.json", "data/raw.csv"):
+    for name in ("models/model.onnx", "models/model.json", "data/raw.parquet"):
         assert (colleague / name).read_bytes() == (mine.path / name).read_bytes()
     with serving(clone) as url:
         sentence = {"instances": [{"text": "set a timer for 20 minutes"}]}
@@ -158,7 +158,7 @@ def test_push_clone_pull_run_gives_the_same_model_and_serves_it(
 
 def test_a_clean_run_elsewhere_gives_the_same_bytes(mine: Service) -> None:
     before = (mine.path / "models" / "model.onnx").read_bytes()
-    for name in ("data/raw.csv", "models/model.onnx", "models/pipeline.joblib"):
+    for name in ("data/raw.parquet", "models/model.onnx", "models/pipeline.joblib"):
         (mine.path / name).unlink()
 
     mine.run("python", "-m", "training", PYTHONHASHSEED="1")
@@ -204,6 +204,35 @@ def test_a_change_runs_again_what_depends_on_it_and_nothing_else(
     assert stages_run(done.stdout) == ["compose", *expected]
 
 
+def test_a_trial_run_leaves_nothing_that_make_train_records(mine: Service) -> None:
+    before = mine.read("dvc.lock")
+    mine.run(
+        "python", "-m", "training", "seed=3", "rows_per_label=60", "~gate", "+gate={}"
+    )
+
+    mine.make("train")
+
+    assert mine.read("dvc.lock") == before
+    assert "seed=3" in mine.make("runs").stdout
+
+
+def test_an_experiment_of_dvc_changes_a_value_or_says_where_it_is(
+    mine: Service,
+) -> None:
+    wrong = ("dvc", "exp", "run", "-S", "reports/config.yaml:validation.folds=2")
+    refused = mine.run(*wrong, check=False)
+    assert refused.returncode != 0
+    place = "training/conf/config.yaml:validation.folds=2"
+    assert f"dvc exp run -S '{place}'" in refused.stdout
+    run("git", "checkout", "reports/config.yaml", cwd=mine.path)
+
+    mine.run("dvc", "exp", "run", "-S", place)
+
+    shown = mine.run("dvc", "exp", "show", "--csv").stdout.splitlines()
+    folds = shown[0].split(",").index("validation.folds")
+    assert {line.split(",")[folds] for line in shown[1:]} == {"2", "3"}
+
+
 def test_a_weak_model_stops_the_pipeline_and_the_earlier_one_stays(
     mine: Service,
 ) -> None:
@@ -220,7 +249,7 @@ def test_a_weak_model_stops_the_pipeline_and_the_earlier_one_stays(
 
 
 def test_bad_data_stops_the_pipeline_and_the_earlier_data_stays(mine: Service) -> None:
-    before = mine.read("data/raw.csv")
+    before = (mine.path / "data" / "raw.parquet").read_bytes()
     data = mine.path / "data" / "source" / "data.csv"
     data.write_text("text,label\nhello,\n", encoding="utf-8")
     edit(mine, "training/conf/config.yaml", "data: intents", "data: csv")
@@ -229,7 +258,7 @@ def test_bad_data_stops_the_pipeline_and_the_earlier_data_stays(mine: Service) -
 
     assert done.returncode != 0
     assert "data/source/data.csv, line 2, column label" in done.stdout
-    assert mine.read("data/raw.csv") == before
+    assert (mine.path / "data" / "raw.parquet").read_bytes() == before
 
 
 def test_an_experiment_that_is_to_stay_reaches_the_pipeline(mine: Service) -> None:
@@ -302,7 +331,9 @@ def test_uvx_generates_without_installing_cookiecutter(tmp_path: Path) -> None:
 
 
 def test_the_commands_of_the_readme_work(mine: Service) -> None:
-    run("cp", "data/train.csv", "data/source/data.csv", cwd=mine.path)
+    frame = "pandas.read_parquet('data/train.parquet')"
+    write = f"{frame}.to_csv('data/source/data.csv', index=False)"
+    mine.run("python", "-c", f"import pandas; {write}")
     commands = re.findall(
         r"^    ((?:python|dvc) .*?)(?:  +#.*)?$", mine.read("README.md"), re.MULTILINE
     )

@@ -10,17 +10,17 @@ from unittest.mock import patch
 
 import pandas as pd
 import pytest
+from app import contract
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import Field, create_model
+from training import evaluate, export, ingest, prepare, train
+from training.stage import PipelineError
 
-from app import contract
 from serving.contract import Contract, Task
 from serving.fields import Kind, read_kinds, read_task
 from serving.model import Model, ModelError
 from tests.conftest import compose_config
-from training import evaluate, export, ingest, prepare, train
-from training.stage import PipelineError
 
 ROWS = 80
 Three = Annotated[list[float], Field(min_length=3, max_length=3)]

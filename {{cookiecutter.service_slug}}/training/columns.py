@@ -111,6 +111,8 @@ def read_labels(schema: Schema, rows: pd.DataFrame) -> npt.NDArray[Any]:
     """Return the true labels: text of a classification, float64 of a regression."""
     if schema.task is Task.REGRESSION:
         return rows[LABEL].to_numpy(np.float64)
+    if isinstance(rows[LABEL].dtype, pd.StringDtype):
+        return rows[LABEL].to_numpy(np.object_)
     return np.array([as_text(label) for label in rows[LABEL].tolist()], np.object_)
 
 

@@ -61,7 +61,7 @@ def cut_slices(schema: Schema, rows: pd.DataFrame) -> Iterator[tuple[str, Mask]]
     for field in schema.fields:
         values = rows[field.name]
         if field.kind in (Kind.CATEGORY, Kind.FLAG):
-            for value in sorted(values.dropna().unique(), key=as_text):
+            for value in sorted(values.dropna().astype(object).unique(), key=as_text):
                 is_value = (values == value).fillna(False).to_numpy(np.bool_)
                 yield f"{field.name}: {as_text(value)}", is_value
         if field.optional:

@@ -24,6 +24,9 @@ from training.values import Config
 
 logger = logging.getLogger(__name__)
 
+# A label such as $100_to_$200 is no mathematics.
+plt.rcParams["text.parse_math"] = False
+
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 # More labels or slices than these cannot be read in a picture; the worst are drawn.
@@ -50,12 +53,10 @@ def run(config: Config) -> None:
     name = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["name"]
     metrics, plots = read_json(config.paths.metrics), config.paths.plots
     plt.switch_backend("agg")
-    # A label such as $100_to_$200 is no mathematics.
-    with plt.rc_context({"text.parse_math": False}):
-        sections = [
-            SECTION.substitute(title=html.escape(title), text=text, body=body)
-            for title, text, body in describe(metrics, plots, config.threshold)
-        ]
+    sections = [
+        SECTION.substitute(title=html.escape(title), text=text, body=body)
+        for title, text, body in describe(metrics, plots, config.threshold)
+    ]
     page = PAGE.substitute(name=html.escape(name), sections="\n".join(sections))
     write_text(config.paths.report, page)
     logger.info("Open %s", config.paths.report.resolve().as_uri())
@@ -217,7 +218,9 @@ def draw_values(table: pd.DataFrame) -> Figure:
 def draw_residuals(table: pd.DataFrame) -> Figure:
     """Draw how often each size of error occurs."""
     figure, axes = plt.subplots(figsize=(7, 4))
-    axes.hist(table["value"] - table["actual"], bins=min(50, len(table)))
+    errors = table["value"] - table["actual"]
+    widest = float(errors.abs().max()) or 1.0
+    axes.hist(errors, bins=50, range=(-widest, widest))
     axes.axvline(0, linestyle="--", color="grey")
     axes.set_xlabel("predicted minus actual")
     axes.set_ylabel("rows")

@@ -9,9 +9,9 @@ import pytest
 from serving.model import MODEL_FILE
 from serving.testing import ROOT
 from tests.conftest import overrides
-from tests.training.conftest import CHOICES, CONF, Compose, need
+from tests.training.conftest import CONF, Compose, need
 from training import __main__ as pipeline
-from training import prepare, report
+from training import prepare
 from training.stage import PipelineError
 from training.values import Config
 
@@ -21,17 +21,6 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True
     )
-
-
-@pytest.mark.parametrize("choice", CHOICES)
-def test_every_config_file_changes_the_configuration(
-    configure: Compose, choice: str
-) -> None:
-    group = choice.partition("=")[0]
-    others = {other for other in CHOICES if other.startswith(f"{group}=")} - {choice}
-
-    assert all(configure(choice) != configure(other) for other in others)
-    assert group != "experiment" or configure(choice) != configure()
 
 
 def test_an_unknown_choice_is_answered_with_the_known_ones() -> None:
@@ -50,17 +39,6 @@ def test_a_misspelt_key_is_refused() -> None:
     assert done.returncode == 1
     assert "splitt" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_all_unusable_values_are_named_at_once() -> None:
-    done = command(
-        "training.prepare", "seed=x", "parity.tolerance=abc", "split.test_share=5"
-    )
-
-    assert done.returncode == 1
-    for mistake in ("seed=x: ", "parity.tolerance=abc: ", "split.test_share=5: "):
-        assert mistake in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_an_unknown_language_is_answered_with_a_suggestion(configure: Compose) -> None:
@@ -116,11 +94,3 @@ def test_all_stages_at_once_are_no_sweep(tmp_path: Path) -> None:
 
     assert done.returncode == 1
     assert "python -m training.train -m" in done.stdout + done.stderr
-
-
-def test_the_report_is_one_page_with_pictures(trained: Config) -> None:
-    report.run(trained)
-
-    page = trained.paths.report.read_text(encoding="utf-8")
-    assert page.count('src="data:image/png;base64,') == 3
-    assert "macro_f1_random_split" in page
