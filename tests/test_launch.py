@@ -78,7 +78,7 @@ def commit(service: Service, message: str, *words: str, **variables: str) -> Non
     """Commit all that has changed, without the hooks."""
     run("git", "add", "--all", cwd=service.path)
     command = ("git", "commit", "--quiet", "--allow-empty", "--no-verify", *words)
-    run(*command, "--message", message, cwd=service.path, **variables)
+    run(*command, "--message", message, cwd=service.path, check=True, **variables)
 
 
 def fill(service: Service) -> None:
