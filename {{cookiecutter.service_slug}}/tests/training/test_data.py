@@ -237,7 +237,7 @@ def test_an_index_that_pandas_has_kept_is_no_column(tmp_path: Path) -> None:
 
 def test_json_lines_are_named_by_their_line(write: Write) -> None:
     good = json.dumps({"text": "a", "label": 7})
-    file = write("mine.jsonl", f'{good}\n\n{{"text": "", "label": "x"}}\n')
+    file = write("mine.jsonl", good + '\n\n{"text": "", "label": "x"}\n')
 
     assert "line 3, column text: String should have at least 1" in refuse(file)
 
