@@ -33,7 +33,7 @@ def break_marks(text: str) -> str:
 
 
 # Marks are no letters, but for two halfwidth ones.
-_maybe_marks = re.compile(r"[\W\uff9e\uff9f]{%d,}" % (MAX_MARKS + 1))
+_maybe_marks = re.compile(r"[\W\uff9e\uff9f]{" + str(MAX_MARKS + 1) + ",}")
 
 
 def _break_run(run: re.Match[str]) -> str:

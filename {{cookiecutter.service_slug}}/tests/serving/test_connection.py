@@ -455,7 +455,7 @@ def test_no_request_is_left_out_of_metrics_and_log(start: Start) -> None:
     assert json.loads(body)["type"] == "urn:problem-type:invalid-http"
     metrics = httpx2.get(f"{process.url}/metrics").text
     labels = 'method="other",route="unmatched",status="400"'
-    assert "http_requests_total{%s} 1.0" % labels in metrics
+    assert "http_requests_total{" + labels + "} 1.0" in metrics
     assert 'http_connections_ended_total{reason="invalid-http"} 1.0' in metrics
     wait_until(lambda: request_id in process.log())
 
