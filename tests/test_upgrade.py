@@ -59,7 +59,8 @@ def wheel(version: str) -> bytes:
     about = f"inhouse-{version}.dist-info"
     head = f"Name: inhouse\nVersion: {version}\n"
     files = {
-        "inhouse.py": f'VERSION = "{version}"\n',
+        # Python takes a source of the same size and time for the one it has compiled.
+        "inhouse.py": f'VERSION = "{version}"\n' + "#" * int(float(version)),
         f"{about}/METADATA": f"Metadata-Version: 2.1\n{head}",
         f"{about}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {TAG}\n",
     }
