@@ -301,7 +301,10 @@ BROKEN: list[tuple[str, Callable[[Service], None]]] = [
         Change(".github/workflows/ci.yml", GATE, f"{GATE} && github.actor == 'ada'"),
     ),
     ("W4", leave_a_branch),
-    ("S1", Change("app/api.py", '        """Classify one or more instances."""\n', "")),
+    (
+        "S1",
+        Change("app/api.py", '        """Predict for one or more instances."""\n', ""),
+    ),
     ("S2", Change("docs/rules.md", "### W1", "### W0")),
     ("S2", Change("docs/monitoring.md", "| 0.995 |", "| 0.999 |")),
     ("S3", Change("CODEOWNERS", "@grace-h", "@grace-h @john-d")),

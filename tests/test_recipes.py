@@ -30,6 +30,9 @@ IMPORTS = {
         from prometheus_client import Counter
         from serving.problems import ProblemError, ProblemType
     """,
+    "app/contract.py": """
+        from typing import Literal
+    """,
     "app/main.py": """
         from starlette.middleware import Middleware
         from starlette.middleware.gzip import GZipMiddleware
@@ -52,7 +55,8 @@ def follow(service: Service) -> Service:
     _, _, text = service.read("CONTRIBUTING.md").partition("## I want to …\n")
     text = text.partition("\n## ")[0]
     code: dict[str, str] = dict(BLOCK.findall(text))
-    assert set(code) == {*ENDPOINTS, "A setting"}, "a recipe that is not tried here"
+    tried = {*ENDPOINTS, "A field", "A setting"}
+    assert set(code) == tried, "a recipe that is not tried here"
     (middleware,) = re.findall(r"middleware=\[Middleware\(\w+\)\]", text)
     (model,) = re.findall(r"`(model: \w+)` in `training/conf/config.yaml`", text)
 
@@ -60,8 +64,10 @@ def follow(service: Service) -> Service:
     edit(service, "app/api.py", "    return api\n", f"{endpoints}\n    return api\n")
     routers = "routers=[api.router(service, settings)]"
     edit(service, "app/main.py", routers, f"{routers}, {middleware}")
-    edit(service, "training/conf/config.yaml", "model: words", model)
+    edit(service, "training/conf/config.yaml", "model: linear", model)
     append(service, "app/settings.py", code["A setting"])
+    below = "\n\nclass LabelledInstance"
+    edit(service, "app/contract.py", below, f"\n{code['A field']}{below}")
     for name, lines in IMPORTS.items():
         head, rest = service.read(name).split("\n\n", 1)
         text = f"{head}\n{textwrap.dedent(lines)}{rest}"

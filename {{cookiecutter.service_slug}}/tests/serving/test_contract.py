@@ -18,6 +18,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.testclient import TestClient
 
+from serving.problems import MAX_LISTED
 from serving.settings import ServingSettings
 from tests.serving.toy import MAX_CLAIMS, MAX_NOTE, Claims, create_app
 
@@ -207,10 +208,10 @@ def read(response: Any, errors: Callable[[Any], list[dict[str, str]]]) -> Verdic
 
 
 def as_errors(mistakes: list[tuple[list[str | int], str]]) -> list[dict[str, str]]:
-    """The mistakes that FastAPI found, in the form of the service."""
+    """The first mistakes that FastAPI found, in the form of the service."""
     return [
         {"pointer": pointer(location), "detail": WORDS.get(message, message)}
-        for location, message in mistakes
+        for location, message in mistakes[:MAX_LISTED]
     ]
 
 
