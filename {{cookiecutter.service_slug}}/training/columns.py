@@ -23,7 +23,12 @@ Arrays = dict[str, npt.NDArray[Any]]
 # number that no row has, and what is as large is marked.
 MARK = Pipeline(
     [
-        ("fill", SimpleImputer(strategy="constant", fill_value=MAX_NUMBER)),
+        (
+            "fill",
+            SimpleImputer(
+                strategy="constant", fill_value=MAX_NUMBER, keep_empty_features=True
+            ),
+        ),
         ("mark", Binarizer(threshold=float(np.nextafter(np.float32(MAX_NUMBER), 0)))),
     ]
 )

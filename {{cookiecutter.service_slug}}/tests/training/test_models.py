@@ -62,6 +62,18 @@ def test_each_family_fits_and_exports_the_contract_of_the_service(
     export.check_parity(model, schema, export.convert(model, schema), rows, 1e-5)
 
 
+@pytest.mark.parametrize("choice", MODELS)
+def test_each_family_takes_fields_that_no_row_has(
+    configure: Compose, choice: str
+) -> None:
+    family, rows = configure(choice).model.create(), judged()
+    rows = rows.assign(ward=None, age=None, scan=None)
+
+    model = train.fit(family.build(JUDGED), JUDGED, rows)
+
+    export.check_parity(model, JUDGED, export.convert(model, JUDGED), rows, 1e-5)
+
+
 def test_gaps_are_read_alike_by_training_and_serving() -> None:
     rows = judged()
     visits = [
