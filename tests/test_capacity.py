@@ -21,7 +21,7 @@ _kept: list[bytes] = []
 _predict = Model.predict
 
 
-def _leak(self: Model[InstanceT], instances: Sequence[InstanceT]) -> Probabilities:
+def _leak(self: Model[InstanceT], instances: Sequence[InstanceT]) -> Row:
     _kept.append(bytes(range(250)) * 80)
     return _predict(self, instances)
 
