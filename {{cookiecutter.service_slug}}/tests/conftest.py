@@ -55,9 +55,7 @@ def write_rows(file: Path) -> None:
     for number, sample in enumerate(EXAMPLES if len(EXAMPLES) > 1 else EXAMPLES * 2):
         for variant in range(20 + 4 * number):  # so that the shares differ
             words = f"label{number} {variant}"
-            varied = {
-                name: f"{sample[name]} {words}" for name in texts if name in sample
-            }
+            varied = {name: f"{sample.get(name) or ''} {words}" for name in texts}
             row = {**sample, **varied, "label": make_label(label, number)}
             if "group" in LabelledInstance.model_fields:
                 row["group"] = f"{number} {variant // 4}"
