@@ -3,6 +3,7 @@
 Every model of `app/contract.py` derives from `Contract`.
 """
 
+from decimal import Decimal
 from enum import StrEnum
 from math import inf
 from typing import Annotated, Any
@@ -12,6 +13,8 @@ from pydantic_core import CoreSchema
 
 # The largest number that a model can be given: its numbers are float32.
 MAX_NUMBER = 3.4028234663852886e38
+# As the OpenAPI document prints it; as a float it is the same.
+MAX_INTEGER = int(Decimal(repr(MAX_NUMBER)))
 
 # The outcomes of a regression, as metrics count them: between the deciles.
 TENTHS = tuple(f"tenth {number}" for number in range(1, 11))
@@ -27,7 +30,7 @@ class Task(StrEnum):
 def _bound_numbers(schema: Any) -> None:
     """Add bounds to a number, or to the numbers of a list, in the schema of a field."""
     if schema["type"] in ("float", "int"):
-        largest = MAX_NUMBER if schema["type"] == "float" else int(MAX_NUMBER)
+        largest = MAX_NUMBER if schema["type"] == "float" else MAX_INTEGER
         if schema.get("lt", inf) > largest:
             schema["le"] = min(schema.get("le", largest), largest)
         if schema.get("gt", -inf) < -largest:

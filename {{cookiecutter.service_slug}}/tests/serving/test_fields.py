@@ -1,6 +1,7 @@
 """From the fields of a contract to what a model takes."""
 
 from datetime import date
+from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Literal
 
@@ -136,6 +137,13 @@ def test_a_contract_without_fields_is_refused() -> None:
 )
 def test_the_type_of_the_label_is_the_task(label: Any, task: Task) -> None:
     assert read_task(create_model("Row", __base__=Contract, label=label)) is task
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_whole_number_up_to_the_bound_in_the_document_is_taken(sign: int) -> None:
+    bound = int(Decimal(repr(MAX_NUMBER))) * sign  # as JSON has it: 3.4…86e+38
+
+    assert contract(int).model_validate_json('{"x": %d}' % bound)
 
 
 @pytest.mark.parametrize("kind", [float, float | None, int, Three])
