@@ -40,12 +40,6 @@ TABLES_BY_NAME = {
         dict.fromkeys(WINE, 2.5),
         "macro_f1: 0.9",
     ),
-    "cancer": Table(
-        "    measures: Annotated[list[float], Field(min_length=30, max_length=30)]\n",
-        "bool",
-        {"measures": [1.5] * 30},
-        "macro_f1: 0.9",
-    ),
     "diabetes": Table(
         "    age: Annotated[float, Field(ge=0, le=120)]\n"
         '    sex: Literal["a", "b"]\n'

@@ -71,7 +71,7 @@ def tasks(draw: st.DrawFn) -> tuple[type[Contract], type[Contract], pd.DataFrame
 
 @given(tasks())
 @settings(
-    max_examples=20,
+    max_examples=12,
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],  # a failing example is small enough

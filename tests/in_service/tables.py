@@ -26,10 +26,6 @@ def read(name: str) -> pd.DataFrame:
         wine = datasets.load_wine(as_frame=True)
         rows = wine.data.rename(columns=lambda name: name.replace("/", "_"))
         return rows.assign(label=wine.target_names[wine.target])
-    if name == "cancer":
-        cancer = datasets.load_breast_cancer()
-        measures = [row.tolist() for row in cancer.data]
-        return pd.DataFrame({"measures": measures, "label": cancer.target == 0})
     patients = datasets.load_diabetes(as_frame=True, scaled=False)
     rows = patients.data
     known = np.random.default_rng(0).random(len(rows)) > 0.1
@@ -67,10 +63,6 @@ def score(name: str) -> float:
         predicted = ridge.fit(learned, train["label"]).predict(tested)
         return float(r2_score(test["label"], predicted))
     learned, tested = train.drop(columns="label"), test.drop(columns="label")
-    if name == "cancer":
-        learned, tested = (
-            pd.DataFrame(part["measures"].tolist()) for part in (learned, tested)
-        )
     model = make_pipeline(
         StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=1000)
     )
