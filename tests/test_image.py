@@ -30,7 +30,7 @@ FLAGS: dict[str, Any] = {"IMAGE_FLAGS": os.environ.get("IMAGE_FLAGS", "")}
 # As a pod runs that Pod Security `restricted` lets in.
 HARDENED = (
     *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"),
-    *("--security-opt", "no-new-privileges", "--memory", "384m", "--cpus", "1"),
+    *("--security-opt", "no-new-privileges", "--memory", "512m", "--cpus", "1"),
 )
 
 
