@@ -72,8 +72,8 @@ SABOTAGE = {
     ),
     "a file that a stage imports and DVC does not know": Sabotage(
         "dvc.yaml",
-        "      - training/scores.py\n",
-        "",
+        "      - training/scores.py\n      - training/stage.py\n",
+        "      - training/stage.py\n",
         "pytest tests/training/test_dvc.py -k files_that_it_imports",
     ),
     "a failing job that stops a sweep": Sabotage(
@@ -174,7 +174,7 @@ SABOTAGE = {
     ),
     "golden example ignored": Sabotage(
         "serving/model.py",
-        "if not worst <= TOLERANCE:",
+        "if not worst <= allowed:",
         "if False:",
         "pytest tests/serving/test_readiness.py -k bad_model",
     ),

@@ -102,7 +102,9 @@ def test_a_missing_value_is_told_from_the_median(schema: Schema) -> None:
     like: Any = "go" if schema is JUDGED else 0.0
     rows["label"] = np.where(known, like, unlike)
 
-    model = train.fit(LINEAR.build(schema), schema, rows)
+    # Of rows that it has seen, a model may know the words.
+    model = train.fit(LINEAR.build(schema), schema, rows[::2])
+    rows, known = rows[1::2], known[1::2]
     predicted = model.predict(read_inputs(schema, rows))
 
     assert (predicted[~known] == unlike).all() or (predicted[~known] > 500).all()
