@@ -643,7 +643,7 @@ SABOTAGE = {
         "training/conf/experiment/chinese.yaml",
         "# @package _global_",
         "# no package",
-        "pytest tests/training/test_pipeline.py -k every_config_file",
+        "pytest tests/training/test_config.py -k every_config_file",
     ),
     "bodies without a time limit": Sabotage(
         "serving/admission.py",
@@ -655,13 +655,13 @@ SABOTAGE = {
         "dvc.yaml",
         "python -m training.export",
         "python -m training.publish",
-        "pytest tests/training/test_pipeline.py -k dvc",
+        "pytest tests/training/test_dvc.py",
     ),
     "a parameter that DVC does not watch": Sabotage(
         "dvc.yaml",
         "[data, seed, split]",
         "[data, seed]",
-        "pytest tests/training/test_pipeline.py -k dvc",
+        "pytest tests/training/test_dvc.py",
     ),
     "training code in the service": Sabotage(
         "serving/container.py",
