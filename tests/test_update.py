@@ -475,6 +475,10 @@ MOVED = {
     "tests/test_predict.py": Hand(
         {"": "# mine: tests\n"}, to="tests/app/test_predict.py"
     ),
+    "training/conf/model/words.yaml": Hand(
+        {"": "# mine: model\n"}, to="training/conf/model/linear.yaml"
+    ),
+    "training/prepare.py": Hand({"": "# mine: preparation\n"}),
 }
 RELEASES = {
     "0.1.0": Release("9019e62e1703", MOVED),
@@ -515,7 +519,7 @@ EDITS: dict[str, tuple[str, str]] = {
     "tests/conftest.py": ("", "# mine: fixtures\n"),
     "tests/test_predict.py": ("", "# mine: tests\n"),
     "training/conf/config.yaml": ("folds: 3", "folds: 4 # mine: config"),
-    "training/conf/model/linear.yaml": ("", "# mine: model\n"),
+    "training/conf/model/words.yaml": ("", "# mine: model\n"),
     "training/prepare.py": ("", "# mine: preparation\n"),
 }
 ADDED = {
