@@ -204,18 +204,6 @@ def test_a_change_runs_again_what_depends_on_it_and_nothing_else(
     assert stages_run(done.stdout) == ["compose", *expected]
 
 
-def test_a_trial_run_leaves_nothing_that_make_train_records(mine: Service) -> None:
-    before = mine.read("dvc.lock")
-    mine.run(
-        "python", "-m", "training", "seed=3", "rows_per_label=60", "~gate", "+gate={}"
-    )
-
-    mine.make("train")
-
-    assert mine.read("dvc.lock") == before
-    assert "seed=3" in mine.make("runs").stdout
-
-
 def test_an_experiment_of_dvc_changes_a_value_or_says_where_it_is(
     mine: Service,
 ) -> None:
@@ -292,7 +280,7 @@ def test_another_language_is_one_override_away(mine: Service) -> None:
     output = mine.run("python", "-m", "training", "data.language=hi").stdout
 
     assert "language hi" in output
-    assert re.search(r"macro-F1 0\.\d+ on the test rows", output)
+    assert re.search(r"macro_f1 0\.\d+ on the test rows", output)
 
 
 @pytest.mark.slow
@@ -300,7 +288,6 @@ def test_another_language_is_one_override_away(mine: Service) -> None:
     "choices",
     [
         ["data.language=de"],
-        ["data.language=hi"],
         ["data.language=zh-CN", "model=characters"],
     ],
     ids="".join,
@@ -318,7 +305,7 @@ def test_other_languages_are_learned(
 def test_the_report_is_written(mine: Service) -> None:
     mine.make("report")
 
-    assert mine.read("reports/report.html").count("<img") == 3
+    assert mine.read("reports/report.html").count("<img") == 5
 
 
 def test_uvx_generates_without_installing_cookiecutter(tmp_path: Path) -> None:
