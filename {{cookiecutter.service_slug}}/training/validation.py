@@ -290,12 +290,17 @@ def store(column: Column, values: Sequence[Any]) -> pa.Array:
         case "float":
             return pa.array(values, pa.float64())
         case "list":
-            return pa.array(values, pa.list_(pa.float64()))
+            return pa.array(map(_floats_or_none, values), pa.list_(pa.float64()))
         case "datetime":
             return pa.array(map(_to_utc, values), pa.timestamp("us"))
         case "date":
             return pa.array(values, pa.date32())
     return pa.array(values)
+
+
+def _floats_or_none(values: Sequence[float] | None) -> list[float] | None:
+    """Return floats: pyarrow refuses integers that float64 does not hold exactly."""
+    return None if values is None else [float(value) for value in values]
 
 
 def _text_or_none(value: Any) -> str | None:

@@ -83,7 +83,11 @@ COLUMNS: list[tuple[list[Any], st.SearchStrategy[Any], pa.DataType]] = [
     ([0, 1, 2], st.integers(0, 255), pa.uint8()),
     ([True, False], st.booleans(), pa.bool_()),
     (VECTORS, st.lists(st.floats(), max_size=3), pa.list_(pa.float64())),
-    ([[5], [None]], st.lists(st.integers(0, 9), max_size=2), pa.list_(pa.int64())),
+    (
+        [[5], [None], [2**53 + 2, 2**53 + 4]],
+        st.lists(st.integers(0, 9), max_size=2),
+        pa.list_(pa.int64()),
+    ),
     (DAYS, st.datetimes(), pa.timestamp("us")),
     ([day.date() for day in DAYS], st.dates(), pa.date32()),
 ]
