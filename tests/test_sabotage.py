@@ -651,6 +651,12 @@ SABOTAGE = {
         "Deadline(3600)",
         "pytest tests/serving/test_process.py -k not_arrive",
     ),
+    "a time limit for the first bodies only": Sabotage(
+        "serving/admission.py",
+        "                self._check_at(due, loop)\n                return\n",
+        "                return\n",
+        "pytest tests/serving/test_process.py -k not_arrive",
+    ),
     "a stage that is not there": Sabotage(
         "dvc.yaml",
         "python -m training.export",
@@ -1146,7 +1152,7 @@ SABOTAGE = {
     ),
     "a body that is late because the process was stopped": Sabotage(
         "serving/admission.py",
-        "if now - self._timer.when() > GRACE_SECONDS:",
+        "if now - when > GRACE_SECONDS:",
         "if False:",
         "pytest tests/serving/test_process.py -k was_stopped",
     ),

@@ -128,30 +128,34 @@ class Deadline:
         self.seconds = seconds
         # Bodies still arriving, by deadline: the earliest first.
         self._bodies: dict[Body, float] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._is_scheduled = False
 
     def start(self, body: "Body") -> None:
         """Start the time of a body."""
         loop = asyncio.get_running_loop()
-        self._bodies[body] = loop.time() + self.seconds
-        if self._timer is None:
-            self._timer = loop.call_later(self.seconds, self._check, loop)
+        due = self._bodies[body] = loop.time() + self.seconds
+        if not self._is_scheduled:
+            self._check_at(due, loop)
 
     def stop(self, body: "Body") -> None:
         """Stop the time of a body that has arrived or whose request has ended."""
         self._bodies.pop(body, None)
 
-    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _check_at(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._is_scheduled = True
+        # The handle is no timer for every loop: uvloop gives another one for "now".
+        loop.call_at(when, self._check, when, loop)
+
+    def _check(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
         """Expire overdue bodies and set the timer for the next deadline."""
-        assert self._timer is not None
         now = loop.time()
-        if now - self._timer.when() > GRACE_SECONDS:
-            self._timer = loop.call_later(GRACE_SECONDS, self._check, loop)
+        if now - when > GRACE_SECONDS:
+            self._check_at(now + GRACE_SECONDS, loop)
             return
-        self._timer = None
+        self._is_scheduled = False
         for body, due in list(self._bodies.items()):
             if due > now:
-                self._timer = loop.call_at(due, self._check, loop)
+                self._check_at(due, loop)
                 return
             del self._bodies[body]
             body.expire(f"The body did not arrive within {self.seconds} s.")
