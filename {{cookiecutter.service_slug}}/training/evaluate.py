@@ -37,6 +37,8 @@ from training.values import Config
 
 logger = logging.getLogger(__name__)
 
+WRITTEN = ("metrics", "plots")
+
 BINS = 10
 
 
@@ -221,4 +223,4 @@ def suggest_remedy(schema: Schema, test: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    command(run)()
+    command(run, written=WRITTEN)()

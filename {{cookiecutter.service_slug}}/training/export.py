@@ -47,6 +47,8 @@ from training.values import Config
 
 logger = logging.getLogger(__name__)
 
+WRITTEN = ("model",)
+
 # With the newest ai.onnx.ml, skl2onnx converts boosted trees wrongly.
 OPSET = {"": 21, "ai.onnx.ml": 3}
 
@@ -308,4 +310,4 @@ def _encode(sidecar: Sidecar) -> bytes:
 
 
 if __name__ == "__main__":
-    command(run)()
+    command(run, written=WRITTEN)()
