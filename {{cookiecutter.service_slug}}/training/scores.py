@@ -73,7 +73,8 @@ def _macro_f1(truth: Truth, predicted: Truth) -> float:
 def predict_labels(output: Output, labels: Sequence[str]) -> Truth:
     """Return the most probable label of each row."""
     names: Truth = np.array(labels, dtype=np.object_)
-    return names[output.argmax(axis=1)]
+    predicted: Truth = names[output.argmax(axis=1)]
+    return predicted
 
 
 def score_baseline(
