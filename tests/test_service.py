@@ -157,13 +157,11 @@ def test_push_clone_pull_run_gives_the_same_model_and_serves_it(
 
 
 def test_a_clean_run_elsewhere_gives_the_same_bytes(mine: Service) -> None:
-    before = (mine.path / "models" / "model.onnx").read_bytes()
-    for name in ("data/raw.parquet", "models/model.onnx", "models/pipeline.joblib"):
-        (mine.path / name).unlink()
-
     mine.run("python", "-m", "training", PYTHONHASHSEED="1")
 
-    assert (mine.path / "models" / "model.onnx").read_bytes() == before
+    again = mine.path / "outputs" / "trial" / "models" / "model.onnx"
+    before = mine.path / "models" / "model.onnx"
+    assert again.read_bytes() == before.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -202,6 +200,19 @@ def test_a_change_runs_again_what_depends_on_it_and_nothing_else(
 
     # What was composed anew is what the other stages are compared with.
     assert stages_run(done.stdout) == ["compose", *expected]
+
+
+def test_a_trial_run_leaves_nothing_that_make_train_records(mine: Service) -> None:
+    before = mine.read("dvc.lock")
+    mine.run(
+        "python", "-m", "training", "seed=3", "rows_per_label=60", "~gate", "+gate={}"
+    )
+    mine.run("python", "-m", "training.train", "model=bayes")
+
+    mine.make("train")
+
+    assert mine.read("dvc.lock") == before
+    assert "seed=3" in mine.make("runs").stdout
 
 
 def test_an_experiment_of_dvc_changes_a_value_or_says_where_it_is(

@@ -1,29 +1,28 @@
-"""Run all stages in one process: `python -m training experiment=debug`.
+"""Run all stages in one process: `python -m training data.language=hi`.
 
-Use it for experiments. Put permanent changes into training/conf and run `make train`:
-DVC then runs only the changed stages and records the results.
+Use it to try a change: it writes into outputs/trial, and `make runs` has its scores.
+Put permanent changes into training/conf and run `make train`: DVC then runs only the
+changed stages and records the results.
 """
 
 from training import evaluate, export, ingest, prepare, train
 from training.runs import record_pipeline
 from training.schema import read_schema
 from training.scores import check_gate
-from training.stage import PipelineError, command, in_sweep
+from training.stage import command
 from training.values import Config
 
 
-def run(config: Config) -> None:
-    """Run the stages in the order of dvc.yaml.
+STAGES = (ingest, prepare, train, evaluate, export)
 
-    Raises PipelineError in a sweep, because the jobs would overwrite each other's
-    files.
-    """
-    if in_sweep():
-        raise PipelineError("Sweep the training only: python -m training.train -m …")
+
+def run(config: Config) -> None:
+    """Run the stages in the order of dvc.yaml."""
     check_gate(read_schema().task, config.gate)
-    for stage in (ingest, prepare, train, evaluate, export):
+    for stage in STAGES:
         stage.run(config)
 
 
 if __name__ == "__main__":
-    command(run, record_pipeline)()
+    written = [name for stage in STAGES for name in stage.WRITTEN]
+    command(run, record_pipeline, written)()

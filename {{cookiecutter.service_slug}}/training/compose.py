@@ -18,6 +18,8 @@ from training.scores import check_gate
 from training.stage import PipelineError, command
 from training.values import Config, dump_config
 
+WRITTEN = ("config",)
+
 HEADER = "# Composed from training/conf: change the values there. Their hash: "
 
 
@@ -85,4 +87,4 @@ def _hash(values: Any) -> str:
 
 
 if __name__ == "__main__":
-    command(run)()
+    command(run, written=WRITTEN)()

@@ -37,7 +37,12 @@ from training.values import Config
 
 logger = logging.getLogger(__name__)
 
+WRITTEN = ("metrics", "plots")
+
 BINS = 10
+
+# What `dvc plots` shows; it needs those of the other task, too.
+PLOTS = ("calibration", "confusion", "f1", "residuals")
 
 
 def run(config: Config) -> None:
@@ -79,7 +84,8 @@ def run(config: Config) -> None:
     if differs_in_kind:
         leaky = score_random_split(pipeline, schema, train, test, config.seed)
         metrics[f"{primary}_random_split"] = round(leaky, 4)
-    for name, table in tables.items():
+    nothing = dict.fromkeys(PLOTS, pd.DataFrame())
+    for name, table in (nothing | tables).items():
         write_table(config.paths.plots / f"{name}.json", table)
     write_json(config.paths.metrics, metrics)
 
@@ -221,4 +227,4 @@ def suggest_remedy(schema: Schema, test: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    command(run)()
+    command(run, written=WRITTEN)()

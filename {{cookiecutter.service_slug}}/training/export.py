@@ -41,11 +41,14 @@ from training.evaluate import load_pipeline
 from training.files import read_bytes, read_json, read_rows, write_bytes
 from training.revision import git_revision
 from training.schema import Schema, read_schema
+from training.splits import SplitKind, find_kind
 from training.stage import PipelineError, command
 from training.train import fit, label_names, predict
 from training.values import Config
 
 logger = logging.getLogger(__name__)
+
+WRITTEN = ("model",)
 
 # With the newest ai.onnx.ml, skl2onnx converts boosted trees wrongly.
 OPSET = {"": 21, "ai.onnx.ml": 3}
@@ -79,13 +82,15 @@ def run(config: Config) -> None:
     pipeline = load_pipeline(config.paths.pipeline)
     rows = read_rows(config.paths.train, schema.labelled)
     test = read_rows(config.paths.test, schema.labelled)
-    if config.refit:
+    # A test file stays what the next model is tested on.
+    refitted = config.refit and find_kind(schema, rows, config) is not SplitKind.FILE
+    if refitted:
         rows = pd.concat([rows, test], ignore_index=True)
         pipeline = fit(clone(pipeline), schema, rows)
     content = convert(pipeline, schema)
     check_parity(pipeline, schema, content, test, config.parity.tolerance)
 
-    sidecar = describe(pipeline, schema, content, rows, test, config)
+    sidecar = describe(pipeline, schema, content, rows, test, config, refitted)
     verify(schema, content, sidecar)
     target = config.paths.model
     write_bytes(target / MODEL_FILE, content)
@@ -218,6 +223,7 @@ def describe(
     rows: pd.DataFrame,
     test: pd.DataFrame,
     config: Config,
+    refitted: bool,
 ) -> Sidecar:
     """Return the sidecar: facts about the model and its golden example.
 
@@ -251,7 +257,7 @@ def describe(
         threshold=config.threshold if labels else None,
         deciles=deciles,
         metrics=read_json(config.paths.metrics),
-        refitted=config.refit,
+        refitted=refitted,
         # The hash in dvc.lock, which leads from a model to its data.
         data_hash="md5:" + hashlib.md5(data, usedforsecurity=False).hexdigest(),
         git_revision=git_revision(),
@@ -308,4 +314,4 @@ def _encode(sidecar: Sidecar) -> bytes:
 
 
 if __name__ == "__main__":
-    command(run)()
+    command(run, written=WRITTEN)()

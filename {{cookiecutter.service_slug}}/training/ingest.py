@@ -18,6 +18,8 @@ from training.values import Config
 
 logger = logging.getLogger(__name__)
 
+WRITTEN = ("raw", "raw_test", "bad_rows")
+
 SHOWN = 20
 
 # Columns with gaps keep their type: pandas would make floats of integers.
@@ -117,4 +119,4 @@ def check_columns(names: list[str], contract: type[BaseModel], source: str) -> N
 
 
 if __name__ == "__main__":
-    command(run)()
+    command(run, written=WRITTEN)()

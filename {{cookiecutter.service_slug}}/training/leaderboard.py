@@ -16,7 +16,8 @@ class Leaderboard(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Exit with code 1 if no job has a score."""
         sweep = config.hydra.sweep.dir
-        file = Path(OmegaConf.select(config, "paths.runs"))
+        root, runs = (OmegaConf.select(config, name) for name in ("root", "paths.runs"))
+        file = Path(root or "", runs)
         rows = [row for row in read_runs(file) if row["sweep"] == sweep]
         print("\n".join(format_runs(rows)))
         if not any(row["scores"] for row in rows):

@@ -16,6 +16,8 @@ from training.values import Config
 
 logger = logging.getLogger(__name__)
 
+WRITTEN = ("train", "test")
+
 SHOWN = 10
 
 
@@ -121,4 +123,4 @@ def _are_numbers(labels: set[str]) -> bool:
 
 
 if __name__ == "__main__":
-    command(run)()
+    command(run, written=WRITTEN)()

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from training.files import read_json, write_json
 from training.revision import git_revision
-from training.stage import PipelineError, command, in_sweep, place_output
+from training.stage import PipelineError, command, in_sweep, job_directory
 from training.values import Config
 
 logger = logging.getLogger(__name__)
@@ -27,26 +27,39 @@ Row = dict[str, Any]
 SHOWN = 100  # characters of a reason
 
 
-def record_training(composed: DictConfig, seconds: float, reason: str) -> None:
+def record_training(
+    composed: DictConfig, config: Config | None, seconds: float, reason: str
+) -> None:
     """Append a row about a run of the training stage; `reason` is why it failed."""
-    _record(composed, seconds, reason, ["training"])
+    files = [config.paths.training] if config else []
+    _record(composed, config, seconds, reason, files)
 
 
-def record_pipeline(composed: DictConfig, seconds: float, reason: str) -> None:
+def record_pipeline(
+    composed: DictConfig, config: Config | None, seconds: float, reason: str
+) -> None:
     """Append a row about a run of all stages, with the scores of the test rows."""
-    _record(composed, seconds, reason, ["training", "metrics"])
+    files = [config.paths.training, config.paths.metrics] if config else []
+    _record(composed, config, seconds, reason, files)
 
 
 def _record(
-    composed: DictConfig, seconds: float, reason: str, written: list[str]
+    composed: DictConfig,
+    config: Config | None,
+    seconds: float,
+    reason: str,
+    files: list[Path],
 ) -> None:
     """Append a row. It must be possible for a configuration that is wrong, too."""
-    paths = composed.get("paths") or {}
-    if not paths.get("runs"):
+    given = composed.get("paths") or {}
+    if not config and not given.get("runs"):
         return
+    file, rows = Path(str(given.get("runs"))), Path(str(given.get("train")))
+    if config:
+        file, rows = config.paths.runs, config.paths.train
     scores: dict[str, float] = {}
-    for name in written if not reason else ():
-        found = read_json(place_output(Path(paths[name])))
+    for each in files if not reason else ():
+        found = read_json(each)
         scores |= {key: value for key, value in found.items() if _is_score(value)}
     job = HydraConfig.get() if HydraConfig.initialized() else None
     row: Row = {
@@ -54,19 +67,18 @@ def _record(
         "overrides": list(job.overrides.task) if job else [],
         "model": OmegaConf.to_object(composed.get("model") or DictConfig({})),
         "seed": composed.get("seed"),
-        "data": _hash(Path(str(paths.get("train")))),
+        "data": _hash(rows),
         "revision": git_revision(),
         "seconds": round(seconds, 1),
         "scores": scores,
         "reason": reason,
         "sweep": job.sweep.dir if job and in_sweep() else None,
     }
-    file = Path(paths["runs"])
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as table:
         table.write(json.dumps(row, default=str) + "\n")
     if in_sweep():
-        write_json(place_output(file.with_name("run.json")), row)
+        write_json(job_directory() / "run.json", row)
 
 
 def read_runs(file: Path) -> list[Row]:

@@ -1,6 +1,7 @@
 """Turn a stage's `run(config)` into a command that Hydra configures."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,13 +12,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from training.values import CONFIG_DIR, Config, ConfigError, read_config
+from training.values import CONFIG_DIR, Config, ConfigError, Paths, read_config
 
 CONFIG_NAME = "config"
 HYDRA_VERSION = "1.3"
 
+# Where a run that DVC has not started leaves its files.
+TRIAL = Path("outputs/trial")
+
 Run = Callable[[Config], float | None]
-Record = Callable[[DictConfig, float, str], None]
+# It gets no configuration if that is wrong.
+Record = Callable[[DictConfig, Config | None, float, str], None]
 
 
 class PipelineError(Exception):
@@ -40,25 +45,51 @@ def compose(overrides: Sequence[str] = ()) -> Config:
         return read_config(hydra.compose(CONFIG_NAME, list(overrides)))
 
 
-def place_output(path: Path) -> Path:
-    """Return the path. In a sweep, move it into the directory of the job."""
-    if not in_sweep():
-        return path
-    return Path(HydraConfig.get().runtime.output_dir) / path.name
+def job_directory() -> Path:
+    """Return the directory of a job of a sweep."""
+    return Path(HydraConfig.get().runtime.output_dir)
 
 
-def command(run: Run, record: Record | None = None) -> Callable[[], None]:
+def place(config: Config, written: Sequence[str]) -> Config:
+    """Return the configuration with the paths that a command writes to.
+
+    A job of a sweep writes into its directory, a run with a `root` of its own there,
+    and any other into TRIAL. The files of the pipeline are DVC's: it runs a stage again
+    if they are not as it left them.
+    """
+    paths = {name: getattr(config.paths, name) for name in written}
+    if in_sweep():
+        moved = {name: job_directory() / path.name for name, path in paths.items()}
+    # https://doc.dvc.org/command-reference/repro: DVC sets it for each stage.
+    elif "DVC_STAGE" in os.environ or config.root != Path():
+        return config
+    else:
+        moved = {name: TRIAL / path for name, path in paths.items()}
+    placed = Paths(**{**dict(config.paths), **moved})
+    return config.model_copy(update={"paths": placed})
+
+
+def command(
+    run: Run, record: Record | None = None, written: Sequence[str] = ()
+) -> Callable[[], None]:
     """Return the command of a stage. `record` is told how it ended.
 
-    A PipelineError or ConfigError ends the process with its message and exit code 1.
+    `written` names the paths that it writes to: see `place`. A PipelineError or
+    ConfigError ends the process with its message and exit code 1.
     Any other exception is a defect and keeps its traceback. In a sweep, neither stops
     the other jobs.
     """
 
     def stage(composed: DictConfig) -> float | None:
         begin, reason, log = time.perf_counter(), "", logging.getLogger(run.__module__)
+        config: Config | None = None
         try:
-            return run(read_config(composed))
+            given = read_config(composed)
+            config = place(given, written)
+            result = run(config)
+            if config != given and not in_sweep():
+                log.info("Written to %s; the pipeline is as it was: make train", TRIAL)
+            return result
         except (ConfigError, PipelineError) as error:
             reason = str(error)
             log.error("%s", error)
@@ -69,7 +100,7 @@ def command(run: Run, record: Record | None = None) -> Callable[[], None]:
             log.exception("%s", reason)
         finally:
             if record:
-                record(composed, time.perf_counter() - begin, reason)
+                record(composed, config, time.perf_counter() - begin, reason)
         return None if in_sweep() else sys.exit(1)
 
     main: Callable[[], None] = hydra.main(

@@ -1,8 +1,8 @@
 """Stage 3: fit the model.
 
 It also compares models: `python -m training.train -m model=linear,characters,bayes`
-fits each and ranks them by cross-validation on the training rows. It neither reads the
-test rows nor changes the files of the pipeline.
+fits each and ranks them by cross-validation on the training rows. It does not read the
+test rows.
 """
 
 import io
@@ -20,14 +20,17 @@ from threadpoolctl import threadpool_limits
 from training.columns import read_inputs, read_labels
 from training.files import read_rows, write_bytes, write_json
 from training.models import Family
+from training.progress import show_steps
 from training.runs import record_training
 from training.schema import Schema, read_schema
 from training.scores import PRIMARY, Output, score_primary
 from training.splits import draw_folds
-from training.stage import PipelineError, command, place_output
+from training.stage import PipelineError, command
 from training.values import Config
 
 logger = logging.getLogger(__name__)
+
+WRITTEN = ("pipeline", "training")
 
 
 def run(config: Config) -> float:
@@ -41,13 +44,13 @@ def run(config: Config) -> float:
 
     content = io.BytesIO()
     joblib.dump(pipeline, content)
-    write_bytes(place_output(config.paths.pipeline), content.getvalue())
+    write_bytes(config.paths.pipeline, content.getvalue())
     name = PRIMARY[schema.task]
     facts = {
         f"validation_{name}": round(score, 4),
         "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_json(place_output(config.paths.training), facts)
+    write_json(config.paths.training, facts)
     logger.info("Fitted on %d rows; validation %s %.3f", len(rows), name, score)
     return score
 
@@ -59,7 +62,7 @@ def fit(pipeline: Pipeline, schema: Schema, rows: pd.DataFrame) -> Pipeline:
     """
     inputs, labels = read_inputs(schema, rows), read_labels(schema, rows)
     try:
-        with threadpool_limits(1):
+        with threadpool_limits(1), show_steps(pipeline):
             return pipeline.fit(inputs, labels)
     except ValueError as error:
         raise PipelineError(f"The model cannot be fitted: {error}") from None
@@ -110,4 +113,4 @@ def cross_validate(
 
 
 if __name__ == "__main__":
-    command(run, record_training)()
+    command(run, record_training, WRITTEN)()

@@ -155,7 +155,7 @@ class Paths(Values):
 
 
 class Config(Values):
-    """The configuration of the pipeline."""
+    """The configuration of the pipeline. `root` is the directory of relative paths."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]  # the range of NumPy
     rows_per_label: Annotated[int, Field(ge=1)] | None
@@ -167,6 +167,7 @@ class Config(Values):
     threshold: Share | None
     refit: bool
     parity: Parity
+    root: File
     paths: Paths
 
 
@@ -178,12 +179,15 @@ def read_config(composed: DictConfig) -> Config:
     """Validate what Hydra composed. Raises ConfigError with all mistakes."""
     try:
         content = OmegaConf.to_container(composed, resolve=True)
-        return Config.model_validate(content)
+        config = Config.model_validate(content)
     except OmegaConfBaseException as error:
         reason = str(error).partition("\n")[0]
         mistakes = [f"{error.full_key}: {reason}"]
     except ValidationError as error:
         mistakes = [_describe(mistake) for mistake in error.errors()]
+    else:
+        paths = {name: config.root / path for name, path in config.paths}
+        return config.model_copy(update={"paths": Paths(**paths)})
     raise ConfigError("\n".join(["The configuration is wrong:", *mistakes]))
 
 

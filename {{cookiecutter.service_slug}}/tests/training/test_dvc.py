@@ -1,6 +1,7 @@
 """What DVC knows of the pipeline: what each stage reads, and what it makes."""
 
 import ast
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,6 +148,16 @@ def test_dvc_knows_each_file_that_a_stage_reads_or_writes(name: str) -> None:
     files = {path for path in stage["deps"] if not path.endswith(".py")}
 
     assert files | outputs(stage) == wanted | sources
+
+
+@pytest.mark.parametrize("name", stages())
+def test_a_stage_writes_what_dvc_knows_as_its_outputs(name: str) -> None:
+    paths, module = compose().paths, importlib.import_module(f"training.{name}")
+
+    written = {getattr(paths, path) for path in set(module.WRITTEN) - BESIDE_DVC}
+
+    made = {Path(path) for path in outputs(stages()[name])}
+    assert {Path("models") if str(path) in MODEL else path for path in made} == written
 
 
 def test_dvc_runs_the_stages_that_the_package_runs() -> None:

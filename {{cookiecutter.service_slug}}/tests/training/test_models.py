@@ -18,6 +18,7 @@ from tests.training.toy import BOTH, JUDGED, MEASURED, Visit, judged, measured
 from training import evaluate, export, models, prepare, scores, splits, train
 from training.columns import read_columns, read_inputs, read_labels, to_arrays
 from training.files import read_rows
+from training.progress import show_steps
 from training.schema import Schema, make_schema, read_schema
 from training.stage import PipelineError
 from training.values import Config, Gate
@@ -425,3 +426,20 @@ def test_a_contract_that_no_model_reads_is_refused_with_what_to_write(
 ) -> None:
     with pytest.raises(PipelineError, match=says):
         make_schema(instance, labelled)
+
+
+def test_the_steps_of_a_long_fit_are_shown_and_leave_no_trace(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = judged()
+    trees, epochs = models.boosting(3, 0.1, 31, 9, 0), models.sgd("words", 1, 1, 4, 0)
+    for family in (trees, epochs):
+        pipeline = family.build(JUDGED)
+        with caplog.at_level("INFO"), show_steps(pipeline, seconds=0):
+            pipeline.fit(read_inputs(JUDGED, rows), read_labels(JUDGED, rows))
+
+        assert pipeline.named_steps["estimator"].verbose == 0
+
+    assert "s: [3/3] 3 trees" in caplog.text
+    assert "s: -- Epoch 4" in caplog.text
+    assert capsys.readouterr().out == ""

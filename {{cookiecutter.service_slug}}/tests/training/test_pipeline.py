@@ -12,7 +12,8 @@ from tests.conftest import overrides
 from tests.training.conftest import CONF, Compose, need
 from training import __main__ as pipeline
 from training import prepare
-from training.stage import PipelineError
+from training.runs import read_runs
+from training.stage import TRIAL, PipelineError, compose, place
 from training.values import Config
 
 
@@ -89,8 +90,35 @@ def test_a_sweep_ranks_its_jobs_and_leaves_the_pipeline_alone(
     assert trained.paths.pipeline.read_bytes() == before
 
 
-def test_all_stages_at_once_are_no_sweep(tmp_path: Path) -> None:
-    done = command("training", "-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}")
+def test_what_dvc_does_not_start_writes_beside_the_pipeline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = compose()
 
-    assert done.returncode == 1
-    assert "python -m training.train -m" in done.stdout + done.stderr
+    tried = place(config, ["pipeline", "training"])
+    elsewhere = compose(["root=outputs/mine"])
+    monkeypatch.setenv("DVC_STAGE", "train")
+
+    assert place(config, ["pipeline"]) == config
+    assert tried.paths.pipeline == TRIAL / config.paths.pipeline
+    assert tried.paths.train == config.paths.train
+    assert elsewhere.paths.train == Path("outputs/mine") / config.paths.train
+    monkeypatch.delenv("DVC_STAGE")
+    assert place(elsewhere, ["pipeline"]) == elsewhere
+
+
+def test_a_sweep_of_all_stages_gives_each_job_a_model_of_its_own(
+    trained: Config, tmp_path: Path
+) -> None:
+    done = command(
+        "training",
+        "-m",
+        *overrides(Path(trained.data.path)),
+        "seed=1,2",
+        f"paths.runs={tmp_path / 'runs.jsonl'}",
+        f"hydra.sweep.dir={tmp_path}",
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(tmp_path.rglob(MODEL_FILE))) == 2
+    assert len(read_runs(tmp_path / "runs.jsonl")) == 2
