@@ -1,0 +1,373 @@
+"""The Open Inference Protocol (V2, REST), which standard clients speak.
+
+Each field of the contract is an input tensor of its name; `label`, `score` and
+`probabilities`, or `value`, are the outputs. The protocol:
+https://github.com/kserve/open-inference-protocol
+
+Its Markdown and its OpenAPI document differ in a few places; both forms are served.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Never, cast
+
+from fastapi import APIRouter, Body
+from pydantic import AfterValidator, PrivateAttr
+
+from serving.build import read_project
+from serving.contract import Contract
+from serving.fields import InstanceT
+from serving.model import Answer, Row
+from serving.problems import (
+    BINARY_TENSORS,
+    NOT_READY,
+    UNKNOWN_MODEL,
+    InvalidField,
+    ProblemError,
+    contract_violation,
+    documented,
+    quote,
+    shorten,
+    unavailable,
+)
+from serving.requests import V2
+from serving.routing import ContractRoute, check_media_type
+from serving.service import Service
+from serving.tensors import InputTensor, Parameters, TensorReader
+
+BINARY_HEADER = b"inference-header-content-length"
+PLATFORM = "onnx_onnxv1"
+# Parameters of Triton's extensions, which would change the form of an output.
+FOREIGN = frozenset({"classification", "shared_memory_region"})
+
+logger = logging.getLogger(__name__)
+
+
+class RequestedOutput(Contract):
+    """An output that is asked for."""
+
+    name: str
+    parameters: Parameters | None = None
+
+
+class InferRequest(Contract):
+    """The rows to predict for, a tensor for each field. No `outputs` means all."""
+
+    id: str | None = None
+    parameters: Parameters | None = None
+    inputs: list[InputTensor]
+    outputs: list[RequestedOutput] | None = None
+
+    _instances: list[Any] = PrivateAttr(default_factory=list)
+
+
+@dataclass(slots=True)
+class OutputTensor:
+    """An output for all rows, flat in row-major order."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any]
+
+
+@dataclass(slots=True)
+class InferResponse:
+    """The outputs in the order in which they were asked for; `id` is the request's."""
+
+    model_name: str
+    model_version: str
+    outputs: list[OutputTensor]
+    id: str | None = None
+
+
+class TensorInfo(Contract):
+    """An input or output of the model; -1 is the number of rows."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ServerMetadata(Contract):
+    """The server and the extensions of the protocol that it has."""
+
+    name: str
+    version: str
+    extensions: list[str] = []
+
+
+class InferenceModel(Contract):
+    """The model, its inputs and its outputs."""
+
+    name: str
+    versions: list[str]
+    platform: str = PLATFORM
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+
+
+class ServerLive(Contract):
+    """The server runs."""
+
+    live: bool
+
+
+class ServerReady(Contract):
+    """The server takes requests. The protocol's Markdown calls it `live` here, too."""
+
+    live: bool
+    ready: bool
+
+
+class ModelReady(Contract):
+    """The model takes requests."""
+
+    name: str
+    ready: bool
+
+
+class InferenceRoute(ContractRoute):
+    """A route whose body is JSON, declared as such or not at all, and never binary."""
+
+    @staticmethod
+    def check_headers(headers: dict[bytes, bytes]) -> None:
+        """Raise ProblemError (415) for another body than JSON."""
+        if (length := headers.get(BINARY_HEADER)) is not None:
+            raise ProblemError(
+                BINARY_TENSORS,
+                f"The header Inference-Header-Content-Length is {quote(length)}: the "
+                "tensors of the request are binary. This service has no binary "
+                "extension; send the values in `data` (binary_data=False).",
+            )
+        # tritonclient declares nothing.
+        check_media_type({b"content-type": b"application/json", **headers})
+
+
+def router(
+    service: Service[InstanceT],
+    contract: type[InstanceT],
+    max_rows: int,
+    log_texts: bool = False,
+) -> APIRouter:
+    """Return the routes of the protocol; none if OPEN_INFERENCE is off.
+
+    A request has at most `max_rows` rows. The name of the model is that of the project.
+    """
+    api = APIRouter(
+        prefix=V2,
+        redirect_slashes=False,
+        route_class=InferenceRoute,
+        strict_content_type=False,
+    )
+    if not service.settings.open_inference:
+        return api
+    project = read_project()
+    name = project.name
+    reader = TensorReader(contract, max_rows)
+
+    def read_rows(request: InferRequest) -> InferRequest:
+        request._instances = reader.read(request.inputs)
+        return request
+
+    @api.get("/", include_in_schema=False)
+    @api.get("")
+    async def server_metadata() -> ServerMetadata:
+        """Return name and version of the server."""
+        return ServerMetadata(name=name, version=project.version)
+
+    @api.get("/health/live")
+    async def server_live() -> ServerLive:
+        """Liveness, as `/livez`."""
+        return ServerLive(live=True)
+
+    @api.get("/health/ready", responses=documented(503))
+    async def server_ready() -> ServerReady:
+        """Readiness, as `/readyz`."""
+        check_ready()
+        return ServerReady(live=True, ready=True)
+
+    of_model, of_version = f"/models/{name}", f"/models/{name}/versions/{{version}}"
+
+    @api.get(of_model, responses=documented(503))
+    async def model_metadata() -> InferenceModel:
+        """Return the inputs and outputs of the model."""
+        model = service.model
+        return InferenceModel(
+            name=name,
+            versions=[model.version],
+            inputs=[
+                TensorInfo(name=field, datatype=datatype, shape=[-1, *shape])
+                for field, (datatype, shape) in reader.describe().items()
+            ],
+            outputs=[
+                TensorInfo(name=output, datatype=datatype, shape=[-1, *shape])
+                for output, (datatype, shape) in describe_outputs(model.labels).items()
+            ],
+        )
+
+    @api.get(of_version, responses=documented(404, 503))
+    async def version_metadata(version: str) -> InferenceModel:
+        """Return the inputs and outputs of a version of the model."""
+        check_version(version)
+        return await model_metadata()
+
+    @api.get(f"{of_model}/ready", responses=documented(503))
+    async def model_ready() -> ModelReady:
+        """Return whether the model takes requests."""
+        check_ready()
+        return ModelReady(name=name, ready=True)
+
+    @api.get(f"{of_version}/ready", responses=documented(404, 503))
+    async def version_ready(version: str) -> ModelReady:
+        """Return whether a version of the model takes requests."""
+        check_version(version)
+        return await model_ready()
+
+    @api.post(f"{of_model}/infer", response_model_exclude_none=True)
+    async def infer(
+        request: Annotated[InferRequest, Body(), AfterValidator(read_rows)],
+    ) -> InferResponse:
+        """Predict for the rows of the input tensors."""
+        model = service.model
+        known = describe_outputs(model.labels)
+        wanted = choose_outputs(request, known)
+        answers = await service.batcher.submit(request._instances)
+        columns: dict[str, list[Any]] = {output: [] for output in wanted}
+        for number, answer in enumerate(answers, 1):
+            service.metrics.record_prediction(answer)
+            for output, column in columns.items():
+                column.extend(TAKE[output](answer))
+            if number % 100 == 0:
+                await asyncio.sleep(0)  # let other requests have their turn
+        if log_texts:
+            instances = [each.model_dump(mode="json") for each in request._instances]
+            logger.info("Predicted", extra={"instances": instances, "outputs": columns})
+        outputs = [
+            OutputTensor(
+                output, known[output][0], [len(answers), *known[output][1]], of
+            )
+            for output, of in columns.items()
+        ]
+        return InferResponse(name, model.version, outputs, request.id)
+
+    @api.post(
+        f"{of_version}/infer",
+        response_model_exclude_none=True,
+        responses=documented(404),
+    )
+    async def infer_with_version(
+        version: str,
+        request: Annotated[InferRequest, Body(), AfterValidator(read_rows)],
+    ) -> InferResponse:
+        """Predict by a version of the model."""
+        check_version(version)
+        return await infer(request)
+
+    async def refuse_model(model: str) -> Never:
+        raise ProblemError(
+            UNKNOWN_MODEL,
+            f"There is no model {shorten(model)!r}: the model of this service is "
+            f"{name!r}.",
+        )
+
+    for path in ("", "/ready", "/versions/{version}", "/versions/{version}/ready"):
+        api.add_api_route(f"/models/{{model}}{path}", refuse_model, **UNLISTED)
+    for path in ("/infer", "/versions/{version}/infer"):
+        api.add_api_route(
+            f"/models/{{model}}{path}", refuse_model, methods=["POST"], **UNLISTED
+        )
+
+    def check_ready() -> None:
+        if not service.lifecycle.ready:
+            raise unavailable(NOT_READY, service.lifecycle.reason)
+
+    def check_version(version: str) -> None:
+        if version != (served := service.model.version):
+            raise ProblemError(
+                UNKNOWN_MODEL,
+                f"There is no version {shorten(version)!r} of the model {name!r}: the "
+                f"one that is served is {served!r}. Without a version in the path, "
+                "that one answers.",
+            )
+
+    return api
+
+
+UNLISTED: dict[str, Any] = {"include_in_schema": False, "response_model": None}
+
+
+def _label(answer: Answer) -> list[Any]:
+    """A tensor of texts has no null: a model that abstains gives an empty label."""
+    return ["" if answer.abstained else answer.label]
+
+
+# What each output takes of an answer.
+TAKE: dict[str, Callable[[Answer], list[Any]]] = {
+    "label": _label,
+    "score": lambda answer: [answer.score],
+    "probabilities": lambda answer: cast(Row, answer.probabilities).tolist(),
+    "value": lambda answer: [answer.value],
+}
+
+
+def describe_outputs(labels: Sequence[str]) -> dict[str, tuple[str, list[int]]]:
+    """Return datatype and shape of a row of each output, by its name."""
+    if not labels:
+        return {"value": ("FP32", [])}
+    return {
+        "label": ("BYTES", []),
+        "score": ("FP32", []),
+        "probabilities": ("FP32", [len(labels)]),
+    }
+
+
+def choose_outputs(
+    request: InferRequest, known: Mapping[str, tuple[str, list[int]]]
+) -> list[str]:
+    """Return the names of the wanted outputs: those that are asked for, or all.
+
+    Raises ProblemError (422) for one that does not exist, or in the binary form.
+    """
+    mistakes = []
+    wants_binary = bool((request.parameters or {}).get("binary_data_output"))
+    if wants_binary and not request.outputs:
+        mistakes.append(
+            _mistake(
+                "/parameters/binary_data_output",
+                "All outputs are asked for in binary form, which this service does not "
+                "have; ask for each with binary_data=False.",
+            )
+        )
+    chosen = dict.fromkeys(known) if not request.outputs else {}
+    for place, output in enumerate(request.outputs or ()):
+        pointer, shown = f"/outputs/{place}", repr(shorten(output.name))
+        parameters = output.parameters or {}
+        if output.name not in known:
+            why = f"There is no output {shown}; there is {', '.join(known)}."
+            mistakes.append(_mistake(f"{pointer}/name", why))
+        elif output.name in chosen:
+            why = f"The output {shown} is asked for twice; ask for it once."
+            mistakes.append(_mistake(f"{pointer}/name", why))
+        if parameters.get("binary_data", wants_binary):
+            mistakes.append(
+                _mistake(
+                    f"{pointer}/parameters/binary_data",
+                    f"The output {shown} is asked for in binary form, which this "
+                    "service does not have; ask for it with binary_data=False.",
+                )
+            )
+        for name in FOREIGN & parameters.keys():
+            why = f"The output {shown} has the parameter {name!r}, which is of an "
+            why += "extension that this service does not have; leave it out."
+            mistakes.append(_mistake(f"{pointer}/parameters/{name}", why))
+        chosen[output.name] = None
+    if mistakes:
+        raise contract_violation(mistakes)
+    return list(chosen)
+
+
+def _mistake(pointer: str, detail: str) -> InvalidField:
+    return InvalidField(pointer=pointer, detail=detail)
