@@ -11,10 +11,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Never, cast
 
 from fastapi import APIRouter, Body
-from pydantic import AfterValidator, PrivateAttr
+from pydantic import AfterValidator
 
 from serving.build import read_project
 from serving.contract import Contract
@@ -35,32 +36,38 @@ from serving.problems import (
 from serving.requests import V2
 from serving.routing import ContractRoute, check_media_type
 from serving.service import Service
-from serving.tensors import InputTensor, Parameters, TensorReader
+from serving.tensors import InputTensor, Parameters, TensorReader, strictly
 
 BINARY_HEADER = b"inference-header-content-length"
 PLATFORM = "onnx_onnxv1"
 # Parameters of Triton's extensions, which would change the form of an output.
 FOREIGN = frozenset({"classification", "shared_memory_region"})
+BINARY = (
+    "in binary form, which this service does not have; ask for each output with "
+    "binary_data=False."
+)
 
 logger = logging.getLogger(__name__)
 
 
-class RequestedOutput(Contract):
+@strictly
+@dataclass(slots=True)
+class RequestedOutput:
     """An output that is asked for."""
 
     name: str
     parameters: Parameters | None = None
 
 
-class InferRequest(Contract):
+@strictly
+@dataclass(slots=True)
+class InferRequest:
     """The rows to predict for, a tensor for each field. No `outputs` means all."""
 
-    id: str | None = None
-    parameters: Parameters | None = None
     inputs: list[InputTensor]
     outputs: list[RequestedOutput] | None = None
-
-    _instances: list[Any] = PrivateAttr(default_factory=list)
+    id: str | None = None
+    parameters: Parameters | None = None
 
 
 @dataclass(slots=True)
@@ -168,9 +175,8 @@ def router(
     name = project.name
     reader = TensorReader(contract, max_rows)
 
-    def read_rows(request: InferRequest) -> InferRequest:
-        request._instances = reader.read(request.inputs)
-        return request
+    def read_rows(request: InferRequest) -> tuple[InferRequest, list[InstanceT]]:
+        return request, reader.read(request.inputs)
 
     @api.get("/", include_in_schema=False)
     @api.get("")
@@ -204,7 +210,9 @@ def router(
             ],
             outputs=[
                 TensorInfo(name=output, datatype=datatype, shape=[-1, *shape])
-                for output, (datatype, shape) in describe_outputs(model.labels).items()
+                for output, (datatype, shape) in describe_outputs(
+                    len(model.labels)
+                ).items()
             ],
         )
 
@@ -231,27 +239,29 @@ def router(
         request: Annotated[InferRequest, Body(), AfterValidator(read_rows)],
     ) -> InferResponse:
         """Predict for the rows of the input tensors."""
+        asked, instances = cast(tuple[InferRequest, list[InstanceT]], request)
         model = service.model
-        known = describe_outputs(model.labels)
-        wanted = choose_outputs(request, known)
-        answers = await service.batcher.submit(request._instances)
-        columns: dict[str, list[Any]] = {output: [] for output in wanted}
+        known = describe_outputs(len(model.labels))
+        wanted = choose_outputs(asked, known)
+        answers = await service.batcher.submit(instances)
         for number, answer in enumerate(answers, 1):
             service.metrics.record_prediction(answer)
-            for output, column in columns.items():
-                column.extend(TAKE[output](answer))
             if number % 100 == 0:
                 await asyncio.sleep(0)  # let other requests have their turn
-        if log_texts:
-            instances = [each.model_dump(mode="json") for each in request._instances]
-            logger.info("Predicted", extra={"instances": instances, "outputs": columns})
-        outputs = [
-            OutputTensor(
-                output, known[output][0], [len(answers), *known[output][1]], of
+        outputs = []
+        for output in wanted:
+            datatype, shape = known[output]
+            tensor = OutputTensor(
+                output, datatype, [len(answers), *shape], COLUMNS[output](answers)
             )
-            for output, of in columns.items()
-        ]
-        return InferResponse(name, model.version, outputs, request.id)
+            outputs.append(tensor)
+            if len(answers) > 100:
+                await asyncio.sleep(0)
+        if log_texts:
+            sent = [each.model_dump(mode="json") for each in instances]
+            columns = {tensor.name: tensor.data for tensor in outputs}
+            logger.info("Predicted", extra={"instances": sent, "outputs": columns})
+        return InferResponse(name, model.version, outputs, asked.id)
 
     @api.post(
         f"{of_version}/infer",
@@ -299,28 +309,31 @@ def router(
 UNLISTED: dict[str, Any] = {"include_in_schema": False, "response_model": None}
 
 
-def _label(answer: Answer) -> list[Any]:
-    """A tensor of texts has no null: a model that abstains gives an empty label."""
-    return ["" if answer.abstained else answer.label]
-
-
-# What each output takes of an answer.
-TAKE: dict[str, Callable[[Answer], list[Any]]] = {
-    "label": _label,
-    "score": lambda answer: [answer.score],
-    "probabilities": lambda answer: cast(Row, answer.probabilities).tolist(),
-    "value": lambda answer: [answer.value],
+# The values of each output. A tensor of texts has no null: a model that abstains gives
+# an empty label.
+COLUMNS: dict[str, Callable[[Sequence[Answer]], list[Any]]] = {
+    "label": lambda answers: [
+        "" if answer.abstained else answer.label for answer in answers
+    ],
+    "score": lambda answers: [answer.score for answer in answers],
+    "probabilities": lambda answers: [
+        share
+        for answer in answers
+        for share in cast(Row, answer.probabilities).tolist()
+    ],
+    "value": lambda answers: [answer.value for answer in answers],
 }
 
 
-def describe_outputs(labels: Sequence[str]) -> dict[str, tuple[str, list[int]]]:
-    """Return datatype and shape of a row of each output, by its name."""
+@lru_cache(maxsize=1)
+def describe_outputs(labels: int) -> dict[str, tuple[str, list[int]]]:
+    """Return datatype and shape of a row of each output of a model with labels."""
     if not labels:
         return {"value": ("FP32", [])}
     return {
         "label": ("BYTES", []),
         "score": ("FP32", []),
-        "probabilities": ("FP32", [len(labels)]),
+        "probabilities": ("FP32", [labels]),
     }
 
 
@@ -331,42 +344,47 @@ def choose_outputs(
 
     Raises ProblemError (422) for one that does not exist, or in the binary form.
     """
+    binary = bool((request.parameters or {}).get("binary_data_output"))
+    if not request.outputs:
+        if binary:
+            why = f"All outputs are asked for {BINARY}"
+            raise contract_violation([_mistake("/parameters/binary_data_output", why)])
+        return list(known)
+
+    chosen: list[str] = []
     mistakes = []
-    wants_binary = bool((request.parameters or {}).get("binary_data_output"))
-    if wants_binary and not request.outputs:
-        mistakes.append(
-            _mistake(
-                "/parameters/binary_data_output",
-                "All outputs are asked for in binary form, which this service does not "
-                "have; ask for each with binary_data=False.",
-            )
-        )
-    chosen = dict.fromkeys(known) if not request.outputs else {}
-    for place, output in enumerate(request.outputs or ()):
-        pointer, shown = f"/outputs/{place}", repr(shorten(output.name))
-        parameters = output.parameters or {}
-        if output.name not in known:
-            why = f"There is no output {shown}; there is {', '.join(known)}."
-            mistakes.append(_mistake(f"{pointer}/name", why))
-        elif output.name in chosen:
-            why = f"The output {shown} is asked for twice; ask for it once."
-            mistakes.append(_mistake(f"{pointer}/name", why))
-        if parameters.get("binary_data", wants_binary):
-            mistakes.append(
-                _mistake(
-                    f"{pointer}/parameters/binary_data",
-                    f"The output {shown} is asked for in binary form, which this "
-                    "service does not have; ask for it with binary_data=False.",
-                )
-            )
-        for name in FOREIGN & parameters.keys():
-            why = f"The output {shown} has the parameter {name!r}, which is of an "
-            why += "extension that this service does not have; leave it out."
-            mistakes.append(_mistake(f"{pointer}/parameters/{name}", why))
-        chosen[output.name] = None
+    for place, output in enumerate(request.outputs):
+        if problem := _find_problem(output, known, chosen, binary):
+            part, reason = problem
+            why = f"The output {shorten(output.name)!r} {reason}"
+            mistakes.append(_mistake(f"/outputs/{place}/{part}", why))
+        chosen.append(output.name)
     if mistakes:
         raise contract_violation(mistakes)
-    return list(chosen)
+    return chosen
+
+
+def _find_problem(
+    output: RequestedOutput,
+    known: Mapping[str, object],
+    chosen: Sequence[str],
+    binary: bool,
+) -> tuple[str, str] | None:
+    """Return the part of a requested output that is wrong, and why."""
+    if output.name not in known:
+        return "name", f"does not exist; the outputs are {', '.join(known)}."
+    if output.name in chosen:
+        return "name", "is asked for twice; ask for it once."
+    parameters = output.parameters or {}
+    if parameters.get("binary_data", binary):
+        return "parameters/binary_data", f"is asked for {BINARY}"
+    if foreign := FOREIGN & parameters.keys():
+        return (
+            f"parameters/{min(foreign)}",
+            f"has the parameter {min(foreign)!r}, which is of an extension that this "
+            "service does not have; leave it out.",
+        )
+    return None
 
 
 def _mistake(pointer: str, detail: str) -> InvalidField:
