@@ -19,13 +19,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.build import Application
 from serving.problems import UNAUTHORIZED, ProblemError, documented, problem_response
-from serving.requests import TENANT
+from serving.requests import TENANT, UNLIMITED
 from serving.settings import SettingsError
 
 # Paths without a key: probes, metrics and the documentation of the API.
-PUBLIC = frozenset(
-    {"/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/redoc"}
-    | {"/docs/oauth2-redirect"}
+PUBLIC = UNLIMITED | frozenset(
+    {"/openapi.json", "/docs", "/redoc", "/docs/oauth2-redirect"}
 )
 SCHEME = "ApiKey"
 

@@ -1,8 +1,9 @@
 """Assemble the service: model, endpoints, middleware and API keys."""
 
 from app import api, auth
-from app.contract import Instance
+from app.contract import MAX_INSTANCES, Instance
 from app.settings import Settings
+from serving import inference
 from serving.build import Application, build_app
 from serving.model import Model
 from serving.service import Service
@@ -14,6 +15,7 @@ def create_app(settings: Settings) -> Application:
     Pass your own routers and middleware to `build_app`.
     """
     service = Service(settings, lambda: Model.load(settings.model_dir, Instance))
-    app = build_app(service, routers=[api.router(service, settings)])
+    v2 = inference.router(service, Instance, MAX_INSTANCES, settings.log_texts)
+    app = build_app(service, routers=[api.router(service, settings), v2])
     auth.guard(app, auth.read_keys(settings.api_keys.get_secret_value()))
     return app

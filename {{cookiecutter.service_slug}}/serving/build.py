@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
@@ -25,6 +25,20 @@ PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 logger = logging.getLogger(__name__)
 
 
+class Project(NamedTuple):
+    """What pyproject.toml says of the service."""
+
+    name: str
+    version: str
+    description: str
+
+
+def read_project() -> Project:
+    """Return name, version and description of the service."""
+    about = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
+    return Project(about["name"], about["version"], about["description"])
+
+
 def build_app(
     service: Service[Any],
     routers: Sequence[APIRouter] = (),
@@ -37,8 +51,8 @@ def build_app(
 
         app = build_app(service, [router], [Middleware(GZipMiddleware)])
     """
-    about = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
-    telemetry = traces.telemetry(about["name"], about["version"])
+    project = read_project()
+    telemetry = traces.telemetry(project.name, project.version)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -48,9 +62,9 @@ def build_app(
         service.stop()
 
     app = Application(
-        title=about["name"],
-        version=about["version"],
-        description=about["description"],
+        title=project.name,
+        version=project.version,
+        description=project.description,
         lifespan=lifespan,
         telemetry=telemetry,
         redirect_slashes=False,

@@ -3,6 +3,7 @@
 The model has one input for each field of `Instance`, with the same name.
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -44,7 +45,8 @@ class Kind(StrEnum):
 class FieldKind:
     """A field of a contract.
 
-    `optional` says that it may be None. `choices` are those of a category, as text.
+    `optional` says that it may be None. `choices` are those of a category, as text, and
+    `values` the same as JSON has them.
     `length` is the number of columns. `lowest` and `highest` are the smallest and the
     largest number that the contract allows; of integers if `whole`.
     """
@@ -57,6 +59,7 @@ class FieldKind:
     lowest: float = -MAX_NUMBER
     highest: float = MAX_NUMBER
     whole: bool = False
+    values: tuple[Any, ...] = dataclasses.field(default=(), compare=False)
 
 
 def read_kinds(contract: type[BaseModel]) -> tuple[FieldKind, ...]:
@@ -128,7 +131,8 @@ def _read_kind(
     choices = one.get("enum", [one["const"]] if "const" in one else [])
     if choices:
         optional = optional or None in choices
-        texts = tuple(as_text(choice) for choice in choices if choice is not None)
+        given = tuple(choice for choice in choices if choice is not None)
+        texts = tuple(map(as_text, given))
         if len(set(texts)) < len(texts):
             raise ValueError(f"{where} has choices of the same text; rename one.")
         if optional and MISSING in texts:
@@ -136,7 +140,7 @@ def _read_kind(
                 f"{where} may be None and may be {MISSING!r}, which a model reads "
                 "alike; give it one of them."
             )
-        return FieldKind(name, Kind.CATEGORY, optional, texts)
+        return FieldKind(name, Kind.CATEGORY, optional, texts, values=given)
 
     match one.get("type"):
         case "string" if "format" not in one:

@@ -17,14 +17,16 @@ from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from serving.contract import Contract
-from serving.requests import UNLIMITED
+from serving.requests import UNLIMITED, V2
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 1  # seconds
 # An answer repeats this much of what a client sent: mistakes, and characters of each.
 MAX_LISTED = 100
+MAX_TOLD = 3  # in one text
 MAX_READ = 6_000  # reading more of them from pydantic would stop the event loop
 MAX_QUOTED = 200
 
@@ -43,13 +45,17 @@ class InvalidField(Contract):
 
 
 class Problem(Contract):
-    """A problem document (RFC 9457), the body of every error response."""
+    """A problem document (RFC 9457), the body of every error response.
+
+    Below `/v2`, `error` is detail and mistakes in one text.
+    """
 
     type: str = "about:blank"
     title: str
     status: int
     detail: str
     errors: list[InvalidField] | None = None
+    error: str | None = None
 
 
 class ProblemType(NamedTuple):
@@ -73,6 +79,7 @@ INVALID_JSON = ProblemType("invalid-json", 400, "The body is not JSON")
 CLIENT_LEFT = ProblemType("client-left", 400, "The client left")
 UNAUTHORIZED = ProblemType("unauthorized", 401, "The API key is missing or unknown")
 NOT_FOUND = ProblemType("not-found", 404, "No route has this path")
+UNKNOWN_MODEL = ProblemType("unknown-model", 404, "The service has no such model")
 METHOD_NOT_ALLOWED = ProblemType(
     "method-not-allowed", 405, "The route does not have this method"
 )
@@ -87,6 +94,9 @@ UNSUPPORTED_CODING = ProblemType(
 TARGET_TOO_LONG = ProblemType("target-too-long", 414, "The request line is too long")
 UNSUPPORTED_MEDIA_TYPE = ProblemType(
     "unsupported-media-type", 415, "The body is not declared as JSON"
+)
+BINARY_TENSORS = ProblemType(
+    "binary-tensors", 415, "The tensors of the request are binary"
 )
 CONTRACT_VIOLATION = ProblemType(
     "contract-violation", 422, "The request breaks the contract"
@@ -114,7 +124,7 @@ TYPES = (
     *(METHOD_NOT_ALLOWED, HEAD_TIMEOUT, BODY_TIMEOUT, BODY_TOO_LARGE, TARGET_TOO_LONG),
     *(UNSUPPORTED_CODING, UNSUPPORTED_MEDIA_TYPE, CONTRACT_VIOLATION, NO_PREDICTION),
     *(HEAD_TOO_LARGE, INTERNAL_ERROR, UNKNOWN_CODING, NOT_READY, TOO_MANY_REQUESTS),
-    *(TOO_MANY_BYTES,),
+    *(TOO_MANY_BYTES, UNKNOWN_MODEL, BINARY_TENSORS),
 )
 # What was no request of an operation: no operation documents it.
 OF_CONNECTIONS = (
@@ -153,6 +163,40 @@ CRASH = ProblemError(
 )
 
 
+class ProblemResponse(Response):
+    """A problem document, with `error` if the path is one of the V2 protocol."""
+
+    def __init__(self, problem: Problem, headers: Mapping[str, str] | None) -> None:
+        super().__init__(_encode(problem), problem.status, headers, MEDIA_TYPE)
+        self._problem = problem
+        self._given_headers = headers
+        self._with_error: Response | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the document."""
+        path = scope.get("path", "")
+        if path != V2 and not path.startswith(f"{V2}/"):
+            await super().__call__(scope, receive, send)
+            return
+        if self._with_error is None:  # made once: one may answer many requests
+            told = self._problem.model_copy(update={"error": _tell(self._problem)})
+            self._with_error = Response(
+                _encode(told), told.status, self._given_headers, MEDIA_TYPE
+            )
+        await self._with_error(scope, receive, send)
+
+
+def _encode(problem: Problem) -> str:
+    return problem.model_dump_json(exclude_none=True)
+
+
+def _tell(problem: Problem) -> str:
+    """Return what is wrong in one text: the detail, and the first mistakes."""
+    mistakes = (problem.errors or [])[:MAX_TOLD]
+    told = (f"{one.pointer}: {one.detail.rstrip('.')}." for one in mistakes)
+    return " ".join([problem.detail, *told])
+
+
 def problem_response(error: HTTPException) -> Response:
     """Return an error as a problem document."""
     if error.status_code < 200 or error.status_code in (204, 304):
@@ -167,12 +211,7 @@ def problem_response(error: HTTPException) -> Response:
         detail=str(error.detail),
         errors=errors,
     )
-    return Response(
-        problem.model_dump_json(exclude_none=True),
-        error.status_code,
-        error.headers,
-        MEDIA_TYPE,
-    )
+    return ProblemResponse(problem, error.headers)
 
 
 def unavailable(type_: ProblemType, detail: str) -> ProblemError:

@@ -4,8 +4,11 @@ from contextvars import ContextVar
 from os import urandom
 from typing import NamedTuple
 
+# The prefix of the Open Inference Protocol.
+V2 = "/v2"
 # Probes and scrapes: no limit applies to them, and they are logged as debug.
-UNLIMITED = frozenset({"/livez", "/readyz", "/metrics"})
+PROBES = frozenset({"/livez", "/readyz", f"{V2}/health/live", f"{V2}/health/ready"})
+UNLIMITED = PROBES | {"/metrics"}
 
 # Keys of the ASGI scope that one layer writes and another reads.
 REJECTED = "serving.rejected"  # admission rejected the request

@@ -53,7 +53,11 @@ RouteLike: TypeAlias = Any  # an APIRoute, or what FastAPI makes of it when incl
 class JsonBody:
     """Validate the JSON body of a route as the type that its handler declares."""
 
-    def __init__(self, route: RouteLike) -> None:
+    def __init__(
+        self, route: RouteLike, check_headers: Callable[[dict[bytes, bytes]], None]
+    ) -> None:
+        """`check_headers` raises ProblemError (415) for what is no JSON."""
+        self.check_headers = check_headers
         field = route.body_field
         assert field is not None
         info = field.field_info
@@ -74,11 +78,11 @@ class JsonBody:
         """Return the request with its body validated. Raises ProblemError (400–422)."""
         headers = dict(reversed(request.scope["headers"]))
         if self.required:
-            check_media_type(headers)
+            self.check_headers(headers)
         body = await request.body()
         if not body and not self.required:
             return request
-        check_media_type(headers)
+        self.check_headers(headers)
         value = await self.parse(body)
         if self._embedded:
             model = cast(BaseModel, value)
@@ -110,6 +114,11 @@ class ContractRoute(APIRoute):
     enumerations, and messages would name Python types.
     """
 
+    @staticmethod
+    def check_headers(headers: dict[bytes, bytes]) -> None:
+        """Raise ProblemError (415) for a body that is not taken."""
+        check_media_type(headers)
+
     def get_route_handler(self) -> Handler:
         """Return a handler that validates the body first.
 
@@ -124,7 +133,7 @@ class ContractRoute(APIRoute):
             route = included
         if not has_json_body(route):
             return handler
-        body = JsonBody(route)
+        body = JsonBody(route, self.check_headers)
         for field in _get_flat_body_params(route.dependant):
             field.validate = take_as_validated  # type: ignore[method-assign]
 
@@ -160,7 +169,9 @@ class FastRoute:
         (parameter,) = route.dependant.body_params
         self._parameter = parameter.name
         self._endpoint = cast(Callable[..., Awaitable[Any]], route.endpoint)
-        self._body = JsonBody(route)
+        self._body = JsonBody(
+            route, cast(ContractRoute, route.original_route).check_headers
+        )
         self._status = route.status_code or 200
         self._answers = TypeAdapter[Any](route.response_model)
         self._answer_type = route.response_model
@@ -175,7 +186,7 @@ class FastRoute:
 
     async def answer(self, scope: Scope, receive: Receive) -> bytes | Response:
         """Return the body of the answer, or the response that the handler made."""
-        check_media_type(dict(reversed(scope["headers"])))
+        self._body.check_headers(dict(reversed(scope["headers"])))
         body = scope[BODY] = await read_body(receive)
         request = await self._body.parse(body)
         answer = await self._endpoint(**{self._parameter: request})

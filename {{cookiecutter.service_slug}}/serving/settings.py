@@ -111,6 +111,9 @@ class ServingSettings(BaseSettings):
         description="A model call expected to take longer runs in a worker thread, "
         "not in the event loop.",
     )
+    open_inference: bool = Field(
+        True, description="Serve the Open Inference Protocol below `/v2`."
+    )
     drain_seconds: Annotated[float, Field(ge=0)] = Field(
         0.0,
         description="Seconds after SIGTERM in which requests are still served while "

@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app import auth
+from serving.build import read_project
 from serving.settings import SettingsError
 from serving.testing import wait_until
 from tests.conftest import BODY, Serve, Start
@@ -43,6 +44,19 @@ def test_a_known_key_is_let_in(guarded: TestClient, key: str) -> None:
 
     assert answer.status_code == 200
     assert guarded.get("/v1/model", headers=bearer(key)).status_code == 200
+
+
+def test_keys_guard_the_open_inference_protocol_but_its_probes(
+    guarded: TestClient,
+) -> None:
+    path = f"/v2/models/{read_project().name}"
+
+    assert guarded.get(path, headers=bearer(KEY)).status_code == 200
+    for answer in (guarded.get(path), guarded.post(f"{path}/infer", json={})):
+        assert answer.status_code == 401
+        assert answer.json()["error"] == answer.json()["detail"]
+    for probe in ("/v2/health/live", "/v2/health/ready"):
+        assert guarded.get(probe).status_code == 200
 
 
 @pytest.mark.parametrize(

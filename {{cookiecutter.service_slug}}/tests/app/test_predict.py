@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from app.contract import MAX_INSTANCES, Instance, PredictRequest
 from app.examples import EXAMPLES
+from serving.build import read_project
 from serving.contract import TENTHS, ModelInfo
 from serving.fields import FieldKind, Kind, describe_kinds, read_kinds
 from serving.model import SIDECAR_FILE
@@ -78,6 +79,32 @@ def test_many_instances_are_answered_in_their_order(client: TestClient) -> None:
     alone = [answers(ask(client, example))[0] for example in EXAMPLES]
 
     assert answers(ask(client, *EXAMPLES * 20)) == alone * 20
+
+
+def test_standard_clients_get_the_same_answers(client: TestClient) -> None:
+    metadata = client.get(f"/v2/models/{read_project().name}").json()
+    tensors = [
+        {
+            "name": tensor["name"],
+            "datatype": tensor["datatype"],
+            "shape": [len(EXAMPLES), *tensor["shape"][1:]],
+            "data": [sample[tensor["name"]] for sample in EXAMPLES],
+        }
+        for tensor in metadata["inputs"]
+        if all(tensor["name"] in sample for sample in EXAMPLES)
+    ]
+
+    answer = client.post(
+        f"/v2/models/{metadata['name']}/infer", json={"inputs": tensors}
+    )
+
+    outputs = {each["name"]: each["data"] for each in answer.json()["outputs"]}
+    for name in outputs.keys() & {"label", "score", "value"}:
+        expected = [prediction[name] for prediction in ask(client, *EXAMPLES)]
+        assert [
+            CLOSE(value) if isinstance(value, float) else value
+            for value in outputs[name]
+        ] == expected
 
 
 def test_the_largest_request_is_answered(client: TestClient) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import AfterValidator, Field
 
+from serving import inference
 from serving.build import Application, build_app
 from serving.contract import Contract, ModelInfo
 from serving.model import Model
@@ -79,4 +80,4 @@ def create_app(settings: ServingSettings) -> Application:
     async def model() -> ModelInfo:
         return service.model.info
 
-    return build_app(service, [router])
+    return build_app(service, [router, inference.router(service, Claim, MAX_CLAIMS)])

@@ -1,0 +1,391 @@
+"""The Open Inference Protocol (V2, REST), which standard clients speak.
+
+Each field of the contract is an input tensor of its name; `label`, `score` and
+`probabilities`, or `value`, are the outputs. The protocol:
+https://github.com/kserve/open-inference-protocol
+
+Its Markdown and its OpenAPI document differ in a few places; both forms are served.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, Never, cast
+
+from fastapi import APIRouter, Body
+from pydantic import AfterValidator
+
+from serving.build import read_project
+from serving.contract import Contract
+from serving.fields import InstanceT
+from serving.model import Answer, Row
+from serving.problems import (
+    BINARY_TENSORS,
+    NOT_READY,
+    UNKNOWN_MODEL,
+    InvalidField,
+    ProblemError,
+    contract_violation,
+    documented,
+    quote,
+    shorten,
+    unavailable,
+)
+from serving.requests import V2
+from serving.routing import ContractRoute, check_media_type
+from serving.service import Service
+from serving.tensors import InputTensor, Parameters, TensorReader, strictly
+
+BINARY_HEADER = b"inference-header-content-length"
+PLATFORM = "onnx_onnxv1"
+# Parameters of Triton's extensions, which would change the form of an output.
+FOREIGN = frozenset({"classification", "shared_memory_region"})
+BINARY = (
+    "in binary form, which this service does not have; ask for each output with "
+    "binary_data=False."
+)
+
+logger = logging.getLogger(__name__)
+
+
+@strictly
+@dataclass(slots=True)
+class RequestedOutput:
+    """An output that is asked for."""
+
+    name: str
+    parameters: Parameters | None = None
+
+
+@strictly
+@dataclass(slots=True)
+class InferRequest:
+    """The rows to predict for, a tensor for each field. No `outputs` means all."""
+
+    inputs: list[InputTensor]
+    outputs: list[RequestedOutput] | None = None
+    id: str | None = None
+    parameters: Parameters | None = None
+
+
+@dataclass(slots=True)
+class OutputTensor:
+    """An output for all rows, flat in row-major order."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any]
+
+
+@dataclass(slots=True)
+class InferResponse:
+    """The outputs in the order in which they were asked for; `id` is the request's."""
+
+    model_name: str
+    model_version: str
+    outputs: list[OutputTensor]
+    id: str | None = None
+
+
+class TensorInfo(Contract):
+    """An input or output of the model; -1 is the number of rows."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ServerMetadata(Contract):
+    """The server and the extensions of the protocol that it has."""
+
+    name: str
+    version: str
+    extensions: list[str] = []
+
+
+class InferenceModel(Contract):
+    """The model, its inputs and its outputs."""
+
+    name: str
+    versions: list[str]
+    platform: str = PLATFORM
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+
+
+class ServerLive(Contract):
+    """The server runs."""
+
+    live: bool
+
+
+class ServerReady(Contract):
+    """The server takes requests. The protocol's Markdown calls it `live` here, too."""
+
+    live: bool
+    ready: bool
+
+
+class ModelReady(Contract):
+    """The model takes requests."""
+
+    name: str
+    ready: bool
+
+
+class InferenceRoute(ContractRoute):
+    """A route whose body is JSON, declared as such or not at all, and never binary."""
+
+    @staticmethod
+    def check_headers(headers: dict[bytes, bytes]) -> None:
+        """Raise ProblemError (415) for another body than JSON."""
+        if (length := headers.get(BINARY_HEADER)) is not None:
+            raise ProblemError(
+                BINARY_TENSORS,
+                f"The header Inference-Header-Content-Length is {quote(length)}: the "
+                "tensors of the request are binary. This service has no binary "
+                "extension; send the values in `data` (binary_data=False).",
+            )
+        # tritonclient declares nothing.
+        check_media_type({b"content-type": b"application/json", **headers})
+
+
+def router(
+    service: Service[InstanceT],
+    contract: type[InstanceT],
+    max_rows: int,
+    log_texts: bool = False,
+) -> APIRouter:
+    """Return the routes of the protocol; none if OPEN_INFERENCE is off.
+
+    A request has at most `max_rows` rows. The name of the model is that of the project.
+    """
+    api = APIRouter(
+        prefix=V2,
+        redirect_slashes=False,
+        route_class=InferenceRoute,
+        strict_content_type=False,
+    )
+    if not service.settings.open_inference:
+        return api
+    project = read_project()
+    name = project.name
+    reader = TensorReader(contract, max_rows)
+
+    def read_rows(request: InferRequest) -> tuple[InferRequest, list[InstanceT]]:
+        return request, reader.read(request.inputs)
+
+    @api.get("/", include_in_schema=False)
+    @api.get("")
+    async def server_metadata() -> ServerMetadata:
+        """Return name and version of the server."""
+        return ServerMetadata(name=name, version=project.version)
+
+    @api.get("/health/live")
+    async def server_live() -> ServerLive:
+        """Liveness, as `/livez`."""
+        return ServerLive(live=True)
+
+    @api.get("/health/ready", responses=documented(503))
+    async def server_ready() -> ServerReady:
+        """Readiness, as `/readyz`."""
+        check_ready()
+        return ServerReady(live=True, ready=True)
+
+    of_model, of_version = f"/models/{name}", f"/models/{name}/versions/{{version}}"
+
+    @api.get(of_model, responses=documented(503))
+    async def model_metadata() -> InferenceModel:
+        """Return the inputs and outputs of the model."""
+        model = service.model
+        return InferenceModel(
+            name=name,
+            versions=[model.version],
+            inputs=[
+                TensorInfo(name=field, datatype=datatype, shape=[-1, *shape])
+                for field, (datatype, shape) in reader.describe().items()
+            ],
+            outputs=[
+                TensorInfo(name=output, datatype=datatype, shape=[-1, *shape])
+                for output, (datatype, shape) in describe_outputs(
+                    len(model.labels)
+                ).items()
+            ],
+        )
+
+    @api.get(of_version, responses=documented(404, 503))
+    async def version_metadata(version: str) -> InferenceModel:
+        """Return the inputs and outputs of a version of the model."""
+        check_version(version)
+        return await model_metadata()
+
+    @api.get(f"{of_model}/ready", responses=documented(503))
+    async def model_ready() -> ModelReady:
+        """Return whether the model takes requests."""
+        check_ready()
+        return ModelReady(name=name, ready=True)
+
+    @api.get(f"{of_version}/ready", responses=documented(404, 503))
+    async def version_ready(version: str) -> ModelReady:
+        """Return whether a version of the model takes requests."""
+        check_version(version)
+        return await model_ready()
+
+    @api.post(f"{of_model}/infer", response_model_exclude_none=True)
+    async def infer(
+        request: Annotated[InferRequest, Body(), AfterValidator(read_rows)],
+    ) -> InferResponse:
+        """Predict for the rows of the input tensors."""
+        asked, instances = cast(tuple[InferRequest, list[InstanceT]], request)
+        model = service.model
+        known = describe_outputs(len(model.labels))
+        wanted = choose_outputs(asked, known)
+        answers = await service.batcher.submit(instances)
+        for number, answer in enumerate(answers, 1):
+            service.metrics.record_prediction(answer)
+            if number % 100 == 0:
+                await asyncio.sleep(0)  # let other requests have their turn
+        outputs = []
+        for output in wanted:
+            datatype, shape = known[output]
+            tensor = OutputTensor(
+                output, datatype, [len(answers), *shape], COLUMNS[output](answers)
+            )
+            outputs.append(tensor)
+            if len(answers) > 100:
+                await asyncio.sleep(0)
+        if log_texts:
+            sent = [each.model_dump(mode="json") for each in instances]
+            columns = {tensor.name: tensor.data for tensor in outputs}
+            logger.info("Predicted", extra={"instances": sent, "outputs": columns})
+        return InferResponse(name, model.version, outputs, asked.id)
+
+    @api.post(
+        f"{of_version}/infer",
+        response_model_exclude_none=True,
+        responses=documented(404),
+    )
+    async def infer_with_version(
+        version: str,
+        request: Annotated[InferRequest, Body(), AfterValidator(read_rows)],
+    ) -> InferResponse:
+        """Predict by a version of the model."""
+        check_version(version)
+        return await infer(request)
+
+    async def refuse_model(model: str) -> Never:
+        raise ProblemError(
+            UNKNOWN_MODEL,
+            f"There is no model {shorten(model)!r}: the model of this service is "
+            f"{name!r}.",
+        )
+
+    for path in ("", "/ready", "/versions/{version}", "/versions/{version}/ready"):
+        api.add_api_route(f"/models/{{model}}{path}", refuse_model, **UNLISTED)
+    for path in ("/infer", "/versions/{version}/infer"):
+        api.add_api_route(
+            f"/models/{{model}}{path}", refuse_model, methods=["POST"], **UNLISTED
+        )
+
+    def check_ready() -> None:
+        if not service.lifecycle.ready:
+            raise unavailable(NOT_READY, service.lifecycle.reason)
+
+    def check_version(version: str) -> None:
+        if version != (served := service.model.version):
+            raise ProblemError(
+                UNKNOWN_MODEL,
+                f"There is no version {shorten(version)!r} of the model {name!r}: the "
+                f"one that is served is {served!r}. Without a version in the path, "
+                "that one answers.",
+            )
+
+    return api
+
+
+UNLISTED: dict[str, Any] = {"include_in_schema": False, "response_model": None}
+
+
+# The values of each output. A tensor of texts has no null: a model that abstains gives
+# an empty label.
+COLUMNS: dict[str, Callable[[Sequence[Answer]], list[Any]]] = {
+    "label": lambda answers: [
+        "" if answer.abstained else answer.label for answer in answers
+    ],
+    "score": lambda answers: [answer.score for answer in answers],
+    "probabilities": lambda answers: [
+        share
+        for answer in answers
+        for share in cast(Row, answer.probabilities).tolist()
+    ],
+    "value": lambda answers: [answer.value for answer in answers],
+}
+
+
+@lru_cache(maxsize=1)
+def describe_outputs(labels: int) -> dict[str, tuple[str, list[int]]]:
+    """Return datatype and shape of a row of each output of a model with labels."""
+    if not labels:
+        return {"value": ("FP32", [])}
+    return {
+        "label": ("BYTES", []),
+        "score": ("FP32", []),
+        "probabilities": ("FP32", [labels]),
+    }
+
+
+def choose_outputs(
+    request: InferRequest, known: Mapping[str, tuple[str, list[int]]]
+) -> list[str]:
+    """Return the names of the wanted outputs: those that are asked for, or all.
+
+    Raises ProblemError (422) for one that does not exist, or in the binary form.
+    """
+    binary = bool((request.parameters or {}).get("binary_data_output"))
+    if not request.outputs:
+        if binary:
+            why = f"All outputs are asked for {BINARY}"
+            raise contract_violation([_mistake("/parameters/binary_data_output", why)])
+        return list(known)
+
+    chosen: list[str] = []
+    mistakes = []
+    for place, output in enumerate(request.outputs):
+        if problem := _find_problem(output, known, chosen, binary):
+            part, reason = problem
+            why = f"The output {shorten(output.name)!r} {reason}"
+            mistakes.append(_mistake(f"/outputs/{place}/{part}", why))
+        chosen.append(output.name)
+    if mistakes:
+        raise contract_violation(mistakes)
+    return chosen
+
+
+def _find_problem(
+    output: RequestedOutput,
+    known: Mapping[str, object],
+    chosen: Sequence[str],
+    binary: bool,
+) -> tuple[str, str] | None:
+    """Return the part of a requested output that is wrong, and why."""
+    if output.name not in known:
+        return "name", f"does not exist; the outputs are {', '.join(known)}."
+    if output.name in chosen:
+        return "name", "is asked for twice; ask for it once."
+    parameters = output.parameters or {}
+    if parameters.get("binary_data", binary):
+        return "parameters/binary_data", f"is asked for {BINARY}"
+    if foreign := FOREIGN & parameters.keys():
+        return (
+            f"parameters/{min(foreign)}",
+            f"has the parameter {min(foreign)!r}, which is of an extension that this "
+            "service does not have; leave it out.",
+        )
+    return None
+
+
+def _mistake(pointer: str, detail: str) -> InvalidField:
+    return InvalidField(pointer=pointer, detail=detail)

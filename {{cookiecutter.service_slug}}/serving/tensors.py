@@ -1,0 +1,293 @@
+"""Read the input tensors of the Open Inference Protocol as instances of a contract."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import isnan, prod
+from typing import Annotated, Any, Generic, TypeAlias
+
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from pydantic_core import to_json
+
+from serving.fields import MISSING, FieldKind, InstanceT, Kind, read_kinds
+from serving.problems import InvalidField, ProblemError, contract_violation, shorten
+from serving.validation import BoundedValidator
+
+Parameters: TypeAlias = dict[str, Any]
+
+NUMBERS = frozenset(
+    {
+        *("FP16", "BF16", "FP32", "FP64"),
+        *("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"),
+    }
+)
+# The datatypes that are taken where the metadata names the one before the colon.
+ACCEPTED: dict[str, frozenset[str]] = {
+    "BYTES": frozenset({"BYTES"}),
+    "BOOL": frozenset({"BOOL"}),
+    "INT64": NUMBERS,
+    "FP32": NUMBERS,
+}
+
+
+# As strict as a contract. Dataclasses are made in half the time of pydantic's models.
+strictly = with_config(
+    ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+)
+
+
+@strictly
+@dataclass(slots=True)
+class InputTensor:
+    """The values of one field, for all rows: flat in row-major order, or nested."""
+
+    name: str
+    shape: list[Annotated[int, Field(ge=0)]]
+    datatype: str
+    data: list[Any] | None = None
+    parameters: Parameters | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a field stands in a tensor: its datatype, and the shape of a row."""
+
+    field: FieldKind
+    datatype: str
+    shape: list[int]
+    required: bool
+    convert: Callable[[Any], Any] | None  # from a value of JSON to one of the contract
+
+
+class TensorError(Exception):
+    """A tensor cannot be read: the part of it, and the reason with the fix."""
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(part, reason)
+        self.part, self.reason = part, reason
+
+
+class TensorReader(Generic[InstanceT]):
+    """Read the tensors of a request as instances."""
+
+    def __init__(self, contract: type[InstanceT], max_rows: int) -> None:
+        self._max_rows = max_rows
+        self._columns = {
+            field.name: _column(field, contract.model_fields[field.name].is_required())
+            for field in read_kinds(contract)
+        }
+        self._required = {
+            name for name, column in self._columns.items() if column.required
+        }
+        rows: Any = list[contract]  # type: ignore[valid-type]
+        self._rows = BoundedValidator(TypeAdapter(rows))
+
+    def describe(self) -> dict[str, tuple[str, list[int]]]:
+        """Return datatype and shape of a row of each input, by its name."""
+        return {
+            name: (column.datatype, column.shape)
+            for name, column in self._columns.items()
+        }
+
+    def read(self, tensors: Sequence[InputTensor]) -> list[InstanceT]:
+        """Return an instance for each row.
+
+        Raises ProblemError (422), with the input, the reason and the fix.
+        """
+        columns: dict[str, list[Any]] = {}
+        mistakes = []
+        for place, tensor in enumerate(tensors):
+            try:
+                if tensor.name in columns:
+                    raise TensorError("name", "is sent twice; send it once.")
+                columns[tensor.name] = self._read(tensor)
+            except TensorError as error:
+                mistakes.append(
+                    InvalidField(
+                        pointer=f"/inputs/{place}/{error.part}",
+                        detail=f"The input {shorten(tensor.name)!r} {error.reason}",
+                    )
+                )
+        if mistakes or not columns or not self._required <= columns.keys():
+            raise contract_violation(mistakes + self._find_missing(tensors))
+        try:
+            rows = [
+                dict(zip(columns, row, strict=True))
+                for row in zip(*columns.values(), strict=True)
+            ]
+        except ValueError:
+            raise contract_violation([_describe_lengths(columns)]) from None
+        # JSON again: the contract takes and refuses the same as on other routes.
+        try:
+            instances: list[InstanceT] = self._rows.parse(
+                to_json(rows, inf_nan_mode="constants")
+            )
+        except ProblemError as error:
+            names = [tensor.name for tensor in tensors]
+            moved = [_move(mistake, names) for mistake in error.errors or ()]
+            raise ProblemError(error.type, error.detail, errors=moved) from None
+        return instances
+
+    def _find_missing(self, tensors: Sequence[InputTensor]) -> list[InvalidField]:
+        sent = {tensor.name for tensor in tensors}
+        missing = [
+            f"The input {name!r} is missing; send it as {column.datatype} of the shape "
+            f"{_show(['n', *column.shape])}."
+            for name, column in self._columns.items()
+            if column.required and name not in sent
+        ]
+        if not tensors and not missing:
+            missing = ["There are no rows; send an input with at least one."]
+        return [InvalidField(pointer="/inputs", detail=one) for one in missing]
+
+    def _read(self, tensor: InputTensor) -> list[Any]:
+        """Return the value of each row. Raises TensorError."""
+        column = self._columns.get(tensor.name)
+        if column is None:
+            known = ", ".join(self._columns)
+            raise TensorError("name", f"does not exist; the inputs are {known}.")
+        if tensor.datatype not in ACCEPTED[column.datatype]:
+            raise TensorError(
+                "datatype",
+                f"has the datatype {shorten(tensor.datatype)!r}; send it as "
+                f"{column.datatype}.",
+            )
+        if tensor.data is None:
+            raise TensorError("data", _explain_no_data(tensor.parameters or {}))
+        shape, width = tensor.shape, column.field.length
+        # One value a row may have an axis of its own.
+        if shape[1:] != column.shape and (width > 1 or shape[1:] not in ([], [1])):
+            raise TensorError(
+                "shape",
+                f"has the shape {shorten(_show(shape))}; send "
+                f"{_show(['n', *column.shape])}, n being the number of rows.",
+            )
+        if not shape or not 1 <= shape[0] <= self._max_rows:
+            raise TensorError(
+                "shape",
+                f"has the shape {shorten(_show(shape))}; send from 1 to "
+                f"{self._max_rows} rows.",
+            )
+        values = _flatten(tensor.data, shape)
+        if column.field.kind is Kind.VECTOR:
+            values = [values[at : at + width] for at in range(0, len(values), width)]
+        if column.convert is None:
+            return values
+        return [column.convert(value) for value in values]
+
+
+def _column(field: FieldKind, required: bool) -> Column:
+    """Return how a field stands in a tensor."""
+    shape = [field.length] if field.kind is Kind.VECTOR else []
+    datatype, convert = _datatype(field)
+    return Column(field, datatype, shape, required, convert)
+
+
+def _datatype(field: FieldKind) -> tuple[str, Callable[[Any], Any] | None]:
+    """Return the datatype of a field, and what makes its values of those of JSON.
+
+    Clients send missing numbers as null or NaN, and missing texts, for which an array
+    has no sign, as "". Their arrays of integers are often of floats.
+    """
+    number = "INT64" if field.whole else "FP32"
+    exact = not (field.optional or field.whole)  # nothing to convert
+    match field.kind:
+        case Kind.TEXT:
+            return "BYTES", (
+                partial(_choose, {MISSING: None}) if field.optional else None
+            )
+        case Kind.CATEGORY:
+            return _datatype_of_choices(field)
+        case Kind.FLAG:
+            return "BOOL", None
+        case Kind.NUMBER:
+            return number, None if exact else partial(_number, field)
+        case Kind.VECTOR:
+            return number, None if exact else partial(_vector, field)
+
+
+def _datatype_of_choices(
+    field: FieldKind,
+) -> tuple[str, Callable[[Any], Any] | None]:
+    types = {type(value) for value in field.values}
+    if types == {int}:
+        return "INT64", partial(_number, replace(field, whole=True))
+    if types == {bool}:
+        return "BOOL", None
+    by_text = dict(zip(field.choices, field.values, strict=True))
+    if field.optional:
+        by_text[MISSING] = None
+    return "BYTES", partial(_choose, by_text)
+
+
+def _choose(by_text: Mapping[str, Any], text: Any) -> Any:
+    """Return the choice of a text; another value is for the contract to refuse."""
+    return by_text.get(text, text) if isinstance(text, str) else text
+
+
+def _number(field: FieldKind, value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    if field.optional and isnan(value):
+        return None
+    return int(value) if field.whole and value.is_integer() else value
+
+
+def _vector(field: FieldKind, row: list[Any]) -> Any:
+    values = [_number(field, value) for value in row]
+    return None if field.optional and values.count(None) == len(values) else values
+
+
+def _flatten(data: list[Any], shape: list[int]) -> list[Any]:
+    """Return the values of a tensor in row-major order. Raises TensorError."""
+    if not data or not isinstance(data[0], list):
+        if len(data) != (count := prod(shape)):
+            raise TensorError(
+                "data",
+                f"has {len(data)} values; the shape {_show(shape)} takes {count}.",
+            )
+        return data
+    level: list[Any] = [data]
+    for size in shape:
+        if not all(isinstance(part, list) and len(part) == size for part in level):
+            raise TensorError(
+                "data",
+                f"has nested lists that are not of the shape {_show(shape)}; nest "
+                "them like the shape, or send a flat list.",
+            )
+        level = [value for part in level for value in part]
+    return level
+
+
+def _describe_lengths(columns: Mapping[str, Sequence[Any]]) -> InvalidField:
+    listed = ", ".join(f"{name!r} has {len(of)}" for name, of in columns.items())
+    why = f"The inputs have different numbers of rows: {listed}. Send as many of each."
+    return InvalidField(pointer="/inputs", detail=why)
+
+
+def _explain_no_data(parameters: Parameters) -> str:
+    if "binary_data_size" in parameters:
+        return (
+            "is binary, which this service does not have; send `data` "
+            "(binary_data=False)."
+        )
+    if "shared_memory_region" in parameters:
+        return "is in shared memory, which this service does not have; send `data`."
+    return "has no `data`; send its values."
+
+
+def _move(mistake: InvalidField, names: Sequence[str]) -> InvalidField:
+    """Return a mistake in a row as one in a tensor."""
+    _, row, *rest = [*mistake.pointer.split("/"), ""]
+    name = rest[0].replace("~1", "/").replace("~0", "~")
+    if name not in names:  # of the row as a whole
+        where = f"Row {row}: " if row else ""
+        return InvalidField(pointer="/inputs", detail=f"{where}{mistake.detail}")
+    return InvalidField(
+        pointer=f"/inputs/{names.index(name)}/data/{row}",
+        detail=f"The input {name!r} breaks the contract in row {row}: {mistake.detail}",
+    )
+
+
+def _show(shape: Sequence[Any]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
