@@ -17,15 +17,14 @@ from typing import Any, NamedTuple
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving import docs
 from serving.build import Application
 from serving.problems import UNAUTHORIZED, ProblemError, documented, problem_response
 from serving.requests import TENANT, UNLIMITED
 from serving.settings import SettingsError
 
 # Paths without a key: probes, metrics and the documentation of the API.
-PUBLIC = UNLIMITED | frozenset(
-    {"/openapi.json", "/docs", "/redoc", "/docs/oauth2-redirect"}
-)
+PUBLIC = UNLIMITED | docs.PATHS | {"/openapi.json"}
 SCHEME = "ApiKey"
 
 _is_name = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?").fullmatch

@@ -8,6 +8,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from checks.api import operations
+from checks.exchanges import find_missing, read_exchanges
 from checks.repository import Repository
 from checks.results import Finding, NotChecked
 from checks.rule import rule
@@ -133,17 +134,23 @@ def untyped(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
 def tests_document_the_api(repository: Repository) -> Iterator[Finding]:
     """The API comes first, then the tests, then the code; tests serve as documentation.
 
-    A test in tests/app asks for each operation by its path.
+    A test asks for each operation by its path. What the tests ask and are answered are
+    the examples of the API documentation (`make docs`): each operation has one of a
+    success and one of an error.
     """
     tests = "".join(
         source
         for name, source in repository.sources.items()
-        if name.startswith("tests/app/")
+        if name.startswith("tests/") and not name.startswith("tests/serving/")
     )
+    lacks_test = False
     for operation in operations():
         if f'{operation.path}"' not in tests:
-            what = f"No test asks for {operation.method.upper()} {operation.path}."
-            yield Finding(what, "tests/app")
+            lacks_test = True
+            yield Finding(f"No test asks for {operation.name}.", "tests/app")
+    if not lacks_test:
+        for missing in find_missing(read_exchanges(repository)):
+            yield Finding(missing, "tests/app")
 
 
 @rule("C5")

@@ -1,15 +1,18 @@
 """Service docs (S) and what every document owes its readers (D)."""
 
 import fnmatch
+import json
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import unquote
 
 from checks import generated, markdown
-from checks.api import operations
-from checks.repository import Repository
-from checks.results import Finding, NotChecked
+from checks.api import openapi, operations
+from checks.compatibility import find_breaks
+from checks.repository import PRESS_RELEASE, Repository
+from checks.results import Finding, NotApplicable, NotChecked
 from checks.rule import rule
 from monitoring.__main__ import expected
 
@@ -38,7 +41,7 @@ def api_is_documented(repository: Repository) -> Iterator[Finding]:
     if not found:
         yield Finding("The service has no operation.", "app/api.py")
     for operation in found:
-        name = f"{operation.method.upper()} {operation.path}"
+        name = operation.name
         answers = operation.description["responses"]
         if not operation.description.get("description"):
             what = f"Say in a docstring of its handler what {name} does."
@@ -57,8 +60,8 @@ def api_is_documented(repository: Repository) -> Iterator[Finding]:
 def generated_documents_are_fresh(repository: Repository) -> Iterator[Finding]:
     """Engineering docs are generated from the code, and up to date.
 
-    docs/rules.md follows from the checks, docs/monitoring.md and the PrometheusRule
-    from alerts and metrics.
+    docs/rules.md follows from the checks, docs/openapi.json from the contract and the
+    endpoints, docs/monitoring.md and the PrometheusRule from alerts and metrics.
     """
     for name, text in generated.from_code(repository).items():
         if repository.read(name) != text:
@@ -106,6 +109,42 @@ def maintainers_are_listed(repository: Repository) -> Iterator[Finding]:
     if "Develop" not in titles:
         what = "Say in a section “Develop” how to set the repository up."
         yield Finding(what, "README.md")
+
+
+@rule("S4")
+def released_api_keeps_its_clients(repository: Repository) -> Iterator[Finding]:
+    """The clients of a released API can rely on it.
+
+    What breaks them is named: against docs/openapi.json of the newest tag `v…`, an
+    operation or a field is gone, a field is newly required, a type, a list of values or
+    a bound takes less, an answer may be another. Serve the change under a new version
+    of the path, beside the old one. Before the first tag, the contract is free.
+    """
+    tags = repository.git("tag", "--list", "v*", "--sort=-v:refname").split()
+    if not tags and repository.press_release.get("status") == "launched":
+        what = "Tag what clients rely on: `git tag v1.0.0`, then `git push --tags`."
+        yield repository.find(PRESS_RELEASE, what, "status:")
+        return
+    if not tags:
+        raise NotApplicable("No version is released: there is no tag `v…`.")
+    for operation, reason in find_breaks(released_api(repository, tags[0]), openapi()):
+        what = (
+            f"Since {tags[0]}, {operation}: {reason}. Serve it under a new version of "
+            "the path, and the old one as it was."
+        )
+        path = operation.partition(" ")[2]
+        yield repository.find(generated.OPENAPI, what, f'"{path}"')
+
+
+def released_api(repository: Repository, tag: str) -> dict[str, Any]:
+    """Return the OpenAPI document of a tag. Raises NotChecked if it has none."""
+    try:
+        text = repository.git("show", f"{tag}:./{generated.OPENAPI}")
+    except NotChecked:
+        what = f"{tag} has no {generated.OPENAPI}: the next tag will have it."
+        raise NotChecked(what) from None
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 @rule("D1")

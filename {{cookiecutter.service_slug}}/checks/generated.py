@@ -5,11 +5,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from checks.api import openapi_text
 from checks.repository import Repository
 
 ROOT = Path(__file__).parent.parent
 MODEL_CARD = "docs/model-card.md"
 RULES_PAGE = "docs/rules.md"
+OPENAPI = "docs/openapi.json"
 MARK = "\n<!-- `make docs` writes all that follows. -->\n"
 
 RULES_HEAD = """# The rules
@@ -34,7 +36,7 @@ GROUPS = {
 
 def from_code(repository: Repository) -> dict[str, str]:
     """Return the documents that follow from the code, by their names."""
-    return {RULES_PAGE: rules_page()}
+    return {RULES_PAGE: rules_page(), OPENAPI: openapi_text()}
 
 
 def rules_page() -> str:

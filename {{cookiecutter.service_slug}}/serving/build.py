@@ -12,7 +12,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from serving import health, traces
+from serving import docs, health, traces
 from serving.access import AccessLayer, RoutePaths
 from serving.admission import AdmissionLayer
 from serving.methods import MethodLayer
@@ -68,10 +68,13 @@ def build_app(
         lifespan=lifespan,
         telemetry=telemetry,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
         root_path=service.settings.root_path,
         middleware=middleware,
     )
     app.state.service = service
+    docs.add_page(app)
     app.include_router(health.router(service.lifecycle, service.metrics))
     for router in routers:
         app.include_router(router)
@@ -114,6 +117,7 @@ class Application(FastAPI):
         6. FastAPI, for all other routes.
         """
         service: Service[Any] = self.state.service
+        docs.add_front_door(self)  # last, so that yours comes first
         prepare_routes(self.router.routes)
         routes = list(iter_route_contexts(self.routes))
         # FastAPI names a span while it matches the route.

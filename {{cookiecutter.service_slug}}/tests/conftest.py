@@ -24,6 +24,12 @@ from app.main import create_app
 from app.settings import Settings
 from serving.fields import FieldKind, Kind, read_kinds, read_label
 from serving.testing import SERVICE, ServiceProcess, wait_until
+from tests.exchanges import (  # noqa: F401 - the hooks are pytest's
+    pytest_addoption,
+    pytest_sessionfinish,
+    pytest_testnodedown,
+    record,
+)
 
 if TYPE_CHECKING:
     from training.values import Config
@@ -136,6 +142,8 @@ def serve(subject: Subject, model_dir: Path) -> Iterator[Serve]:
         app = subject.build(**{"model_dir": model_dir, **settings})
         client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
+        if subject.command == SERVICE:
+            client.event_hooks = {"response": [record]}
         clients.append(client)
         return client
 

@@ -12,7 +12,11 @@ from tests.serving.test_connection import connect, read_all
 
 
 @pytest.mark.parametrize(
-    "path", ["/livez", "/readyz", "/metrics", "/v1/model", "/docs", "/openapi.json"]
+    "path",
+    [
+        *("/livez", "/readyz", "/metrics", "/v1/model"),
+        *("/docs", "/docs/swagger-ui.css", "/openapi.json"),
+    ],
 )
 def test_head_is_get_without_a_body(server: Process, path: str) -> None:
     with connect(server) as connection:

@@ -1,0 +1,67 @@
+"""The page at /docs, which shows the API and asks it, without a host of anybody else.
+
+FastAPI's own page loads Swagger UI from a CDN. The package fastapi-swagger has its
+files; nothing else of it is used.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.docs import (
+    get_swagger_ui_html,
+    get_swagger_ui_oauth2_redirect_html,
+)
+from fastapi.responses import FileResponse, RedirectResponse
+
+PAGE = "/docs"
+RETURN = f"{PAGE}/oauth2-redirect"  # where a login of OAuth leads back to
+ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
+PATHS = frozenset({"/", PAGE, RETURN, *(f"{PAGE}/{name}" for name in ASSETS)})
+
+FOLDER = Path(str(files("fastapi_swagger.resources")))
+# Else the page would send the address of the document to a validator on the Internet.
+PARAMETERS: dict[str, Any] = {"validatorUrl": None}
+
+
+def add_page(app: FastAPI) -> None:
+    """Add the page and its files."""
+
+    async def show(request: Request) -> Response:
+        root = prefix(request)
+        script, style, icon = (f"{root}{PAGE}/{name}" for name in ASSETS)
+        return get_swagger_ui_html(
+            openapi_url=f"{root}{app.openapi_url}",
+            title=app.title,
+            swagger_js_url=script,
+            swagger_css_url=style,
+            swagger_favicon_url=icon,
+            oauth2_redirect_url=f"{root}{RETURN}",
+            swagger_ui_parameters=PARAMETERS,
+        )
+
+    async def come_back(request: Request) -> Response:
+        return get_swagger_ui_oauth2_redirect_html()
+
+    async def send_asset(request: Request) -> Response:
+        return FileResponse(FOLDER / Path(request.scope["path"]).name)
+
+    app.add_route(PAGE, show, include_in_schema=False)
+    app.add_route(RETURN, come_back, include_in_schema=False)
+    for name in ASSETS:
+        app.add_route(f"{PAGE}/{name}", send_asset, include_in_schema=False)
+
+
+def add_front_door(app: FastAPI) -> None:
+    """Let `GET /` lead to the page, where no route of yours takes it."""
+
+    async def lead(request: Request) -> Response:
+        return RedirectResponse(f"{prefix(request)}{PAGE}")
+
+    app.add_route("/", lead, include_in_schema=False)
+
+
+def prefix(request: Request) -> str:
+    """Return the prefix that a proxy has removed from the path."""
+    return str(request.scope.get("root_path", "")).rstrip("/")

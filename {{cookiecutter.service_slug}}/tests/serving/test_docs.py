@@ -1,0 +1,78 @@
+"""GET /docs: the page and all that it loads come from the service."""
+
+import re
+from html.parser import HTMLParser
+
+import httpx2
+from fastapi.testclient import TestClient
+
+from serving.settings import ServingSettings
+from tests.conftest import Start
+from tests.serving.toy import create_app
+
+
+class Loaded(HTMLParser):
+    """Collects the addresses of what a page loads."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take down the addresses of a tag."""
+        self.addresses += [
+            value for name, value in attrs if name in ("src", "href") and value
+        ]
+
+
+def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/docs").text
+    loaded = Loaded(page).addresses
+
+    assert not re.findall(r"https?://|[\"'(]//", page)
+    assert len(loaded) == 3
+    for address in [*loaded, *re.findall(r"url: '(.+?)'", page)]:
+        answer = client.get(address)
+        assert answer.status_code == 200, address
+        assert len(answer.content) > 100
+    # Nor does Swagger UI: by default, it would ask a validator about the document.
+    assert '"validatorUrl": null' in page
+
+
+def test_the_files_have_their_types_and_may_be_cached(client: TestClient) -> None:
+    script = client.get("/docs/swagger-ui-bundle.js")
+    style = client.get("/docs/swagger-ui.css")
+
+    assert "javascript" in script.headers["content-type"]
+    assert style.headers["content-type"].startswith("text/css")
+    assert script.headers["etag"] and style.headers["etag"]
+
+
+def test_the_root_leads_to_the_page(client: TestClient) -> None:
+    answer = client.get("/", follow_redirects=False)
+
+    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+    assert answer.headers["x-request-id"]
+    assert 'route="/",' in client.get("/metrics").text
+
+
+def test_behind_a_proxy_that_strips_a_prefix_it_is_found_as_well(start: Start) -> None:
+    process = start(ROOT_PATH="/claims").ready()
+
+    page = httpx2.get(f"{process.url}/docs").text
+    root = httpx2.get(f"{process.url}/", follow_redirects=False)
+
+    assert all(one.startswith("/claims/docs/") for one in Loaded(page).addresses)
+    assert root.headers["location"] == "/claims/docs"
+
+
+def test_a_root_of_your_own_comes_first() -> None:
+    app = create_app(ServingSettings())
+
+    @app.get("/")
+    async def greet() -> dict[str, str]:
+        return {"hello": "you"}
+
+    with TestClient(app) as client:
+        assert client.get("/").json() == {"hello": "you"}
