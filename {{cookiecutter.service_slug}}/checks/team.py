@@ -161,7 +161,10 @@ def read_date(value: Any) -> date | None:
 
 @rule("O6")
 def people_can_see_it(repository: Repository) -> Iterator[Finding]:
-    """A demo in Gradio or Streamlit lets people see the thing."""
+    """A demo in Gradio or Streamlit lets people see the thing.
+
+    A module of demo/ makes the page, and the Dockerfile has a target `demo`.
+    """
     demos = [name for name in repository.sources if name.startswith("demo/")]
     if not any(
         re.search(
@@ -171,6 +174,8 @@ def people_can_see_it(repository: Repository) -> Iterator[Finding]:
     ):
         what = "demo/ has no page for people, only `make ask`: build one, or waive it."
         yield Finding(what, "demo")
+    if not re.search(r"^FROM .* AS demo$", repository.read("Dockerfile"), re.M):
+        yield Finding("It has no target `demo`: the page has no image.", "Dockerfile")
 
 
 @rule("O7")

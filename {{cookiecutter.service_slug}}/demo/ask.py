@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any
 
-from demo.client import ServiceError, examples, get, show_predictions
+from demo.client import ServiceError, examples, get, service_url, show_predictions
 
 
 def instances(url: str) -> list[dict[str, Any]]:
@@ -39,7 +39,7 @@ def text_field(url: str) -> str:
 
 def main() -> int:
     """Print predictions and return the exit code."""
-    url = os.environ.get("URL") or f"http://127.0.0.1:{os.environ.get('PORT', 8000)}"
+    url = service_url()
     try:
         return show_predictions(url, instances(url))
     except ServiceError as error:

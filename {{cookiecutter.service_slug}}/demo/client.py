@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -16,6 +17,11 @@ START_SECONDS = 30.0
 
 class ServiceError(Exception):
     """The request failed. The message gives the reason and the fix."""
+
+
+def service_url() -> str:
+    """Return the address of the service: URL, else that of PORT on this machine."""
+    return os.environ.get("URL") or f"http://127.0.0.1:{os.environ.get('PORT', 8000)}"
 
 
 def get(url: str, body: Any = None) -> Any:
@@ -32,7 +38,7 @@ def get(url: str, body: Any = None) -> Any:
             return json.load(response)
     except HTTPError as error:
         raise ServiceError(explain(url, error)) from None
-    except ValueError:
+    except (ValueError, HTTPException):
         raise ServiceError(
             f"Another server answers at {url}: set PORT to the port of this service."
         ) from None
@@ -41,6 +47,16 @@ def get(url: str, body: Any = None) -> Any:
         raise ServiceError(
             f"No service at {url} ({reason}). Start it: make run"
         ) from None
+
+
+def get_page(url: str) -> str:
+    """Return the text at an address, which needs no key. Raises ServiceError."""
+    try:
+        with urlopen(url, timeout=10) as response:
+            text: str = response.read().decode()
+    except (OSError, HTTPException, ValueError) as error:
+        raise ServiceError(f"{url} does not answer: {error}") from None
+    return text
 
 
 def explain(url: str, error: HTTPError) -> str:

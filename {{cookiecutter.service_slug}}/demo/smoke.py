@@ -9,7 +9,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from demo.client import ServiceError, examples, show_predictions, wait_until_ready
+from demo.client import (
+    ServiceError,
+    examples,
+    get_page,
+    show_predictions,
+    wait_until_ready,
+)
+
+HEALTH = "/_stcore/health"  # of Streamlit
 
 
 @contextmanager
@@ -35,10 +43,17 @@ def tunnel(command: list[str]) -> Iterator[str]:
         process.wait()
 
 
-def main(command: list[str]) -> int:
-    """Print predictions of the deployed service and return the exit code."""
+def main(arguments: list[str]) -> int:
+    """Print predictions of the deployed service and return the exit code.
+
+    With `--page`, look at the page of the demo instead.
+    """
+    is_page = arguments[:1] == ["--page"]
     try:
-        with tunnel(command) as url:
+        with tunnel(arguments[is_page:]) as url:
+            if is_page:
+                print(f"The page of the demo: {get_page(f'{url}{HEALTH}')}")
+                return 0
             wait_until_ready(url)
             return show_predictions(url, examples(url))
     except (OSError, RuntimeError, ServiceError) as error:

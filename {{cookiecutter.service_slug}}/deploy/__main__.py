@@ -14,6 +14,7 @@ from deploy.manifests import (
     ROOT,
     Key,
     Manifest,
+    check_images,
     check_stage,
     image_of,
     key,
@@ -29,13 +30,15 @@ EARLIER = OUTPUT / "earlier"
 
 
 def deploy(kubectl: Kubectl, stage: str, image: str, room: bool) -> None:
-    """Apply the overlay of a stage with an image, and wait until it runs."""
+    """Apply the overlay of a stage with its images, and wait until they run."""
     EARLIER.unlink(missing_ok=True)
     overlay = check_stage(stage)
+    images = image.split()
     if image == "live":
-        image = _live_image(kubectl, server(render(kubectl, overlay)))
-    write_kustomization(stage, image)
+        images = _live_images(kubectl, render(kubectl, overlay))
+    write_kustomization(stage, images)
     manifests = render(kubectl, OUTPUT)
+    check_images(manifests)
     live = preflight.check(kubectl, manifests, room)
     # A release is recorded before it is applied, and the record needs a namespace.
     kubectl.apply([x for x in of_kind(manifests, "Namespace") if key(x) not in live])
@@ -51,7 +54,7 @@ def deploy(kubectl: Kubectl, stage: str, image: str, room: bool) -> None:
         way = "" if earlier is None else f"\nThe way back: make rollback ENV={stage}"
         raise DeployError(f"{error}{way}") from None
     releases.finish(number)
-    print(f"{stage} runs release {number}: {image}")
+    print(f"{stage} runs release {number}: {' '.join(release.images)}")
 
 
 def rollback(kubectl: Kubectl, stage: str, to: str) -> None:
@@ -64,7 +67,7 @@ def rollback(kubectl: Kubectl, stage: str, to: str) -> None:
     live = preflight.check(kubectl, target.manifests, room=False)
     install(kubectl, target, known, live)
     releases.finish(target.number)
-    print(f"{stage} is back at release {target.number}: {target.image}")
+    print(f"{stage} is back at release {target.number}: {' '.join(target.images)}")
 
 
 def show_releases(kubectl: Kubectl, stage: str) -> None:
@@ -74,23 +77,25 @@ def show_releases(kubectl: Kubectl, stage: str) -> None:
     runs = release_of(_find(kubectl, deployment), known)
     for one in known.values():
         outcome = "runs" if one == runs and one.outcome == "deployed" else one.outcome
-        print(f"{one.number:>4}  {outcome:<8}  {one.created}  {one.image}")
+        first, *others = one.images
+        print(f"{one.number:>4}  {outcome:<8}  {one.created}  {first}")
+        for other in others:
+            print(f"{'':16}with {other}")
         print(f"{'':16}commit {one.commit or 'unknown'}")
     if not known:
         print("No release is recorded: make deploy makes the first.")
 
 
-def show_tunnel(kubectl: Kubectl, stage: str) -> None:
-    """Print the command that leads to the Service of a stage."""
+def show_tunnel(kubectl: Kubectl, stage: str, component: str) -> None:
+    """Print the command that leads to the Service of a component, if a stage has it."""
     manifests = render(kubectl, check_stage(stage))
     namespace = server(manifests)["metadata"]["namespace"]
-    service, *_ = [
-        one["metadata"]["name"]
-        for one in of_kind(manifests, "Service")
-        if one["metadata"].get("labels", {}).get(COMPONENT) == "server"
-    ]
-    way = ("--namespace", namespace, "port-forward", f"service/{service}", ":http")
-    print("kubectl", *kubectl.options, *way)
+    for one in of_kind(manifests, "Service"):
+        if one["metadata"].get("labels", {}).get(COMPONENT) == component:
+            where = f"service/{one['metadata']['name']}"
+            way = ("--namespace", namespace, "port-forward", where, ":http")
+            print("kubectl", *kubectl.options, *way)
+            return
 
 
 def _what_runs(
@@ -140,11 +145,13 @@ def _find(kubectl: Kubectl, deployment: Manifest) -> Manifest | None:
     return found[0] if found else None
 
 
-def _live_image(kubectl: Kubectl, deployment: Manifest) -> str:
-    live = _find(kubectl, deployment)
-    if live is None:
+def _live_images(kubectl: Kubectl, manifests: list[Manifest]) -> list[str]:
+    """The images that run, that of the server first."""
+    if (live := _find(kubectl, server(manifests))) is None:
         raise DeployError("IMAGE=live: nothing runs there yet.")
-    return image_of(live)
+    found = (_find(kubectl, one) for one in of_kind(manifests, "Deployment"))
+    others = {image_of(one) for one in found if one is not None} - {image_of(live)}
+    return [image_of(live), *sorted(others)]
 
 
 def _commit() -> str:
@@ -163,7 +170,10 @@ def main() -> int:
     parser.add_argument("verb", choices=["apply", "rollback", "releases", "tunnel"])
     parser.add_argument("stage", help="a directory in deploy/overlays")
     parser.add_argument("--context", help="of kubectl; else the current one")
-    parser.add_argument("--image", default="", help="by its digest; or live: what runs")
+    parser.add_argument(
+        "--image", default="", help="by digests, the server's first; or live: what runs"
+    )
+    parser.add_argument("--component", choices=["server", "demo"], default="server")
     parser.add_argument("--to", default="", help="number of the release to go back to")
     parser.add_argument("--room", choices=["checked", "unchecked"], default="checked")
     given = parser.parse_args()
@@ -176,7 +186,7 @@ def main() -> int:
         elif given.verb == "releases":
             show_releases(kubectl, given.stage)
         else:
-            show_tunnel(kubectl, given.stage)
+            show_tunnel(kubectl, given.stage, given.component)
     except DeployError as error:
         print(error, file=sys.stderr)
         return 1

@@ -15,14 +15,17 @@ COMPONENT = "app.kubernetes.io/component"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 RELEASE = "release"  # annotation of the Deployments: which release they are
 
-# The overlay of a stage with one image. The labels go to what is the server's only.
-KUSTOMIZATION = """\
-resources: [../../deploy/overlays/{stage}]
-images:
+IMAGE = """\
   - name: {repository}
     newName: {name}
     digest: "{digest}"
-patches:
+"""
+
+# The overlay of a stage with its images. The labels go to what is the server's only.
+KUSTOMIZATION = """\
+resources: [../../deploy/overlays/{stage}]
+images:
+{images}patches:
   - target:
       labelSelector: app.kubernetes.io/component=server
     patch: |
@@ -43,6 +46,8 @@ patches:
         path: /spec/template/metadata/labels/app.kubernetes.io~1version
         value: "{version}"
 """
+
+BY_DIGEST = re.compile(r"[^@ ]+@sha256:[0-9a-f]{64}")
 
 Manifest = dict[str, Any]
 
@@ -95,30 +100,50 @@ def render(kubectl: Kubectl, kustomization: Path) -> list[Manifest]:
     return objects_in(output)
 
 
-def write_kustomization(stage: str, image: str) -> None:
-    """Write outputs/deploy: the overlay of a stage with its image by digest.
+def write_kustomization(stage: str, images: list[str]) -> None:
+    """Write outputs/deploy: the overlay of a stage with its images by digest.
 
-    Raises DeployError if the image is named otherwise.
+    The first image is that of the server. Another one takes the place of the image of
+    the same last name. Raises DeployError if one is named otherwise than by its digest.
     """
     base = (ROOT / "deploy" / "base" / "deployment.yaml").read_text(encoding="utf-8")
     repository = re.findall(r"^ +image: (\S+)", base, re.MULTILINE)[0]
     part_of = re.findall(rf"^ +{NAME}: (\S+)", base, re.MULTILINE)[0]
-    if not re.fullmatch(r"[^@ ]+@sha256:[0-9a-f]{64}", image):
+    if not images or not all(map(BY_DIGEST.fullmatch, images)):
         raise DeployError(
             f"Which image? Run make publish first, or give IMAGE={repository}@sha256: "
             "and its 64 digits."
         )
-    name, _, digest = image.partition("@")
+    named = [image.split("@") for image in images]
+    replaced = [repository]
+    for name, _ in named[1:]:
+        replaced.append(f"{repository.rpartition('/')[0]}/{name.rpartition('/')[2]}")
+    entries = [
+        IMAGE.format(repository=old, name=name, digest=digest)
+        for old, (name, digest) in zip(replaced, named, strict=True)
+    ]
     OUTPUT.mkdir(parents=True, exist_ok=True)
     text = KUSTOMIZATION.format(
         stage=stage,
         part_of=part_of,
-        repository=repository,
-        name=name,
-        digest=digest,
-        version=digest.removeprefix("sha256:")[:12],
+        images="".join(entries),
+        version=named[0][1].removeprefix("sha256:")[:12],
     )
     (OUTPUT / "kustomization.yaml").write_text(text, encoding="utf-8")
+
+
+def check_images(manifests: list[Manifest]) -> None:
+    """Raise DeployError if an image of this service is not named by a digest."""
+    own = image_of(server(manifests)).partition("@")[0].rpartition("/")[2]
+    for deployment in of_kind(manifests, "Deployment"):
+        image = image_of(deployment)
+        last = image.rpartition("/")[2].partition(":")[0]
+        if last.startswith(f"{own}-") and not BY_DIGEST.fullmatch(image):
+            raise DeployError(
+                f"{key(deployment)} needs the image {image}, which was not published: "
+                "make image publish does it for all that the overlays have, or give "
+                f'both: IMAGE="{own}@sha256:… {last}@sha256:…"'
+            )
 
 
 def server(manifests: list[Manifest]) -> Manifest:
@@ -142,6 +167,13 @@ def server(manifests: list[Manifest]) -> Manifest:
 def image_of(deployment: Manifest) -> str:
     """The image of the first container."""
     return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def images_of(manifests: list[Manifest]) -> list[str]:
+    """The images of all Deployments, that of the server first."""
+    first = image_of(server(manifests))
+    others = {image_of(one) for one in of_kind(manifests, "Deployment")} - {first}
+    return [first, *sorted(others)]
 
 
 def selector_differs(manifest: Manifest, live: dict[Key, Manifest]) -> bool:

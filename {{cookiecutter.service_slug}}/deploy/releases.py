@@ -17,6 +17,7 @@ from deploy.manifests import (
     RELEASE,
     Manifest,
     image_of,
+    images_of,
     key,
     of_kind,
     server,
@@ -41,9 +42,9 @@ class Release:
     manifests: list[Manifest]
 
     @property
-    def image(self) -> str:
-        """The image of the server."""
-        return image_of(server(self.manifests))
+    def images(self) -> list[str]:
+        """The images of the Deployments, that of the server first."""
+        return images_of(self.manifests)
 
 
 def text(manifests: list[Manifest]) -> str:

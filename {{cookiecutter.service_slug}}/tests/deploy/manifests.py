@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,18 +18,28 @@ Manifest = dict[str, Any]
 
 
 def render(stage: str) -> list[Manifest]:
-    """The manifests of a stage. Skips the test where there is no kubectl."""
+    """The manifests of the server in a stage, without those of other workloads."""
+    return of_component(build(ROOT / "deploy" / "overlays" / stage), "server")
+
+
+def build(kustomization: Path) -> list[Manifest]:
+    """Render a directory. Skips the test where there is no kubectl."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("kubectl (1.27 or later) is not installed: it renders deploy/")
     done = subprocess.run(
-        [kubectl, "kustomize", f"deploy/overlays/{stage}"],
-        cwd=ROOT,
+        [kubectl, "kustomize", str(kustomization)],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
+
+
+def of_component(manifests: list[Manifest], component: str) -> list[Manifest]:
+    """The manifests with the label of a component."""
+    name = "app.kubernetes.io/component"
+    return [x for x in manifests if x["metadata"]["labels"][name] == component]
 
 
 def find(manifests: list[Manifest], kind: str) -> list[Manifest]:
@@ -56,14 +67,15 @@ def container(manifests: list[Manifest]) -> Manifest:
 
 
 class Image:
-    """What the last stage of the Dockerfile says."""
+    """What a stage of the Dockerfile says: that of a target, else the last."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: str = "") -> None:
         text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-        lines = text.replace("\\\n", " ").splitlines()
-        words = [line.split(maxsplit=1) for line in lines if line[:1].isupper()]
-        last = max(n for n, (name, _) in enumerate(words) if name == "FROM")
-        self._instructions = words[last:]
+        stages = re.split(r"^(?=FROM )", text.replace("\\\n", " "), flags=re.M)
+        named = [one for one in stages if one.split("\n")[0].endswith(f" AS {target}")]
+        (stage,) = named if target else stages[-1:]
+        lines = [line for line in stage.splitlines() if line[:1].isupper()]
+        self._instructions = [line.split(maxsplit=1) for line in lines]
 
     def get(self, instruction: str) -> str:
         """What an instruction that stands there once says."""
