@@ -307,8 +307,8 @@ def table_section(measured: Table) -> str:
             ("by hand", measured["by_hand"]),
         )
     ]
-    ratios = (measured["ratio_of_seconds"], measured["ratio_of_bytes"])
-    rows.append(("ratio", *(f"{ratio:.2f}" for ratio in ratios)))
+    seconds, memory = measured["ratio_of_seconds"], measured["ratio_of_bytes"]
+    rows.append(("ratio", f"{seconds:.2f}", f"{memory:.2f}"))
     found = table(("", "Time", "Memory"), rows)
     return f"{said}\n\n{found}"
 
