@@ -185,6 +185,50 @@ class Labels(Measured):
     labels: dict[str, Load]
 
 
+class Table(Measured):
+    """A million rows: the stages of a service, and the same steps by hand.
+
+    Of both the seconds, and the bytes of the largest process.
+    """
+
+    rows: int
+    service: dict[str, float]
+    by_hand: dict[str, float]
+    ratio_of_seconds: float
+    ratio_of_bytes: float
+
+
+class Flights(Measured):
+    """A public table of many rows: `score` and `by_hand` on the same test rows.
+
+    `seconds` are those of all stages, `difference` the largest of a probability of the
+    exported model, `answers` what the service answered to the samples over HTTP.
+    """
+
+    rows: int
+    seconds: float
+    score: float
+    by_hand: float
+    difference: float
+    answers: list[str]
+
+
+class Language(TypedDict):
+    """The best that was tried on a language; `reason` is why the gate refused it."""
+
+    labels: int
+    score: float
+    overrides: list[str]
+    reason: str
+
+
+class Languages(Measured):
+    """The default data in each language; `gate` is the least macro-F1."""
+
+    gate: float
+    languages: dict[str, Language]
+
+
 class Watched(Measured, Ratio):
     """The request rate with metrics, log lines and ids, to that without."""
 
@@ -254,6 +298,9 @@ class Results(TypedDict):
     overload: NotRequired[Overload]
     soak: NotRequired[Soak]
     labels: NotRequired[Labels]
+    table: NotRequired[Table]
+    flights: NotRequired[Flights]
+    languages: NotRequired[Languages]
     watched: NotRequired[Watched]
     work: NotRequired[Work]
     template: NotRequired[Template]

@@ -97,7 +97,8 @@ def change_contract(service: Service) -> None:
 
 def run_stages(service: Service) -> dict[str, float]:
     """Run the stages one by one, as DVC does."""
-    chosen = ("data=csv", "data.path=data/source/rows.parquet", "gate.macro_f1=0")
+    data = ("data=csv", "data.path=data/source/rows.parquet")
+    chosen = (*data, "gate.macro_f1=0", "root=outputs/table")
     found = [
         run([str(python(service)), "-m", f"training.{stage}", *chosen], service.path)
         for stage in STAGES

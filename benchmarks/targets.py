@@ -60,6 +60,7 @@ MEMORY = (*SERVICE, "resident_bytes")
 DISK = (*SERVICE, "environment_bytes")
 GOODPUT, FAULTS = ("overload", "goodput"), ("soak", "faults")
 GOODPUT_NEW, FAIRNESS = ("overload", "goodput_new"), ("work", "fairness", "ratio")
+TIME, BYTES = ("table", "ratio_of_seconds"), ("table", "ratio_of_bytes")
 EARLIER = "request rate to that of 0.3.0, connections: "
 
 TARGETS = (
@@ -84,5 +85,7 @@ TARGETS = (
     Target("answers under a flood of requests, to those at the peak", GOODPUT, 0.9),
     Target("the same, with a new connection each", GOODPUT_NEW, 0.7),
     Target("a polite client beside ten large ones", FAIRNESS, 10, at_most=True),
+    Target("a million rows, to the time by hand", TIME, 1.5, at_most=True),
+    Target("a million rows, to the memory by hand", BYTES, 2, at_most=True),
     Target("faults that the soak finds", FAULTS, 0, at_most=True),
 )

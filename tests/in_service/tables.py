@@ -1,10 +1,9 @@
 """Public tables as the data of a service, and what plain scikit-learn makes of them.
 
 python tables.py write NAME PACKAGES EVERY    writes data/source, one of so many rows
-python tables.py score ROOT                   prints the score of a fit by hand on the
-                                              rows that the service split
-python tables.py ask FILE                     prints the score of what the running
-                                              service (URL) answers to the rows of a file
+python tables.py score ROOT    prints the score of a fit by hand on the service's split
+python tables.py fit FILE      the same of a fit on all rows, scored on those of a file
+python tables.py ask FILE      prints the score of the running service (URL) on a file
 """
 
 import json
@@ -119,11 +118,8 @@ def read_series(file: Path) -> pd.DataFrame:
     )
 
 
-def score(root: Path) -> float:
+def score(train: pd.DataFrame, test: pd.DataFrame) -> float:
     """Fit by hand on the training rows, and score on the test rows."""
-    train, test = (
-        pd.read_parquet(root / "data" / f"{part}.parquet") for part in ("train", "test")
-    )
     learned, tested = read_inputs(train), read_inputs(test)
     is_text = [kind == object or kind == "str" for kind in learned.dtypes]
     texts = list(learned.columns[is_text])
@@ -185,6 +181,10 @@ if __name__ == "__main__":
         case ["write", name, packages, every]:
             write(name, Path(packages), int(every))
         case ["score", root]:
-            print(score(Path(root)))
+            parts = (f"{root}/data/{part}.parquet" for part in ("train", "test"))
+            print(score(*map(pd.read_parquet, parts)))
+        case ["fit", file]:
+            parts = (str(SOURCE / "data.parquet"), file)
+            print(score(*map(pd.read_parquet, parts)))
         case ["ask", file]:
             print(ask(Path(file)))

@@ -88,7 +88,8 @@ class Application(FastAPI):
         super().__init__(**options)
         # Each edits the OpenAPI document in place.
         self.document_edits: list[Callable[[dict[str, Any]], None]] = [
-            document_problems
+            document_problems,
+            restore_nulls,
         ]
         self.start_notes: list[str] = []  # lines to log at the start
         answer_problems(self)
@@ -139,3 +140,12 @@ class Application(FastAPI):
             return super().build_middleware_stack()
         finally:
             self.user_middleware = yours
+
+
+def restore_nulls(document: dict[str, Any]) -> None:
+    """Give each example the required fields that are None, which FastAPI leaves out."""
+    for schema in document.get("components", {}).get("schemas", {}).values():
+        for example in schema.get("examples", []):
+            if isinstance(example, dict):
+                for name in schema.get("required", []):
+                    example.setdefault(name, None)

@@ -2,6 +2,7 @@
 
 from fastapi.testclient import TestClient
 
+from serving.build import restore_nulls
 from tests.serving.conftest import BODY, PATH
 
 
@@ -20,3 +21,11 @@ def test_a_mistake_in_the_number_is_named(client: TestClient) -> None:
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == "/claims/0/amount"
+
+
+def test_an_example_keeps_a_required_field_that_is_none() -> None:
+    claim = {"required": ["note", "amount"], "examples": [{"note": "a"}]}
+
+    restore_nulls({"components": {"schemas": {"Claim": claim, "Other": {}}}})
+
+    assert claim["examples"] == [{"note": "a", "amount": None}]
