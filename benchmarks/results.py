@@ -192,6 +192,13 @@ class Watched(Measured, Ratio):
     connections: int
 
 
+class Inference(Measured, Ratio):
+    """The request rate of the Open Inference Protocol, to that of /v1/predict."""
+
+    rounds: int
+    connections: int
+
+
 class Fairness(TypedDict):
     """A polite client's median alone and beside others, and beside to alone."""
 
@@ -255,6 +262,7 @@ class Results(TypedDict):
     soak: NotRequired[Soak]
     labels: NotRequired[Labels]
     watched: NotRequired[Watched]
+    inference: NotRequired[Inference]
     work: NotRequired[Work]
     template: NotRequired[Template]
     suite: NotRequired[Suite]

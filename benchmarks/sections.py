@@ -8,6 +8,7 @@ from benchmarks.markdown import table
 from benchmarks.results import (
     Comparison,
     Growth,
+    Inference,
     Labels,
     Load,
     Overload,
@@ -251,6 +252,16 @@ def watched_section(watched: Watched) -> str:
     )
 
 
+def inference_section(inference: Inference) -> str:
+    """The cost of the Open Inference Protocol."""
+    return paragraph(
+        "Asked in the Open Inference Protocol, the service has "
+        f"{inference['ratio']:.3f} of the request rate of `/v1/predict` "
+        f"(quartiles of {inference['rounds']} rounds: {inference['low']:.3f} to "
+        f"{inference['high']:.3f}; {inference['connections']} connections)."
+    )
+
+
 def work_section(work: Work) -> str:
     """What one client's input costs others, and what a text costs."""
     fairness = work["fairness"]
@@ -314,6 +325,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "soak": ("A long load", soak_section),
     "labels": ("The number of labels", labels_section),
     "watched": ("What it costs to be watched", watched_section),
+    "inference": ("The Open Inference Protocol", inference_section),
     "work": ("What one client costs the others", work_section),
     "template": ("What the template costs", template_section),
     "suite": ("All tests of the template", suite_section),
