@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,26 +113,33 @@ def _read_csv(file: Path) -> Iterator[Chunk]:
         try:
             _check_separator(text.readline())
             text.seek(0)
-            yield from _parse_csv(text, str(file))
+            yield from parse_csv(text, str(file))
         except UnicodeDecodeError:
             raise TableError(
                 f"line {_find_undecodable(file)} is not UTF-8. Save the file as UTF-8."
             ) from None
 
 
-def _parse_csv(text: io.TextIOBase, source: str) -> Iterator[Chunk]:
-    reader = csv.reader(text, strict=True)
+def parse_csv(
+    text: io.TextIOBase,
+    source: str,
+    separator: str = ",",
+    quote: str = '"',
+    name_columns: Callable[[list[str]], list[str]] = list,
+) -> Iterator[Chunk]:
+    """Yield the rows of an open file. Raises TableError or PipelineError."""
+    reader = csv.reader(text, strict=True, delimiter=separator, quotechar=quote)
     header: list[str] | None = None
     rows: list[list[str]] = []
     lines: list[int] = []
     for line, row in _number_rows(reader):
         if header is None:
-            header = row
+            header = name_columns(row)
             continue
         if len(row) != len(header):
             raise TableError(
                 f"the header has {len(header)} columns, but line {line} has "
-                f"{len(row)}. Quote values that contain a comma."
+                f"{len(row)}. Quote values that contain {separator!r}."
             )
         rows.append(row)
         lines.append(line)

@@ -1,0 +1,483 @@
+"""Adopt a table of your own: `make adopt DATA=claims.csv LABEL=outcome`.
+
+The options come from the environment, where no shell interprets their values.
+"""
+
+import difflib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from adopt import write
+from adopt.infer import MOST_CLASSES, Options, Plan, describe, infer
+from adopt.layout import Refusal
+from serving.contract import Task
+from serving.fields import Kind, read_kinds, read_task
+from training.dialect import read_cells, translate
+from training.files import read_json, write_text
+from training.ingest import validate
+from training.schema import LABEL, Schema, make_schema
+from training.scores import PRIMARY
+from training.stage import PipelineError, compose
+from training.train import cross_validate
+from training.validation import Validator, read_columns
+
+ROOT = Path(__file__).parent.parent
+SOURCE = Path("data/source")
+CONTRACT, EXAMPLES = Path("app/contract.py"), Path("app/examples.py")
+CONF = Path("training/conf")
+CONFIG, DEBUG, ADOPTED = (
+    CONF / name
+    for name in ("config.yaml", "experiment/debug.yaml", "data/adopted.yaml")
+)
+# What a run of the pipeline changes, beside what DVC brings back.
+RESULTS = [
+    Path("dvc.lock"),
+    *(Path("reports") / name for name in ("config.yaml", "metrics.json")),
+    *(Path("reports") / name for name in ("runs.jsonl", "bad-rows.txt")),
+]
+
+SAMPLES = 5
+# Rows on which the families of models are compared.
+COMPARED = 10_000
+# Floor of the gate, as a share of what cross-validation shows.
+FLOOR = 0.8
+
+USAGE = """\
+Say which file to learn from, and which of its columns to predict:
+  make adopt DATA=claims.csv LABEL=outcome
+More, each with the names of columns as they are in the file, separated by commas:
+  TASK=classification|regression   what to predict, if the guess is wrong
+  TIME=column       split by time: the latest rows are the test
+  GROUP=column      rows of one group, such as a customer, are never split
+  DROP=columns      leave out
+  TEXT=columns      read as text: words count, not the whole value
+  KEEP=columns      take, although they look like identifiers, persons or the label
+  TEST=file         test on the rows of this file
+  DECIMAL=,         the decimal sign of the numbers, if nothing tells it
+  YES=1             do not ask"""
+
+
+def read_options(variables: Mapping[str, str]) -> Options:
+    """Return the options. Raises Refusal with the usage if one is missing."""
+    data, label = variables.get("DATA", ""), variables.get("LABEL", "")
+    if not data or not label:
+        raise Refusal(USAGE)
+    test = variables.get("TEST", "")
+    return Options(
+        Path(data).expanduser(),
+        label,
+        task=variables.get("TASK", "").strip().lower(),
+        time=variables.get("TIME", ""),
+        group=variables.get("GROUP", ""),
+        drop=_split(variables.get("DROP", "")),
+        text=_split(variables.get("TEXT", "")),
+        keep=_split(variables.get("KEEP", "")),
+        test=Path(test).expanduser() if test else None,
+        decimal=variables.get("DECIMAL", ""),
+    )
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def write_command(options: Options) -> str:
+    """Return the command of these options, on the files that the service keeps."""
+    values = {
+        "DATA": place(options.data).as_posix(),
+        "LABEL": options.label,
+        "TASK": options.task,
+        "TIME": options.time,
+        "GROUP": options.group,
+        "DROP": ",".join(options.drop),
+        "TEXT": ",".join(options.text),
+        "KEEP": ",".join(options.keep),
+        "TEST": place(options.test).as_posix() if options.test else "",
+        "DECIMAL": options.decimal,
+    }
+    given = [f"{name}={shlex.quote(one)}" for name, one in values.items() if one]
+    return " ".join(["make adopt", *given])
+
+
+def load_contract(text: str) -> ModuleType:
+    """Return a contract as a module, without writing it. Raises Refusal."""
+    module = ModuleType("contract")
+    try:
+        exec(compile(text, str(CONTRACT), "exec"), module.__dict__)
+    except Exception as error:  # whatever a person has written there
+        raise Refusal(
+            f"app/contract.py does not work with the new fields: {error}. Change what "
+            "needs the old ones, or remove it."
+        ) from None
+    return module
+
+
+def read_rows(plan: Plan, path: Path, contract: Any) -> pd.DataFrame:
+    """Return the rows as the pipeline reads them. Raises PipelineError."""
+    fields, _ = read_columns(contract)
+    chunks = (
+        translate(cells, plan.dialect, fields)[0]
+        for cells in read_cells(path, plan.dialect)
+    )
+    return validate(chunks, contract, str(path), Path(os.devnull))
+
+
+def make_contract(plan: Plan, options: Options) -> tuple[str, ModuleType]:
+    """Return the new contract, as text and as a module.
+
+    What `make adopt` wrote before, and a person may have edited, stays if the rows keep
+    to it. Raises Refusal.
+    """
+    text = CONTRACT.read_text(encoding="utf-8")
+    kept = _find_kept(text, plan) if ADOPTED.exists() else set()
+    while True:
+        written = write.write_contract(text, plan, kept)
+        module = load_contract(written)
+        broken = {
+            name
+            for path in filter(None, (options.data, options.test))
+            for name in _find_broken(plan, path, module.LabelledInstance)
+        }
+        if not broken & kept:
+            return written, module
+        kept -= broken
+
+
+def _find_kept(text: str, plan: Plan) -> set[str]:
+    """Return the fields that the contract has in the kind that is wanted."""
+    old = load_contract(text)
+    try:
+        kinds = {each.name: each.kind for each in read_kinds(old.Instance)}
+        task = read_task(old.LabelledInstance)
+    except ValueError:
+        return set()
+    kept = set()
+    for each in plan.fields:
+        if each.name not in kinds:
+            continue
+        is_text = "normalise" in each.type
+        if not each.is_named or is_text == (kinds[each.name] is Kind.TEXT):
+            kept.add(each.name)
+    if task is plan.task:
+        kept.add(LABEL)
+    return kept
+
+
+def _find_broken(plan: Plan, path: Path, contract: Any) -> set[str]:
+    """Return the fields with values that the contract refuses."""
+    fields, _ = read_columns(contract)
+    validator = Validator(contract)
+    broken: set[str] = set()
+    for cells in read_cells(path, plan.dialect):
+        chunk, _ = translate(cells, plan.dialect, fields)
+        for mistake in validator.judge(chunk)[1]:
+            broken |= set(re.findall(r", column (\w+): ", mistake))
+    return broken
+
+
+def draw_samples(schema: Schema, rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a few instances: of different labels, or from the smallest to the largest.
+
+    Complete and short rows come first.
+    """
+    names = [field.name for field in schema.fields]
+    texts = [field.name for field in schema.of_kind(Kind.TEXT)]
+    order = pd.DataFrame(
+        {
+            "gaps": rows[names].isna().sum(axis=1),
+            "length": sum(rows[name].str.len().fillna(0) for name in texts),
+        },
+        index=rows.index,
+    )
+    if schema.task is Task.REGRESSION:
+        part = pd.qcut(rows[LABEL].rank(method="first"), SAMPLES, labels=False)
+    else:
+        part = rows[LABEL]
+    order["part"] = part
+    order = order.sort_values(["gaps", "length"], kind="stable")
+    order["turn"] = order.groupby("part").cumcount()
+    order = order.sort_values("turn", kind="stable")
+    samples: list[dict[str, Any]] = []
+    for place in order.index:
+        sample = {
+            name: _shorten(name, value)
+            for name, value in rows.loc[place, names].items()
+            if not _is_missing(value)
+        }
+        made = schema.instance.model_validate(sample)
+        shown = made.model_dump(mode="json", exclude_none=True)
+        if shown not in samples:
+            samples.append(shown)
+        if len(samples) == SAMPLES:
+            break
+    return samples
+
+
+def _is_missing(value: Any) -> bool:
+    return (
+        value is None or value is pd.NA or isinstance(value, float) and value != value
+    )
+
+
+def _shorten(name: Any, value: Any) -> Any:
+    if isinstance(value, str):
+        return write.shorten(name, value) if len(value) > 20 else value
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value
+
+
+def choose_model(schema: Schema, rows: pd.DataFrame) -> tuple[str, float, list[str]]:
+    """Return the family that cross-validation prefers, its score, and what to say."""
+    names = ["linear", "boosting"]
+    classes = 1 if schema.task is Task.REGRESSION else rows[LABEL].nunique()
+    if classes > MOST_CLASSES or all(f.kind is Kind.TEXT for f in schema.fields):
+        names = ["linear"]
+    if len(rows) > COMPARED:
+        rows = rows.sample(COMPARED, random_state=0).reset_index(drop=True)
+    scores: dict[str, float] = {}
+    for name in names:
+        if not (CONF / "model" / f"{name}.yaml").exists():
+            continue
+        family = compose([f"model={name}"]).model.create()
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                scores[name] = cross_validate(family.build(schema), schema, rows, 3, 0)
+        except (PipelineError, ValueError):  # such as too few rows of a label
+            continue
+    if not scores:
+        return names[-1], 0.0, []
+    best = max(scores, key=lambda name: scores[name])
+    shown = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+    metric = PRIMARY[schema.task]
+    said = f"The model is {best}: {metric} in cross-validation: {shown}."
+    return best, scores[best], [said]
+
+
+def make_files(
+    plan: Plan, options: Options, command: str
+) -> tuple[dict[Path, str], list[str]]:
+    """Return the text of each file to write, and what to say. Raises Refusal."""
+    contract, module = make_contract(plan, options)
+    schema = make_schema(module.Instance, module.LabelledInstance)
+    rows = read_rows(plan, options.data, module.LabelledInstance)
+    if options.test:
+        read_rows(plan, options.test, module.LabelledInstance)
+    samples = draw_samples(schema, rows)
+    path = place(options.data).as_posix()
+    test_path = place(options.test).as_posix() if options.test else None
+    texts = {
+        CONTRACT: contract,
+        EXAMPLES: write.write_examples(EXAMPLES.read_text(encoding="utf-8"), samples),
+        ADOPTED: write.write_source(plan, path, test_path, command),
+    }
+    config, said = CONFIG.read_text(encoding="utf-8"), list[str]()
+    is_again = ADOPTED.exists() and write.choose_data(config) == config
+    same_task = is_again and LABEL in _find_kept(
+        CONTRACT.read_text(encoding="utf-8"), plan
+    )
+    if same_task:
+        texts[CONFIG] = config
+    else:
+        model, score, said = choose_model(schema, rows)
+        gate: dict[str, float] = {}
+        floor = int(score * FLOOR * 100) / 100
+        if floor > 0 and not (plan.time or options.test) and len(rows) >= 200:
+            gate[PRIMARY[schema.task]] = floor
+            said.append(
+                f"The gate is {PRIMARY[schema.task]} {floor}: a weaker model is not "
+                "exported. Raise it in training/conf/config.yaml when you know more."
+            )
+        texts[CONFIG] = write.write_config(config, model, gate)
+        if DEBUG.exists():
+            debug = DEBUG.read_text(encoding="utf-8")
+            texts[DEBUG] = write.write_gate(debug, {})
+            if gate:
+                bound = {PRIMARY[schema.task]: round(floor / 2, 2)}
+                texts[DEBUG] = write.write_gate(debug, bound)
+    removed = write.list_removed(CONTRACT.read_text(encoding="utf-8"), contract)
+    if removed:
+        said.append(f"Removed with the fields that they check: {', '.join(removed)}.")
+    return texts, said
+
+
+def place(path: Path) -> Path:
+    """Return where a file of the user's will be: in data/source, which DVC watches."""
+    own = path.resolve()
+    if own.is_relative_to((ROOT / SOURCE).resolve()):
+        return own.relative_to(ROOT.resolve())
+    return SOURCE / own.name
+
+
+def show_changes(texts: Mapping[Path, str]) -> list[str]:
+    """Return the lines of the differences between the files and what they become."""
+    lines: list[str] = []
+    for path, text in texts.items():
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+        lines += difflib.unified_diff(
+            old.splitlines(),
+            text.splitlines(),
+            f"a/{path.as_posix()}" if old else "/dev/null",
+            f"b/{path.as_posix()}",
+            lineterm="",
+        )
+    return lines
+
+
+def agree(variables: Mapping[str, str]) -> bool:
+    """Return whether the user agrees. Raises Refusal if nobody can be asked."""
+    if variables.get("YES", "") not in ("", "0"):
+        return True
+    if not sys.stdin.isatty():
+        raise Refusal(
+            "Nothing was written: there is no terminal to ask. YES=1 agrees to it."
+        )
+    return input("Write this, and train? [y/N] ").strip().lower() in ("y", "yes")
+
+
+@contextmanager
+def undone_on_failure(paths: Sequence[Path]) -> Iterator[None]:
+    """Put files back as they were if anything fails, Ctrl-C included."""
+    kept = {path: path.read_bytes() if path.is_file() else None for path in paths}
+    new = [path for path, content in kept.items() if content is None]
+    outputs = [path for path in _list_outputs() if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for path, content in kept.items():
+            if content is not None:
+                path.write_bytes(content)
+            elif path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        for path in outputs:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        # DVC has told Git about the pointers.
+        unstage = ["git", "reset", "--quiet", "--", *new]
+        with suppress(OSError):
+            subprocess.run(unstage, capture_output=True)
+        if kept[Path("dvc.lock")] is not None:
+            _run_dvc("checkout", "--force", "--quiet", check=False)
+        raise
+
+
+def _list_outputs() -> list[Path]:
+    paths = compose().paths
+    names = (paths.raw, paths.raw_test, paths.train, paths.test, paths.pipeline)
+    return [*names, paths.training, paths.plots, paths.model]
+
+
+def _run_dvc(*arguments: str, check: bool = True) -> None:
+    programs = Path(sys.executable).parent
+    variables = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    sys.stdout.flush()
+    done = subprocess.run([programs / "dvc", *arguments], env=variables)
+    if check and done.returncode:
+        raise Refusal(
+            f"dvc {arguments[0]} failed, and all files are as they were. The reason "
+            "stands above."
+        )
+
+
+def take(source: Path, target: Path) -> None:
+    """Copy the user's file or directory to its place, unless it is there."""
+    if source.resolve() == target.resolve():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not source.is_dir():
+        shutil.copyfile(source, target)
+        return
+    if target.exists():
+        shutil.rmtree(target)
+    shutil.copytree(source, target)
+
+
+def adopt(variables: Mapping[str, str], tell: Callable[[str], None] = print) -> None:
+    """Infer, show, ask, write and train. Raises Refusal or PipelineError."""
+    options = read_options(variables)
+    plan = infer(options)
+    for line in describe(plan):
+        tell(line)
+    texts, said = make_files(plan, options, write_command(options))
+    changes = show_changes(texts)
+    tell("\n".join(["", *changes, ""]) if changes else "The files say so already.")
+    for line in said:
+        tell(line)
+    copies = [
+        (source, place(source)) for source in (options.data, options.test) if source
+    ]
+    for source, target in copies:
+        if source.resolve() != target.resolve():
+            tell(f"{source} is copied to {target}, which DVC versions.")
+    if changes and not agree(variables):
+        tell("Nothing was written.")
+        return
+
+    pointers = [target.with_name(target.name + ".dvc") for _, target in copies]
+    new = [target for source, target in copies if source.resolve() != target.resolve()]
+    ignored = SOURCE / ".gitignore"
+    with undone_on_failure([*texts, *new, *pointers, ignored, *RESULTS]):
+        for path, text in texts.items():
+            write_text(path, text)
+        for source, target in copies:
+            take(source, target)
+        _run_dvc("add", "--quiet", *(str(target) for _, target in copies))
+        _run_dvc("repro")
+    finish(plan, tell)
+
+
+def finish(plan: Plan, tell: Callable[[str], None]) -> None:
+    """Say how good the model is, and what comes next."""
+    metrics, metric = read_json(Path("reports/metrics.json")), PRIMARY[plan.task]
+    baseline = metrics.get(f"baseline_{metric}")
+    beside = f" (without a model {baseline:.3f})" if baseline is not None else ""
+    tell(f"\n{metric} on held-out rows: {metrics[metric]:.3f}{beside}.")
+    tell("Next:")
+    tell("  make run       # serve it; in another terminal: make ask")
+    tell("  make report    # how good it is, and where it fails")
+    tell("  make docs      # the figures of the model card")
+    tell("  git add --all && git commit -m 'Adopt a table' && make push")
+    tell("reports/capacity.json describes another model until make bench has run.")
+    left = [
+        path
+        for path in (CONF / "data/intents.yaml", CONF / "experiment/chinese.yaml")
+        if path.exists()
+    ]
+    if left:
+        tell(
+            "The data that the service came with is no longer used. To remove it: git "
+            "rm training/intents.py training/conf/data/intents.yaml training/conf/"
+            "experiment/chinese.yaml data/source/slots.yaml; remove the lines of "
+            "training/intents.py in dvc.yaml, and of hassil and home-assistant-intents "
+            "in pyproject.toml; then make setup train."
+        )
+
+
+def main() -> int:
+    """Adopt a table and return the exit code."""
+    try:
+        adopt(os.environ)
+    except (Refusal, PipelineError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. All files are as they were.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

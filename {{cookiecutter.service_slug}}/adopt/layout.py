@@ -1,0 +1,223 @@
+"""Find out how a file is written: encoding, quotes, separator. Read it whole."""
+
+import codecs
+import csv
+import io
+import os
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from training.dialect import TEXT_SUFFIXES, Dialect, read_cells
+from training.stage import PipelineError
+
+# Read for the separator; of a whole file, the encoding is checked.
+SAMPLE = 256 * 1024
+SEPARATORS = ",;\t|"
+BOMS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+# Bytes of memory for a byte of the file: while it is read, checked and learned from.
+# Parquet is compressed; its size is that of its columns.
+MEMORY_FACTOR = 8
+
+
+class Refusal(Exception):
+    """The table cannot be adopted. The message says why, and what to do."""
+
+
+def check_size(path: Path) -> None:
+    """Raise Refusal if the data is missing, empty, or too large for the memory."""
+    if not path.exists():
+        raise Refusal(f"There is no file {path}. Name another: DATA=FILE.")
+    files = [file for file in path.rglob("*") if file.is_file()]
+    size = sum(map(_size, files)) if path.is_dir() else _size(path)
+    if not size:
+        raise Refusal(f"{path} is empty. Name another file: DATA=FILE.")
+    needed, free = size * MEMORY_FACTOR, read_free_memory()
+    if needed > free:
+        raise Refusal(
+            f"{path} has {_show(size)} and would take about {_show(needed)} of memory; "
+            f"{_show(free)} are free. Adopt a sample of its rows, or do it on a larger "
+            "machine."
+        )
+
+
+def _size(file: Path) -> int:
+    if file.suffix.lower() != ".parquet":
+        return file.stat().st_size
+    try:
+        groups = pq.ParquetFile(file).metadata
+        return sum(
+            groups.row_group(place).total_byte_size
+            for place in range(groups.num_row_groups)
+        )
+    except (ValueError, OSError):  # said by whoever reads it
+        return file.stat().st_size
+
+
+def read_free_memory() -> int:
+    """Return the bytes that a process may still take, of machine or container."""
+    free = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")]
+    with_caches = Path("/proc/meminfo")
+    if with_caches.exists():
+        lines = with_caches.read_text(encoding="ascii").splitlines()
+        known = dict(line.split(":", 1) for line in lines)
+        free = [int(known["MemAvailable"].split()[0]) * 1024]
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text(encoding="ascii").strip()
+        used = (group / "memory.current").read_text(encoding="ascii").strip()
+    except OSError:
+        return free[0]
+    return min(free[0], int(limit) - int(used)) if limit != "max" else free[0]
+
+
+def _show(size: int) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size //= 1000
+    return f"{size:,.0f} TB"
+
+
+def find_dialect(path: Path) -> Dialect:
+    """Return how a file is written. Raises Refusal."""
+    if path.suffix.lower() not in TEXT_SUFFIXES or path.is_dir():
+        return Dialect()
+    encoding = _find_encoding(path)
+    with path.open(encoding=encoding, newline="") as text:
+        sample = text.read(SAMPLE)
+    if "\0" in sample:
+        raise Refusal(f"{path} is no text. Save it as .csv in UTF-8.")
+    if len(sample) == SAMPLE:  # the last line may be cut
+        sample = sample[: sample.rfind("\n") + 1] or sample
+    quote = "'" if sample.lstrip()[:1] == "'" else '"'
+    return Dialect(
+        encoding=encoding, separator=_find_separator(sample, quote, path), quote=quote
+    )
+
+
+def _find_encoding(path: Path) -> str:
+    """Return the encoding: that of the mark at its begin, or UTF-8, or Windows-1252."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        begin = file.read(4)
+        for mark, encoding in BOMS.items():
+            if begin.startswith(mark):
+                return encoding
+        file.seek(0)
+        try:
+            while block := file.read(1 << 20):
+                decoder.decode(block)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return _find_western(path)
+    return "utf-8"
+
+
+def _find_western(path: Path) -> str:
+    """Return Windows-1252. Raises Refusal if the file has bytes that it does not know.
+
+    Nothing in a file tells which encoding of one byte a character it is in.
+    """
+    try:
+        with path.open(encoding="cp1252") as text:
+            while text.read(1 << 20):
+                pass
+    except UnicodeDecodeError:
+        raise Refusal(
+            f"{path} is neither in UTF-8 nor in Windows-1252. Save it as UTF-8."
+        ) from None
+    return "cp1252"
+
+
+def _find_separator(sample: str, quote: str, path: Path) -> str:
+    """Return the separator that gives most rows as many cells as the header has."""
+    if not sample.strip():
+        raise Refusal(f"{path} is empty. Name another file: DATA=FILE.")
+    found: dict[str, tuple[float, int]] = {}
+    for separator in SEPARATORS:
+        lines = csv.reader(io.StringIO(sample), delimiter=separator, quotechar=quote)
+        try:
+            rows = [row for row in lines if row]
+        except csv.Error:
+            continue
+        width = len(rows[0]) if rows else 0
+        if width > 1:
+            alike = sum(len(row) == width for row in rows) / len(rows)
+            found[separator] = alike, width
+    if not found:
+        first = sample.lstrip().splitlines()[0]
+        raise Refusal(
+            f"{path} has one column: its first line is {first[:80]!r}. A label and "
+            "something to predict it from are needed, with commas, semicolons, tabs "
+            "or | between the columns."
+        )
+    best = max(found, key=lambda separator: found[separator])
+    if found[best][0] < 1:
+        _explain_widths(sample, best, quote, path)
+    return best
+
+
+def _explain_widths(sample: str, separator: str, quote: str, path: Path) -> None:
+    """Raise Refusal if the first line is no header of the others."""
+    reader = csv.reader(io.StringIO(sample), delimiter=separator, quotechar=quote)
+    rows = [row for row in reader if row]
+    (width, count), *_ = Counter(map(len, rows)).most_common(1)
+    if width == len(rows[0]) or count < len(rows) / 2:
+        return  # the reader names the line
+    if width == len(rows[0]) + 1:
+        raise Refusal(
+            f"{path}: the first line names {width - 1} columns, but the rows have "
+            f"{width}. Name the first column, too (R writes none: row.names = FALSE)."
+        )
+    raise Refusal(
+        f"{path}: the first line has {len(rows[0])} columns, but most lines have "
+        f"{width}. The first line must name the columns: remove titles above it."
+    )
+
+
+def read_whole(path: Path, dialect: Dialect) -> tuple[pa.Table, bool]:
+    """Return all rows with the names of the file, and whether it knows text only.
+
+    Raises Refusal.
+    """
+    tables: list[pa.Table] = []
+    is_text = False
+    try:
+        for chunk in read_cells(path, dialect):
+            is_text = chunk.is_text
+            table = pa.table(dict(chunk.columns))
+            is_json = Path(chunk.source).suffix in (
+                ".jsonl",
+                ".ndjson",
+            )  # may be sparse
+            if (
+                tables
+                and not is_json
+                and set(table.column_names) != set(tables[0].column_names)
+            ):
+                odd = set(table.column_names) ^ set(tables[0].column_names)
+                raise Refusal(
+                    f"{chunk.source}: not all parts have the columns {sorted(odd)}. "
+                    "Give each part the same columns."
+                )
+            if len(table):
+                tables.append(table)
+    except PipelineError as error:
+        raise Refusal(str(error)) from None
+    if not tables:
+        raise Refusal(f"{path} has no rows. Name another file: DATA=FILE.")
+    try:
+        whole = pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise Refusal(
+            f"{path}: its parts have different types ({error}). Write each column in "
+            "one type."
+        ) from None
+    return whole.combine_chunks(), is_text

@@ -1,0 +1,290 @@
+"""Find out what a column holds: numbers, flags, times or texts, and which."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as types
+
+from adopt.layout import Refusal
+from training.dialect import (
+    NO_NUMBER,
+    NO_VALUE,
+    drop_marks,
+    to_number,
+    to_numbers,
+    to_texts,
+)
+
+# A column is of numbers with mistakes, and no code such as "12a", if so many of its
+# cells are numbers, and so many different ones.
+MOSTLY = 0.5
+MANY_NUMBERS = 20
+SHOWN = 3
+
+# Up to four characters beside a number: "%", "€", "kg", "USD".
+UNIT = re.compile(
+    r"[(+\-−]?\s*(?P<before>[^\d\s.,+\-−()'’]{0,4})\s*[+\-−]?[\d.,'’\s]*\d[.,]?\s*"
+    r"(?P<after>[^\d\s.,()'’]{0,4})\)?"
+)
+CURRENCIES = {*"$€£¥₹₽₩₺₴₦฿₫₪"}
+CURRENCIES |= {*"USD EUR GBP CHF JPY INR CNY SEK NOK DKK".split()}
+
+TIME = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ].*)?|\d{4}-\d{2}-\d{2}T.*")
+DAYS = ["%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y"]
+DAYS += ["%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y"]
+CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+
+
+class Holds(StrEnum):
+    """What the cells of a column are."""
+
+    NOTHING = "no values"
+    NUMBERS = "numbers"
+    FLAGS = "true and false"
+    TIMES = "times"
+    TEXTS = "texts"
+    VECTORS = "lists of numbers"
+    OTHER = "values of a type that no model reads"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a column holds.
+
+    `cells` are its values: numbers as float64, all else as text; null is a gap. `unit`
+    stands beside the numbers. `comma` tells whether their decimal sign is a comma; it
+    is None if the cells could be read either way. `form` is the format of times.
+    """
+
+    name: str
+    holds: Holds
+    cells: pa.Array
+    unit: str = ""
+    comma: bool | None = False
+    form: str = ""
+    has_points: bool = False
+    length: int = 1
+
+    @cached_property
+    def missing(self) -> int:
+        """Return the number of gaps."""
+        return int(self.cells.null_count)
+
+    @cached_property
+    def counts(self) -> dict[Any, int]:
+        """Return the values and how often each occurs, the most frequent first."""
+        counted = pc.value_counts(self.cells.drop_null())
+        values, counts = counted.field(0).to_pylist(), counted.field(1).to_pylist()
+        pairs = sorted(zip(values, counts, strict=True), key=lambda pair: -pair[1])
+        return dict(pairs)
+
+    @cached_property
+    def numbers(self) -> npt.NDArray[np.float64]:
+        """Return the values of numbers, without gaps."""
+        return np.asarray(self.cells.drop_null().to_numpy(zero_copy_only=False))
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether all numbers are integers that float64 holds."""
+        numbers = self.numbers
+        return bool((np.floor(numbers) == numbers).all() and _fits(numbers))
+
+
+def _fits(numbers: npt.NDArray[np.float64]) -> bool:
+    return bool((np.abs(numbers) < 2**53).all())
+
+
+def profile(
+    name: str, array: pa.Array, comma: bool | None = None, as_text: bool = False
+) -> Profile:
+    """Return what a column holds.
+
+    `comma` is what the user says of the decimal sign. `as_text` takes the cells for
+    texts. Raises Refusal if cells are neither numbers nor anything else.
+    """
+    kind = array.type
+    if types.is_null(kind):
+        return Profile(name, Holds.NOTHING, array)
+    if types.is_boolean(kind):
+        return Profile(name, Holds.FLAGS, array.cast(pa.large_string()))
+    if types.is_integer(kind) or types.is_floating(kind):
+        return _profile_numbers(name, array, as_text)
+    if types.is_timestamp(kind) or types.is_date(kind):
+        return Profile(name, Holds.TIMES, array, form="ISO8601")
+    if types.is_large_string(kind):
+        return _profile_texts(name, array, comma, as_text)
+    length = _find_length(array)
+    return Profile(
+        name, Holds.VECTORS if length else Holds.OTHER, array, length=length or 1
+    )
+
+
+def _profile_numbers(name: str, array: pa.Array, as_text: bool) -> Profile:
+    if as_text:
+        return Profile(name, Holds.TEXTS, to_texts(array))
+    cells = array.cast(pa.float64(), safe=False)
+    cells = pc.if_else(pc.is_nan(cells), pa.scalar(None, pa.float64()), cells)
+    if cells.null_count == len(cells):
+        return Profile(name, Holds.NOTHING, cells)
+    if pc.any(pc.is_inf(cells)).as_py():
+        raise Refusal(f"{name!r} has infinite values. Remove them, or DROP={name}.")
+    # A file that knows integers keeps a float a float, except that a gap makes it one.
+    return Profile(name, Holds.NUMBERS, cells, has_points=types.is_floating(array.type))
+
+
+def _find_length(array: pa.Array) -> int:
+    """Return how many numbers each list has; 0 if they differ, or are none."""
+    kind = array.type
+    if not (types.is_list(kind) or types.is_large_list(kind)) and not (
+        types.is_fixed_size_list(kind)
+    ):
+        return 0
+    if not (types.is_integer(kind.value_type) or types.is_floating(kind.value_type)):
+        return 0
+    lengths = set(pc.list_value_length(array.drop_null()).to_pylist())
+    return lengths.pop() if len(lengths) == 1 else 0
+
+
+def _profile_texts(
+    name: str, array: pa.Array, comma: bool | None, as_text: bool
+) -> Profile:
+    cells = drop_marks(pc.utf8_trim_whitespace(array), NO_VALUE)
+    if cells.null_count == len(cells):
+        return Profile(name, Holds.NOTHING, cells)
+    texts = Profile(name, Holds.TEXTS, cells)
+    if as_text:
+        return texts
+    words = [text.lower() for text in pc.unique(cells.drop_null()).to_pylist()]
+    if {*words} <= {"true", "false"}:
+        return Profile(name, Holds.FLAGS, pc.utf8_lower(cells))
+    if any(re.fullmatch(r"0\d+|\d{16,}", word) for word in words):
+        return texts  # codes: 007 is not 7
+    if form := find_time_format(words):
+        return Profile(name, Holds.TIMES, cells, form=form)
+    return _read_numbers(texts, words, comma) or texts
+
+
+def _read_numbers(
+    texts: Profile, words: list[str], comma: bool | None
+) -> Profile | None:
+    """Return the profile of numbers; None if the texts are none."""
+    words = [word for word in words if word not in NO_NUMBER]
+    if not any(character.isdecimal() for word in words for character in word):
+        return None
+    # Units are written as they are: € beside the number, kg and KG are two.
+    cells = pc.unique(texts.cells.drop_null()).to_pylist()
+    cells = [cell for cell in cells if cell.lower() not in NO_NUMBER]
+    unit = _find_unit(texts, cells)
+    sign = _find_sign(texts, cells, unit, comma)
+    wrong = [cell for cell in cells if to_number(cell, unit, bool(sign)) is None]
+    if wrong:
+        _check_mixture(texts, cells, wrong)
+        return None
+    numbers = to_numbers(texts.cells, unit, bool(sign)).cast(pa.float64())
+    if not np.isfinite(numbers.drop_null().to_numpy(zero_copy_only=False)).all():
+        return None
+    points = any("." in cell or "," in cell and sign for cell in cells)
+    return Profile(texts.name, Holds.NUMBERS, numbers, unit, sign, has_points=points)
+
+
+def _find_unit(texts: Profile, cells: Sequence[str]) -> str:
+    """Return what is written beside the numbers. Raises Refusal if that differs."""
+    units: Counter[str] = Counter()
+    for cell in cells:
+        if to_number(cell) is not None or to_number(cell, comma=True) is not None:
+            units[""] += 1
+        elif match := UNIT.fullmatch(cell):
+            before, after = match["before"], match["after"]
+            if before and (after or before not in CURRENCIES):
+                return ""  # a code, such as Q4
+            units[before or after] += 1
+    named = [unit for unit in units if unit]
+    known = [unit for unit in named if unit in CURRENCIES or unit == "%"]
+    if len(named) == 1 and not (named[0] == "%" and units[""]):
+        return named[0]
+    if known and sum(units.values()) > len(cells) * MOSTLY:
+        shown = ", ".join(f"{unit!r}" if unit else "none" for unit in sorted(units))
+        raise Refusal(
+            f"{texts.name!r} mixes units beside its numbers ({shown}). Write all in "
+            f"one unit, or leave it out: DROP={texts.name}."
+        )
+    return ""
+
+
+def _find_sign(
+    texts: Profile, cells: Sequence[str], unit: str, said: bool | None
+) -> bool | None:
+    """Return whether the decimal sign is a comma; None if both readings are possible.
+
+    Raises Refusal if some numbers have a comma and others a point.
+    """
+    by_point, by_comma, differs = "", "", False
+    for cell in cells:
+        one, other = to_number(cell, unit), to_number(cell, unit, comma=True)
+        if one is not None and other is None:
+            by_point = by_point or cell
+        elif other is not None and one is None:
+            by_comma = by_comma or cell
+        elif one != other:
+            differs = True
+    if by_point and by_comma:
+        raise Refusal(
+            f"{texts.name!r} has numbers with a decimal point ({by_point!r}) and with "
+            f"a decimal comma ({by_comma!r}). Write all in one way, or leave it out: "
+            f"DROP={texts.name}."
+        )
+    if by_point or by_comma:
+        return bool(by_comma)
+    return (said if said is not None else None) if differs else False
+
+
+def _check_mixture(texts: Profile, cells: Sequence[str], wrong: Sequence[str]) -> None:
+    """Raise Refusal if most cells are numbers: then the others are mistakes."""
+    counts = texts.counts
+    bad = sum(counts[cell] for cell in wrong)
+    total = sum(counts[cell] for cell in cells)
+    if len(cells) - len(wrong) <= MANY_NUMBERS or total - bad < total * MOSTLY:
+        return
+    shown = ", ".join(map(repr, sorted(wrong)[:SHOWN]))
+    more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+    raise Refusal(
+        f"{texts.name!r} has {total - bad} numbers, and {bad} cells that are none: "
+        f"{shown}{more}. Correct them, or leave them empty; or read the column as text "
+        f"(TEXT={texts.name}), or leave it out (DROP={texts.name})."
+    )
+
+
+def find_time_format(cells: Sequence[str]) -> str:
+    """Return the format that fits all cells; "" if they are no times."""
+    written = [cell for cell in cells if cell not in NO_NUMBER]
+    if not written or not all(map(TIME.fullmatch, written)):
+        return ""
+    forms = ["ISO8601", *(day + clock for day in DAYS for clock in CLOCKS)]
+    return next((form for form in forms if fits(written, form)), "")
+
+
+def fits(cells: Sequence[str], form: str) -> bool:
+    """Return whether all cells are times in a format."""
+    texts = pd.Series(list(cells), dtype=object)
+    times = pd.to_datetime(texts, format=form, errors="coerce", utc=True)
+    return bool(times.notna().all())
+
+
+def round_out(number: float, up: bool) -> float:
+    """Return the next number above or below that has two digits."""
+    if number == 0:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(abs(number))) - 1)
+    rounded = (math.ceil if up else math.floor)(round(number / step, 9)) * step
+    return float(f"{rounded:.2g}")

@@ -1,0 +1,311 @@
+"""Write what was inferred into the files of the service: contract, samples, configs.
+
+Each function takes the text of a file and returns the new one. What a person has
+written beside the fields, such as validators and methods, stays where it is.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from adopt.infer import Plan
+from adopt.layout import Refusal
+
+# Where the names come from that a field may use.
+MODULES = {
+    "Annotated": "typing",
+    "Literal": "typing",
+    "AfterValidator": "pydantic",
+    "Field": "pydantic",
+    "StringConstraints": "pydantic",
+    "datetime": "datetime",
+    "normalise": "serving.text",
+}
+# Longer texts are cut in the samples: a line of code has 88 characters.
+LONGEST_SAMPLE = 76
+
+CONFIG = """\
+# Your file as it came, as `make adopt` found it: how it is written, and which column is
+# which field of app/contract.py. Again, for a file that has changed:
+#   {command}
+"""
+
+Lines = list[str]
+
+
+def write_contract(text: str, plan: Plan, kept: set[str]) -> str:
+    """Return app/contract.py with the fields of a plan, but those in `kept` as before.
+
+    Raises Refusal if it has no classes Instance and LabelledInstance.
+    """
+    fields = {each.name: each.line for each in plan.fields}
+    labelled = {each.name: each.line for each in plan.labelled}
+    if "group" not in labelled:  # it has a default, and is empty then
+        kept = kept | {"group"}
+    wanted = {"Instance": fields, "LabelledInstance": labelled}
+    known = {*fields, *labelled, "group"}
+    for name, lines in wanted.items():
+        own = {} if name == "Instance" else fields
+        text = _replace_fields(text, name, lines, kept, {*own})
+        text = _remove_validators(text, name, known)
+    if "MAX_TEXT_LENGTH" in text and not _assigned(text, "MAX_TEXT_LENGTH"):
+        text = text.replace("MAX_TEXT_LENGTH", "10_000")
+    return format_code(_update_imports(text))
+
+
+def read_fields(text: str, name: str) -> dict[str, ast.AnnAssign]:
+    """Return the fields of a class as they are written. Raises Refusal."""
+    body = _find_class(text, name).body
+    return {
+        each.target.id: each
+        for each in body
+        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+        if "ClassVar" not in ast.unparse(each.annotation)
+    }
+
+
+def _find_class(text: str, name: str) -> ast.ClassDef:
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise Refusal(f"app/contract.py is no Python: {error}. Correct it.") from None
+    for each in tree.body:
+        if isinstance(each, ast.ClassDef) and each.name == name:
+            return each
+    raise Refusal(
+        f"app/contract.py has no class {name}, which the fields are written into. "
+        f"Add `class {name}({'Contract' if name == 'Instance' else 'Instance'}):`."
+    )
+
+
+def _replace_fields(
+    text: str, name: str, wanted: Mapping[str, str], kept: set[str], inherited: set[str]
+) -> str:
+    """Return the text with the wanted fields in a class.
+
+    A field stays at its place; new ones follow the last one. `inherited` fields are
+    another class's; what is said of them here stays.
+    """
+    found = read_fields(text, name)
+    lines = text.splitlines()
+    body = _find_class(text, name).body
+    edits: list[tuple[int, int, Lines]] = []
+    for field, statement in found.items():
+        if field in inherited or (
+            field in kept and (field in wanted or field == "group")
+        ):
+            continue
+        first, last = _span(statement, lines)
+        if field in wanted:
+            edits.append((statement.lineno - 1, last, ["    " + wanted[field]]))
+        else:
+            edits.append((first, last, []))
+    added = ["    " + line for field, line in wanted.items() if field not in found]
+    if found:
+        place = max(each.end_lineno or 0 for each in found.values())
+    else:
+        heads = [each for each in body if isinstance(each, ast.Expr | ast.Assign)]
+        place = heads[-1].end_lineno or 0 if heads else body[0].lineno - 1
+    edits.append((place, place, added))
+    return _apply(lines, edits)
+
+
+def _span(statement: ast.stmt, lines: Lines) -> tuple[int, int]:
+    """Return the lines of a statement, with its decorators and the comments above."""
+    first = statement.lineno
+    if (
+        isinstance(statement, ast.FunctionDef | ast.ClassDef)
+        and statement.decorator_list
+    ):
+        first = statement.decorator_list[0].lineno
+    first -= 1
+    while lines[first - 1].lstrip().startswith("#"):
+        first -= 1
+    return first, statement.end_lineno or first + 1
+
+
+def _apply(lines: Lines, edits: Sequence[tuple[int, int, Lines]]) -> str:
+    lines = list(lines)
+    for first, last, new in sorted(edits, key=lambda edit: edit[:2], reverse=True):
+        lines[first:last] = new
+    return "\n".join(lines) + "\n"
+
+
+def _remove_validators(text: str, name: str, known: set[str]) -> str:
+    """Take fields that are gone out of validators; one that has no others goes, too."""
+    lines = text.splitlines()
+    edits: list[tuple[int, int, Lines]] = []
+    for function in _find_class(text, name).body:
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        for call in function.decorator_list:
+            names = _validated(call)
+            left = [each for each in names if each in known or each == "*"]
+            if len(left) == len(names):
+                continue
+            if not left:
+                edits.append((*_span(function, lines), []))
+                break
+            assert isinstance(call, ast.Call)
+            call.args = [ast.Constant(each) for each in left]
+            written = "    @" + ast.unparse(call)
+            edits.append((call.lineno - 1, call.end_lineno or call.lineno, [written]))
+    return _apply(lines, edits)
+
+
+def _validated(call: ast.expr) -> list[str]:
+    """Return the fields that a decorator names."""
+    if not isinstance(call, ast.Call):
+        return []
+    if not ast.unparse(call.func).endswith(("field_validator", "field_serializer")):
+        return []
+    return [str(each.value) for each in call.args if isinstance(each, ast.Constant)]
+
+
+def list_removed(old: str, new: str) -> list[str]:
+    """Return the methods that only the old text has."""
+    return sorted({*_methods(old)} - {*_methods(new)})
+
+
+def _methods(text: str) -> Iterator[str]:
+    for each in ast.walk(ast.parse(text)):
+        if isinstance(each, ast.ClassDef):
+            for inner in each.body:
+                if isinstance(inner, ast.FunctionDef):
+                    yield f"{each.name}.{inner.name}"
+
+
+def _assigned(text: str, name: str) -> bool:
+    return bool(re.search(rf"(?m)^{name}\b.*=", text))
+
+
+def _names(tree: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(tree) if isinstance(each, ast.Name)}
+
+
+def _update_imports(text: str) -> str:
+    """Import what the fields need, and no longer what only gone fields needed."""
+    tree = ast.parse(text)
+    used = _names(tree)
+    lines = text.splitlines()
+    edits: list[tuple[int, int, Lines]] = []
+    bound: set[str] = set()
+    removable = {*MODULES, "field_validator", "field_serializer"}
+    last = 0
+    for each in tree.body:
+        if isinstance(each, ast.Import | ast.ImportFrom):
+            last = each.end_lineno or each.lineno
+            bound |= {alias.asname or alias.name for alias in each.names}
+        if isinstance(each, ast.ImportFrom):
+            left = [
+                alias
+                for alias in each.names
+                if alias.name not in removable or (alias.asname or alias.name) in used
+            ]
+            if len(left) < len(each.names):
+                new = [ast.unparse(ast.ImportFrom(each.module, left, each.level))]
+                edits.append((each.lineno - 1, last, new if left else []))
+    missing = sorted(name for name in MODULES if name in used - bound)
+    added = [f"from {MODULES[name]} import {name}" for name in missing]
+    edits.append((last, last, added))
+    return _apply(lines, edits)
+
+
+def write_examples(text: str, samples: Sequence[Mapping[str, Any]]) -> str:
+    """Return app/examples.py with other samples. Raises Refusal if it has none."""
+    for each in ast.parse(text).body:
+        targets = getattr(each, "targets", [getattr(each, "target", None)])
+        if any(isinstance(one, ast.Name) and one.id == "EXAMPLES" for one in targets):
+            value = getattr(each, "value", None)
+            assert isinstance(value, ast.expr)
+            lines = text.splitlines()
+            before = lines[value.lineno - 1].encode()[: value.col_offset].decode()
+            last = value.end_lineno or value.lineno
+            after = lines[last - 1].encode()[value.end_col_offset :].decode()
+            written = f"{before}{[dict(sample) for sample in samples]!r}{after}"
+            return format_code(_apply(lines, [(value.lineno - 1, last, [written])]))
+    raise Refusal("app/examples.py has no list EXAMPLES. Add `EXAMPLES = []`.")
+
+
+def shorten(name: str, text: str) -> str:
+    """Return a text as a sample has it: as long as a line of code can be."""
+    room = max(LONGEST_SAMPLE - len(name), 16)
+    text = " ".join(text.split())
+    while len(repr(text)) > room:
+        text = text[:-1].rstrip()
+    return text
+
+
+def write_source(plan: Plan, path: str, test_path: str | None, command: str) -> str:
+    """Return training/conf/data/adopted.yaml."""
+    dialect = plan.dialect
+    content = {
+        "_target_": "training.sources.adopted",
+        "path": path,
+        "test_path": test_path,
+        "encoding": dialect.encoding,
+        "separator": dialect.separator,
+        "quote": dialect.quote,
+        "columns": {**dialect.columns},
+        "units": {**dialect.units},
+        "comma": [*dialect.comma],
+        "times": {**dialect.times},
+    }
+    escaped = _escape(content)
+    return CONFIG.format(command=command) + yaml.safe_dump(
+        escaped, sort_keys=False, allow_unicode=True, width=88
+    )
+
+
+def _escape(value: Any) -> Any:
+    """Return values in which ${ is no reference of Hydra's."""
+    if isinstance(value, str):
+        return value.replace("${", "\\${")
+    if isinstance(value, dict):
+        return {name: _escape(one) for name, one in value.items()}
+    return [_escape(one) for one in value] if isinstance(value, list) else value
+
+
+def write_config(text: str, model: str, gate: Mapping[str, float]) -> str:
+    """Return training/conf/config.yaml with the data, a model and a gate."""
+    text = re.sub(
+        r"(?m)^( *- model: ).*$", rf"\g<1>{model}", choose_data(text), count=1
+    )
+    return write_gate(text, gate)
+
+
+def choose_data(text: str) -> str:
+    """Return training/conf/config.yaml with the data, and all else as it was."""
+    return re.sub(r"(?m)^( *- data: ).*$", r"\g<1>adopted", text, count=1)
+
+
+def write_gate(text: str, gate: Mapping[str, float]) -> str:
+    """Return a config with another gate."""
+    block = "gate: {}\n"
+    if gate:
+        block = "gate:\n" + "".join(
+            f"  {name}: {bound}\n" for name, bound in gate.items()
+        )
+    return re.sub(r"(?m)^gate:.*\n(?:[ \t]+\S.*\n)*", block, text, count=1)
+
+
+def format_code(text: str) -> str:
+    """Return code as black and isort write it. Raises Refusal."""
+    for tool in (["isort", "--profile", "black", "-"], ["black", "--quiet", "-"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *tool],
+            input=text.encode(),
+            capture_output=True,
+        )
+        if done.returncode:
+            raise Refusal(
+                f"{tool[0]} cannot format what would be written: "
+                f"{done.stderr.decode(errors='replace').strip()}"
+            )
+        text = done.stdout.decode()
+    return text
