@@ -17,7 +17,7 @@ from benchmarks import report, results
 # Those that compare rates come first, while nothing has warmed the machine yet.
 PARTS = (
     *("compare", "rate", "growth", "overload"),
-    *("labels", "watched", "work", "table", "flights", "template"),
+    *("labels", "watched", "inference", "work", "table", "flights", "template"),
 )
 WHEN_NAMED = ("soak", "languages", "suite")
 

@@ -236,6 +236,13 @@ class Watched(Measured, Ratio):
     connections: int
 
 
+class Inference(Measured, Ratio):
+    """The request rate of the Open Inference Protocol, to that of /v1/predict."""
+
+    rounds: int
+    connections: int
+
+
 class Fairness(TypedDict):
     """A polite client's median alone and beside others, and beside to alone."""
 
@@ -302,6 +309,7 @@ class Results(TypedDict):
     flights: NotRequired[Flights]
     languages: NotRequired[Languages]
     watched: NotRequired[Watched]
+    inference: NotRequired[Inference]
     work: NotRequired[Work]
     template: NotRequired[Template]
     suite: NotRequired[Suite]

@@ -9,6 +9,7 @@ from benchmarks.results import (
     Comparison,
     Flights,
     Growth,
+    Inference,
     Labels,
     Languages,
     Load,
@@ -254,6 +255,16 @@ def watched_section(watched: Watched) -> str:
     )
 
 
+def inference_section(inference: Inference) -> str:
+    """The cost of the Open Inference Protocol."""
+    return paragraph(
+        "Asked in the Open Inference Protocol, the service has "
+        f"{inference['ratio']:.3f} of the request rate of `/v1/predict` "
+        f"(quartiles of {inference['rounds']} rounds: {inference['low']:.3f} to "
+        f"{inference['high']:.3f}; {inference['connections']} connections)."
+    )
+
+
 def work_section(work: Work) -> str:
     """What one client's input costs others, and what a text costs."""
     fairness = work["fairness"]
@@ -391,6 +402,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "flights": ("A public table of many rows", flights_section),
     "languages": ("The languages of the default data", languages_section),
     "watched": ("What it costs to be watched", watched_section),
+    "inference": ("The Open Inference Protocol", inference_section),
     "work": ("What one client costs the others", work_section),
     "template": ("What the template costs", template_section),
     "suite": ("All tests of the template", suite_section),
