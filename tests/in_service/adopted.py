@@ -32,6 +32,18 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+# As `make adopt` does it; and without DVC, with all stages in one process.
+IN_STAGES = "from adopt.__main__ import main; raise SystemExit(main())"
+IN_ONE_PROCESS = """
+import subprocess, sys
+import adopt.__main__ as command
+def run(*arguments, check=True):
+    if arguments[0] == "repro":
+        subprocess.run([sys.executable, "-m", "training"], check=True)
+command._run_dvc = run
+raise SystemExit(command.main())
+"""
+
 HELD_OUT, BATCH, MOST_ASKED = 0.25, 200, 4_000
 
 
@@ -105,8 +117,9 @@ def main(file: Path, label: str, *options: str) -> None:
         given = dict(option.split("=", 1) for option in options)
         variables = {**os.environ, "DATA": str(data), "LABEL": label, "YES": "1"}
         begin = time.perf_counter()
+        code = IN_ONE_PROCESS if given.pop("STAGES", "") == "together" else IN_STAGES
         subprocess.run(
-            [sys.executable, "-m", "adopt"],
+            [sys.executable, "-c", code],
             env={**variables, **given},
             check=True,
             stdout=sys.stderr,

@@ -170,6 +170,7 @@ ADOPTED: dict[str, Write] = {
     "column of one value": add_column("country", lambda _: "DE"),
     "separator at the end": add_column("", lambda _: ""),
     "two times": add_column("closed_at", lambda n: f"2026-02-03 {n % 24:02}:15:00"),
+    "times with a zone": add_column("seen", lambda n: f"2026-02-03T{n % 24:02}:15:00Z"),
     "e-mail addresses": add_column("contact", lambda n: f"p{n}@example.com"),
     "thousands": with_cells(income=lambda value, _: f"{value:,.2f}"),
     "thousands with apostrophes": with_cells(

@@ -173,12 +173,13 @@ def _profile_texts(
         return texts
     if numbers := _read_plain(name, cells):
         return numbers
-    words = [text.lower() for text in pc.unique(cells.drop_null()).to_pylist()]
+    written = pc.unique(cells.drop_null()).to_pylist()
+    words = [text.lower() for text in written]
     if {*words} <= {"true", "false"}:
         return Profile(name, Holds.FLAGS, pc.utf8_lower(cells))
     if any(CODE.fullmatch(word) for word in words):
         return texts
-    if form := find_time_format(words):
+    if form := find_time_format(written):
         return Profile(name, Holds.TIMES, cells, form=form)
     return _read_numbers(texts, words, comma) or texts
 
@@ -292,7 +293,7 @@ def _check_mixture(texts: Profile, cells: Sequence[str], wrong: Sequence[str]) -
 
 def find_time_format(cells: Sequence[str]) -> str:
     """Return the format that fits all cells; "" if they are no times."""
-    written = [cell for cell in cells if cell not in NO_NUMBER]
+    written = [cell for cell in cells if cell.lower() not in NO_NUMBER]
     if not written or not all(map(TIME.fullmatch, written)):
         return ""
     forms = ["ISO8601", *(day + clock for day in DAYS for clock in CLOCKS)]
