@@ -145,6 +145,8 @@ def make_contract(plan: Plan, options: Options) -> tuple[str, ModuleType]:
     while True:
         written = write.write_contract(text, plan, kept)
         module = load_contract(written)
+        if not kept:
+            return written, module
         broken = {
             name
             for path in filter(None, (options.data, options.test))

@@ -309,9 +309,9 @@ class _Inference:
             sign = False
         else:
             raise Refusal(
-                f"The numbers of {show(has_comma)} can be read in two ways: 1,234 as "
-                "a thousand or as one and a bit. Say which is the decimal sign: DECIMAL=, "
-                "or DECIMAL=."
+                f"The numbers of {show(has_comma)} can be read in two ways: 1,234 "
+                "as a thousand or as one and a bit. Say which is the decimal sign: "
+                "DECIMAL=, or DECIMAL=."
             )
         names = show(one.name for one in open_ones)
         written, example = (
@@ -461,8 +461,8 @@ class _Inference:
             if label.holds is not Holds.NUMBERS:
                 instead = "Name"
             raise Refusal(
-                f"LABEL: {name!r} has {len(counts):,} values in {rows:,} rows: too many "
-                f"to be classes. {instead} another column."
+                f"LABEL: {name!r} has {len(counts):,} values in {rows:,} rows: too "
+                f"many to be classes. {instead} another column."
             )
         folded: dict[str, list[str]] = {}
         for text in counts:

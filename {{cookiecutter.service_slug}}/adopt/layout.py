@@ -142,7 +142,9 @@ def _find_separator(sample: str, quote: str, path: Path) -> str:
         raise Refusal(f"{path} is empty. Name another file: DATA=FILE.")
     found: dict[str, tuple[float, int]] = {}
     for separator in SEPARATORS:
-        lines = csv.reader(io.StringIO(sample), delimiter=separator, quotechar=quote)
+        lines = csv.reader(
+            io.StringIO(sample, newline=""), delimiter=separator, quotechar=quote
+        )
         try:
             rows = [row for row in lines if row]
         except csv.Error:
@@ -166,7 +168,9 @@ def _find_separator(sample: str, quote: str, path: Path) -> str:
 
 def _explain_widths(sample: str, separator: str, quote: str, path: Path) -> None:
     """Raise Refusal if the first line is no header of the others."""
-    reader = csv.reader(io.StringIO(sample), delimiter=separator, quotechar=quote)
+    reader = csv.reader(
+        io.StringIO(sample, newline=""), delimiter=separator, quotechar=quote
+    )
     rows = [row for row in reader if row]
     (width, count), *_ = Counter(map(len, rows)).most_common(1)
     if width == len(rows[0]) or count < len(rows) / 2:

@@ -25,6 +25,7 @@ from training.dialect import (
     to_numbers,
     to_texts,
 )
+from training.validation import DECIMAL
 
 # A column is of numbers with mistakes, and no code such as "12a", if so many of its
 # cells are numbers, and so many different ones.
@@ -39,6 +40,11 @@ UNIT = re.compile(
 )
 CURRENCIES = {*"$€£¥₹₽₩₺₴₦฿₫₪"}
 CURRENCIES |= {*"USD EUR GBP CHF JPY INR CNY SEK NOK DKK".split()}
+
+# 007 is not 7, and float64 holds no 16 digits.
+CODE = re.compile(r"0[0-9]+|[0-9]{16,}")
+# It may be 1234, where the decimal sign is a comma.
+THOUSAND = r"^-?[0-9]{1,3}(?:\.[0-9]{3})+$"
 
 TIME = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ].*)?|\d{4}-\d{2}-\d{2}T.*")
 DAYS = ["%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y"]
@@ -165,14 +171,34 @@ def _profile_texts(
     texts = Profile(name, Holds.TEXTS, cells)
     if as_text:
         return texts
-    words = [text.lower() for text in pc.unique(cells.drop_null()).to_pylist()]
+    if numbers := _read_plain(name, cells):
+        return numbers
+    written = pc.unique(cells.drop_null()).to_pylist()
+    words = [text.lower() for text in written]
     if {*words} <= {"true", "false"}:
         return Profile(name, Holds.FLAGS, pc.utf8_lower(cells))
-    if any(re.fullmatch(r"0\d+|\d{16,}", word) for word in words):
-        return texts  # codes: 007 is not 7
-    if form := find_time_format(words):
+    if any(CODE.fullmatch(word) for word in words):
+        return texts
+    if form := find_time_format(written):
         return Profile(name, Holds.TIMES, cells, form=form)
     return _read_numbers(texts, words, comma) or texts
+
+
+def _read_plain(name: str, cells: pa.Array) -> Profile | None:
+    """Return the profile of numbers as Python writes them, of which there may be many.
+
+    None if some cells are no such numbers, or could be thousands, or codes.
+    """
+    given = drop_marks(cells, NO_NUMBER).drop_null()
+    if not len(given) or not pc.all(pc.match_substring_regex(given, DECIMAL)).as_py():
+        return None
+    if pc.any(pc.match_substring_regex(given, f"^(?:{CODE.pattern})$")).as_py():
+        return None
+    points = given.filter(pc.match_substring(given, "."))
+    if pc.all(pc.match_substring_regex(points, THOUSAND)).as_py() and len(points):
+        return None
+    numbers = to_numbers(cells).cast(pa.float64())
+    return Profile(name, Holds.NUMBERS, numbers, has_points=bool(len(points)))
 
 
 def _read_numbers(
@@ -267,7 +293,7 @@ def _check_mixture(texts: Profile, cells: Sequence[str], wrong: Sequence[str]) -
 
 def find_time_format(cells: Sequence[str]) -> str:
     """Return the format that fits all cells; "" if they are no times."""
-    written = [cell for cell in cells if cell not in NO_NUMBER]
+    written = [cell for cell in cells if cell.lower() not in NO_NUMBER]
     if not written or not all(map(TIME.fullmatch, written)):
         return ""
     forms = ["ISO8601", *(day + clock for day in DAYS for clock in CLOCKS)]

@@ -1,0 +1,242 @@
+"""`make adopt`: what a table says, and what is written, and what is left alone."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adopt import write
+from adopt.__main__ import load_contract, undone_on_failure
+from adopt.infer import Options, Plan, infer
+from adopt.layout import Refusal
+from adopt.names import name_fields, to_field
+from serving.fields import Kind, read_kinds, read_task
+from serving.testing import ROOT
+from training.dialect import to_number
+
+CONTRACT = '''
+"""A contract, with what a person has added to it."""
+
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from serving.contract import Contract
+
+
+class Instance(Contract):
+    """One item."""
+
+    # gone with its field
+    old: float
+    age: Annotated[int, Field(ge=18)]  # adults only
+
+    @field_validator("old")
+    @classmethod
+    def _check_old(cls, old: float) -> float:
+        return old
+
+    @field_validator("age", "old")
+    @classmethod
+    def _check_age(cls, age: int) -> int:
+        return age
+
+    @model_validator(mode="after")
+    def _check_all(self) -> "Instance":
+        return self
+
+    def describe(self) -> str:
+        """Say what it is."""
+        return "an item"
+
+
+class LabelledInstance(Instance):
+    """A row."""
+
+    label: str
+'''
+
+TOWNS = ["Bonn", "Köln", "Ulm"]
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Write:
+    """`table("more", cells)`: a CSV file of 60 rows, with a column more."""
+
+    def make(
+        name: str = "", cell: Callable[[int], Any] = str, separator: str = ";"
+    ) -> Path:
+        header = ["Claim ID", "Age", "Price (€)", "Town", "Closed?", "Outcome"]
+        rows = [header + [name] * bool(name)]
+        for number in range(60):
+            price = f"{1_000 + number * 7},50"
+            row = [f"C{number:03}", 20 + number % 50, price, TOWNS[number % 3]]
+            row += ["true" if number % 2 else "false", "ab"[number * 7 % 5 > 1]]
+            rows.append([*row, *([cell(number)] if name else [])])
+        file = tmp_path / "claims.csv"
+        lines = [separator.join(map(str, row)) for row in rows]
+        file.write_text("\n".join(lines), encoding="utf-8")
+        return file
+
+    return make
+
+
+def plan_for(file: Path, label: str = "outcome", **options: Any) -> Plan:
+    """What a table says."""
+    return infer(Options(file, label, **options))
+
+
+def lines(plan: Plan) -> list[str]:
+    """The fields as the contract has them."""
+    return [field.line for field in plan.fields]
+
+
+def test_a_table_says_kinds_ranges_choices_and_the_task(table: Write) -> None:
+    plan = plan_for(table("Gap", lambda number: "" if number % 9 else number / 2))
+
+    assert lines(plan) == [
+        "age: Annotated[int, Field(ge=0, le=120)]",
+        "price: Annotated[float, Field(ge=0, le=1900)]",
+        'town: Literal["Bonn", "Köln", "Ulm"]',
+        "closed: bool",
+        "gap: Annotated[float, Field(ge=0, le=54)] | None = None",
+    ]
+    assert plan.label.line == 'label: Literal["a", "b"]'
+    assert set(plan.left_out) == {"Claim ID"}
+    assert plan.dialect.columns["price"] == "Price (€)"
+    assert plan.dialect.comma == ["price"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "options", "says"),
+    [
+        (lambda _: "x", {}, "nothing to tell apart"),
+        (lambda number: f"x{number}", {}, "60 values in 60 rows: too many"),
+        (lambda number: number, {}, "numbers the rows"),
+        (lambda number: number % 2, {"task": "x"}, "TASK: 'x' is none"),
+        (lambda number: "ab"[number % 2], {"task": "regression"}, "has texts"),
+        (lambda number: "ab"[number * 7 % 5 > 1], {}, "'Outcome' is the label"),
+        (lambda number: number % 2, {"drop": ["nil"]}, "DROP: there is no column"),
+    ],
+)
+def test_a_label_that_cannot_be_learned_is_refused(
+    table: Write, cell: Callable[[int], Any], options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(Refusal, match=says):
+        plan_for(table("More", cell), "more", **options)
+
+
+def test_integers_with_few_values_are_classes_unless_said_otherwise(
+    table: Write,
+) -> None:
+    file = table("Stars", lambda number: number * number % 11 % 4)
+
+    classes, numbers = plan_for(file, "stars"), plan_for(
+        file, "stars", task="regression"
+    )
+
+    assert classes.label.line == 'label: Literal["0", "1", "3"]'
+    assert "TASK=regression" in classes.label.said
+    assert numbers.label.line == "label: float"
+
+
+def test_what_a_person_has_written_survives(table: Write) -> None:
+    written = write.write_contract(CONTRACT, plan_for(table()), kept={"age"})
+    module: Any = load_contract(written)
+
+    kinds = {field.name: field.kind for field in read_kinds(module.Instance)}
+    assert kinds == {
+        "age": Kind.NUMBER,
+        "price": Kind.NUMBER,
+        "town": Kind.CATEGORY,
+        "closed": Kind.FLAG,
+    }
+    assert read_task(module.LabelledInstance) == "classification"
+    assert "age: Annotated[int, Field(ge=18)]  # adults only" in written
+    assert 'field_validator("age")' in written or "field_validator('age')" in written
+    for kept in ("_check_age", "_check_all", "def describe"):
+        assert kept in written
+    for gone in ("_check_old", "# gone with its field"):
+        assert gone not in written
+
+
+def test_the_same_table_again_changes_nothing_and_a_column_more_one_line(
+    table: Write,
+) -> None:
+    first = write.write_contract(CONTRACT, plan_for(table()), set())
+    names = {"age", "price", "town", "closed", "label"}
+
+    again = write.write_contract(first, plan_for(table()), names)
+    more = write.write_contract(first, plan_for(table("More", lambda n: n % 7)), names)
+
+    assert again == first
+    added = set(more.splitlines()) - set(first.splitlines())
+    assert added == {"    more: Annotated[int, Field(ge=0, le=12)]"}
+
+
+def test_names_become_names_of_fields() -> None:
+    names = ["Größe (m²)", "PassengerId", "class", "label", "age", "AGE ", "2nd", "年"]
+
+    assert [*name_fields(names).values()] == [
+        "groesse_m2",
+        "passenger_id",
+        "class_value",
+        "label_value",
+        "age",
+        "age_2",
+        "field_2nd",
+        "column_8",
+    ]
+    assert to_field("HTTPStatus") == "http_status"
+
+
+def test_numbers_are_read_as_people_write_them() -> None:
+    assert to_number("1,234.50") == "1234.50"
+    assert to_number("1.234,50 €", "€", comma=True) == "1234.50"
+    assert to_number("(12)") == "-12"
+    assert to_number("−3") == "-3"
+    assert to_number("12a") is to_number("1,2") is to_number("") is None
+
+
+def test_nothing_is_written_without_a_yes(table: Write) -> None:
+    before = (ROOT / "app/contract.py").read_bytes()
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from adopt.__main__ import agree, main\n"
+            "import adopt.__main__ as it\n"
+            "it.adopt = lambda variables: agree(variables)\nsys.exit(main())",
+        ],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 1
+    assert "Nothing was written: there is no terminal to ask. YES=1" in done.stderr
+    assert (ROOT / "app/contract.py").read_bytes() == before
+
+
+def test_a_failure_leaves_every_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("contract.py").write_text("old", encoding="utf-8")
+
+    with pytest.raises(KeyboardInterrupt):
+        with undone_on_failure([*map(Path, ("contract.py", "new.csv", "dvc.lock"))]):
+            Path("contract.py").write_text("new", encoding="utf-8")
+            Path("new.csv").write_text("new", encoding="utf-8")
+            Path("data").mkdir()
+            Path("data/raw.parquet").write_text("new", encoding="utf-8")
+            raise KeyboardInterrupt
+
+    assert Path("contract.py").read_text(encoding="utf-8") == "old"
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["contract.py"]
