@@ -228,7 +228,7 @@ def table(head: list[str], rows: list[Any]) -> str:
 
 
 def main() -> int:
-    """Update the documents, write the pages; return 1 if an operation has no example."""
+    """Update the documents, write the pages; return 1 if an example is missing."""
     generated.main()
     repository = Repository(ROOT, date.today())
     if missing := list(find_missing(read_exchanges(repository))):
