@@ -48,6 +48,10 @@ owner = "@ada-l"
 expires = {}
 """
 WAIVED = ("O3",)
+SPEC = "docs/functional-spec.md"
+PATHS = "`POST /v1/predict` predicts, `GET /v1/model` says which model does."
+EXCHANGES = "outputs/exchanges.json"
+OPENAPI = "docs/openapi.json"
 MIGRATION = '"""A migration."""\n\nop.create_table("answers")\n'
 DATABASE = (
     "# Database\n\n`answers`\n\n## Indexes\n\nNone: a few rows.\n\n"
@@ -62,9 +66,15 @@ def states(service: Service, forks: Forks) -> dict[str, str]:
 
 def results(service: Service, forks: Forks) -> dict[str, Any]:
     """The result of each rule, as `make launch` would have it."""
+    return {one["rule"]: one for one in launch(service, forks)["rules"]}
+
+
+def launch(service: Service, forks: Forks) -> dict[str, Any]:
+    """What `make launch` finds: rules and score."""
     done = forks.run(service, "--json", module="checks")
     assert done.returncode == 0, done.stdout[-4000:]
-    return {one["rule"]: one for one in json.loads(done.stdout)}
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def write(service: Service, name: str, text: str) -> None:
@@ -85,6 +95,7 @@ def fill(service: Service) -> None:
     """Write what only people can write, and keep what only a deployment shows."""
     for name, old in todos(service):
         edit(service, name, old, "Nobody types the same thing twice: 90 % need no fix.")
+    edit(service, SPEC, "## Open questions\n", f"{PATHS}\n\n## Open questions\n")
     for old, new in HEAD.items():
         edit(service, PRESS_RELEASE, old, new)
     waivers = "".join(WAIVER.format(rule, SOON) for rule in WAIVED)
@@ -98,6 +109,13 @@ def fill(service: Service) -> None:
     }
     write(service, EVIDENCE, json.dumps(evidence))
     write(service, "docs/evidence/01-rate.png", "")
+    empty: dict[str, Any] = {"headers": [], "request": "", "answer": ""}
+    exchanges = [
+        empty | {"method": method, "path": path, "status": status}
+        for method, path in (("POST", "/v1/predict"), ("GET", "/v1/model"))
+        for status in (200, 401)
+    ]
+    write(service, EXCHANGES, json.dumps(exchanges))
 
 
 def todos(service: Service) -> Iterator[tuple[str, str]]:
@@ -146,7 +164,7 @@ def test_what_only_people_can_write_is_to_do_in_a_fresh_service(
         number = default.read(name).splitlines().index(line) + 1
         assert f"{name}:{number}" in places
     assert {r for r, one in found.items() if one["state"] == "not applicable"} == {
-        *("W2", "B1", "B2", "B3", "O5")
+        *("W2", "S4", "B1", "B2", "B3", "O5")
     }
 
 
@@ -160,6 +178,7 @@ def test_a_service_that_follows_all_rules_has_nothing_to_do(
         "B1": "not applicable",
         "B2": "not applicable",
         "B3": "not applicable",
+        "S4": "not applicable",
         "C5": "not checked",
         "V1": "not checked",
         "O3": "waived",
@@ -174,7 +193,8 @@ def test_strict_fails_while_anything_is_to_do(default: Service) -> None:
     assert done.returncode == 2, done.stdout
     assert "docs/press-release.md:" in done.stdout
     rules = re.findall(r"^### ", default.read("docs/rules.md"), re.M)
-    assert default.read("outputs/launch.html").count("<tr") == len(rules)
+    assert default.read("outputs/launch.html").count("<tr") == len(rules) + 28
+    assert "ML Test Score" in done.stdout
 
 
 @dataclass(frozen=True)
@@ -205,6 +225,26 @@ def change_alert(old: str, new: str) -> Callable[[Service], None]:
         service.run("python", "-m", "monitoring")
 
     return change
+
+
+def change_api(file: str, old: str, new: str) -> Callable[[Service], None]:
+    """A change of the API, with all that follows from it."""
+
+    def change(service: Service) -> None:
+        edit(service, file, old, new)
+        service.run("python", "-m", "checks.generated")
+
+    return change
+
+
+def release(change: Callable[[Service], None]) -> Callable[[Service], None]:
+    """A change after a release."""
+
+    def release_first(service: Service) -> None:
+        run("git", "tag", "v1.0.0", cwd=service.path)
+        change(service)
+
+    return release_first
 
 
 def fix_nothing(service: Service) -> None:
@@ -271,6 +311,14 @@ ENDPOINT = """
 
     return api
 """
+
+
+def add_endpoint(service: Service) -> None:
+    """Add an endpoint to the code and to the spec, with no test."""
+    edit(service, SPEC, "`GET /v1/model` says", "`GET /v1/model`, `GET /v1/other` say")
+    change_api("app/api.py", "\n    return api\n", ENDPOINT)(service)
+
+
 ACTION = "|---|---|---|---|\n| Ask users | {} | {} | {} |\n"
 GATE = "if: github.ref == 'refs/heads/main'"
 
@@ -288,8 +336,9 @@ BROKEN: list[tuple[str, Callable[[Service], None]]] = [
         ),
     ),
     ("W1", Change("README.md", "## Start\n", "## Begin\n")),
-    ("W2", Change("docs/functional-spec.md", None, "\n## More\n")),
-    ("W2", Change("docs/functional-spec.md", None, "\nSee `GET /v1/nothing`.\n")),
+    ("W2", Change(SPEC, None, "\n## More\n")),
+    ("W2", Change(SPEC, None, "\nSee `GET /v1/nothing`.\n")),
+    ("W2", Change(SPEC, "`GET /v1/model` says", "something says")),
     (
         "W3",
         Change(".pre-commit-config.yaml", "[pre-commit, commit-msg]", "[pre-commit]"),
@@ -302,10 +351,18 @@ BROKEN: list[tuple[str, Callable[[Service], None]]] = [
     ("W4", leave_a_branch),
     (
         "S1",
-        Change("app/api.py", '        """Predict for one or more instances."""\n', ""),
+        change_api(
+            "app/api.py", '        """Predict for one or more instances."""\n', ""
+        ),
     ),
     ("S2", Change("docs/rules.md", "### W1", "### W0")),
     ("S2", Change("docs/monitoring.md", "| 0.995 |", "| 0.999 |")),
+    ("S2", Change(OPENAPI, '"maxItems": 1000', '"maxItems": 999')),
+    ("S4", Change(PRESS_RELEASE, "status: agreed", "status: launched")),
+    (
+        "S4",
+        release(change_api("app/contract.py", "INSTANCES = 1_000", "INSTANCES = 999")),
+    ),
     ("S3", Change("CODEOWNERS", "@grace-h", "@grace-h @john-d")),
     ("S3", Change("README.md", "## Develop\n", "## Change\n")),
     ("D1", Change("README.md", "(docs/problems.md)", "(docs/problem.md)")),
@@ -334,7 +391,8 @@ BROKEN: list[tuple[str, Callable[[Service], None]]] = [
     ("C2", Change("demo/ask.py", None, DEEP)),
     ("C3", Change("demo/ask.py", None, UNTYPED)),
     ("C3", Change("pyproject.toml", "strict = true", "strict = false")),
-    ("C4", Change("app/api.py", "\n    return api\n", ENDPOINT)),
+    ("C4", add_endpoint),
+    ("C4", Change(EXCHANGES, '/v1/model", "status": 401', '/v1/model", "status": 200')),
     ("C5", Change("deploy/base/deployment.yaml", "path: /readyz", "path: /livez")),
     ("V1", track_data),
     ("V1", Change("dvc.lock", "  ingest:\n", "  inject:\n")),
@@ -442,27 +500,102 @@ def test_readiness_is_asked_of_a_real_process(
     )
 
 
-def test_the_steps_of_the_first_service_work(
-    trained: Service, forks: Forks, tmp_path: Path
-) -> None:
-    service = copy(trained, tmp_path)
-    blocks = re.findall(
-        r"^```sh\n(.*?)^```", service.read("docs/first-service.md"), re.M | re.S
-    )
-    # tests/test_service.py and tests/test_generation.py run these.
-    steps = re.sub(r"^make (lint|test)\n", "", "".join(blocks), flags=re.M)
+@pytest.fixture(scope="module")
+def guided(trained: Service, tmp_path_factory: pytest.TempPathFactory) -> Service:
+    """A service after the steps of docs/first-service.md."""
 
-    for verb in ("setup", "train", "demo", "docs", "launch"):
-        assert f"make {verb}\n" in steps
-    done = service.run("sh", "-e", "-c", steps)
+    def make(directory: Path) -> Service:
+        service = copy(trained, directory)
+        blocks = re.findall(
+            r"^```sh\n(.*?)^```", service.read("docs/first-service.md"), re.M | re.S
+        )
+        # tests/test_service.py and tests/test_generation.py run these.
+        steps = re.sub(r"^make (lint|test)\n", "", "".join(blocks), flags=re.M)
+        for verb in ("setup", "train", "demo", "docs", "launch"):
+            assert f"make {verb}\n" in steps
+        done = service.run("sh", "-e", "-c", steps)
+        assert "rules: " in done.stdout
+        return service
 
-    assert "rules: " in done.stdout
-    assert run("git", "status", "--porcelain", cwd=service.path).stdout == ""
-    found = results(service, forks)
-    assert found["E1"]["state"] == "done"
+    return make_once(tmp_path_factory, "guided", make)
+
+
+def test_the_steps_of_the_first_service_work(guided: Service, forks: Forks) -> None:
+    assert run("git", "status", "--porcelain", cwd=guided.path).stdout == ""
+    found = results(guided, forks)
+    assert found["E1"]["state"] == found["C4"]["state"] == "done"
     places = [one["line"] for one in found["D4"]["findings"]]
-    lines = service.read("docs/model-card.md").splitlines()
+    lines = guided.read("docs/model-card.md").splitlines()
     assert all(lines[line - 1].startswith("TODO(owner)") for line in places)
+
+
+def test_the_documentation_has_what_the_tests_asked_and_loads_nothing_foreign(
+    guided: Service,
+) -> None:
+    pages = {page.name: page for page in (guided.path / "outputs/docs").rglob("*.html")}
+    api = pages["api.html"].read_text(encoding="utf-8")
+    settings = pages["settings.html"].read_text(encoding="utf-8")
+
+    assert "in the kitchen" in api and "urn:problem-type:contract-violation" in api
+    assert "MAX_BODY_BYTES" in settings
+    assert {"README.html", "rules.html", "verbs.html", "serving.html"} <= set(pages)
+    for page in pages.values():
+        text = page.read_text(encoding="utf-8")
+        loaded = re.findall(r"<(?:script|img|link)\b[^>]+(?:src|href)=\"([^\"]+)", text)
+        assert not [one for one in loaded if "//" in one], page
+
+
+def test_a_dead_link_ends_the_build_of_the_documentation(
+    guided: Service, tmp_path: Path
+) -> None:
+    service = copy(guided, tmp_path)
+    edit(service, "README.md", "(docs/problems.md)", "(docs/problem.md)")
+
+    done = service.make("docs", check=False)
+
+    assert done.returncode == 2
+    assert "README.md" in done.stdout and "problem.md" in done.stdout
+
+
+def test_an_operation_without_an_example_ends_the_build_of_the_documentation(
+    guided: Service, tmp_path: Path
+) -> None:
+    service = copy(guided, tmp_path)
+    kept = json.loads(service.read(EXCHANGES))
+    successes = [one for one in kept if one["status"] < 400]
+    write(service, EXCHANGES, json.dumps(successes))
+
+    done = service.make("docs", check=False)
+
+    assert done.returncode == 2
+    assert "POST /v1/predict has no example of error" in done.stdout
+
+
+def test_the_score_falls_with_what_it_looks_at(
+    launched: Service, forks: Forks, tmp_path: Path
+) -> None:
+    before = launch(launched, forks)["score"]
+    service = copy(launched, tmp_path)
+    edit(service, "training/conf/config.yaml", "gate:\n  macro_f1: 0.85", "gate: {}")
+    edit(service, ".github/workflows/rollback.yml", "make rollback", "make releases")
+    edit(service, "docs/model-card.md", "## Limits\n\n", "## Limits\n\nTODO: write.\n")
+    untrack_lock(service)
+
+    after = launch(service, forks)["score"]
+
+    was, now = (
+        {one["question"]: one["points"] for one in found["answers"]}
+        for found in (before, after)
+    )
+    assert {text: (was[text], now[text]) for text in was if was[text] != now[text]} == {
+        "The configuration of each model is in Git": (1, 0.5),
+        "A simpler model is worse": (1, 0),
+        "Unfair treatment of groups of people was looked for": (0.5, 0),
+        "The same data and seed give the same model": (1, 0.5),
+        "A weak model is not served": (1, 0),
+        "The release before is back in minutes": (1, 0.5),
+    }
+    assert before["score"] == min(before["parts"].values()) > after["score"]
 
 
 def test_every_stub_of_the_template_is_known(launched: Service, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import sys
 from datetime import date
 from pathlib import Path
 
-from checks import report
+from checks import report, rubric
 from checks.all import RULES, check_all
 from checks.repository import Repository
 from checks.results import State
@@ -32,10 +32,14 @@ def main(arguments: list[str] | None = None) -> int:
     except WaiverError as error:
         print(error, file=sys.stderr)
         return 2
-    print(report.as_json(results) if given.json else report.terminal(results))
+    answers = [] if given.rules else rubric.answer_all(repository, results)
+    if given.json:
+        print(report.as_json(results, answers))
+    else:
+        print(report.terminal(results, answers))
     if given.html:
         given.html.parent.mkdir(parents=True, exist_ok=True)
-        page = report.page(results, f"Launch of {repository.slug}")
+        page = report.page(results, answers, f"Launch of {repository.slug}")
         given.html.write_text(page, encoding="utf-8")
     is_open = any(one.state is State.TO_DO for one in results)
     return 1 if given.strict and is_open else 0

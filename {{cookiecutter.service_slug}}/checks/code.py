@@ -9,7 +9,7 @@ from urllib.request import urlopen
 
 from checks.api import operations
 from checks.exchanges import find_missing, read_exchanges
-from checks.repository import Repository
+from checks.repository import Repository, inner_statements
 from checks.results import Finding, NotChecked
 from checks.rule import rule
 from serving.testing import ServiceProcess
@@ -21,7 +21,6 @@ BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.Match)
 LEAVES = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
-INNER = (ast.stmt, ast.ExceptHandler, ast.match_case)
 
 
 def hook_ids(repository: Repository) -> set[str]:
@@ -56,7 +55,7 @@ def main_path_is_unindented(repository: Repository) -> Iterator[Finding]:
     No `else` follows a branch that always leaves, where that branch is the guard, and
     no function nests more than 4 blocks (of if, for, while, try, match).
     """
-    for name, nodes in repository.nodes.items():
+    for name, nodes in repository.statements.items():
         for node in nodes:
             if isinstance(node, FUNCTIONS):
                 depth, line = deepest(node)
@@ -73,8 +72,8 @@ def main_path_is_unindented(repository: Repository) -> Iterator[Finding]:
 def deepest(node: ast.AST) -> tuple[int, int]:
     """Return how many blocks nest in a function, and the line of the innermost."""
     found = [(0, getattr(node, "lineno", 0))]
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, INNER) or isinstance(child, DEFINITIONS):
+    for child in inner_statements(node):
+        if isinstance(child, DEFINITIONS):
             continue
         depth, line = deepest(child)
         is_elif = isinstance(node, ast.If) and node.orelse == [child]
@@ -108,7 +107,7 @@ def types_are_checked(repository: Repository) -> Iterator[Finding]:
     for package in sorted(packages - set(mypy.get("packages", []))):
         what = f"Add {package} to `packages`."
         yield repository.find("pyproject.toml", what, "[tool.mypy]")
-    for name, nodes in repository.nodes.items():
+    for name, nodes in repository.statements.items():
         lines = repository.read(name).splitlines()
         for node in nodes:
             if isinstance(node, FUNCTIONS) and (lacks := untyped(node)):

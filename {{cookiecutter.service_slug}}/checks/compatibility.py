@@ -121,7 +121,7 @@ class Difference:
             return [f"{name} was {old or 'anything'} and is {new or 'anything'}"]
         found = [f"{name} {reason}" for reason in self._values_and_bounds(a, b)]
         found += self._fields(a, b, at, depth)
-        for key, part in (("items", f"{at}[]"), ("additionalProperties", f"{at}{{}}")):
+        for key, part in (("items", f"{at}[]"), ("additionalProperties", f"{at}.*")):
             inner, other = a.get(key, {}), b.get(key)
             if isinstance(inner, dict) and isinstance(other, dict):
                 found += self.find(inner, other, part, depth + 1)

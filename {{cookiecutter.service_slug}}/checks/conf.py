@@ -31,8 +31,8 @@ def add_contents(app: Sphinx, name: str, source: list[str]) -> None:
         folder = PurePosixPath(page).parent.name
         folders.setdefault(folder or "docs", []).append(page)
     for folder, pages in sorted(folders.items(), key=lambda item: item[0] != "docs"):
-        head = f"\n\n```{{toctree}}\n:hidden:\n:caption: {folder}\n\n"
-        source[0] += head + "\n".join(pages) + "\n```\n"
+        lines = ["", "", "```{toctree}", ":hidden:", f":caption: {folder}", ""]
+        source[0] += "\n".join([*lines, *pages, "```", ""])
 
 
 def add_index(app: Sphinx, error: Exception | None) -> None:

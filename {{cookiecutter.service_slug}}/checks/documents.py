@@ -64,7 +64,7 @@ def generated_documents_are_fresh(repository: Repository) -> Iterator[Finding]:
     endpoints, docs/monitoring.md and the PrometheusRule from alerts and metrics.
     """
     for name, text in generated.from_code(repository).items():
-        if repository.read(name) != text:
+        if not repository.has(name) or repository.read(name) != text:
             yield Finding("It is stale: `make docs`.", name)
     for path, text in expected().items():
         if path.read_text(encoding="utf-8") != text:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from app.settings import Settings
+from checks import generated
 from checks.api import Operation, openapi, operations
 from checks.compatibility import alternatives
 from checks.exchanges import Exchange, find_missing, read_exchanges
@@ -227,7 +228,8 @@ def table(head: list[str], rows: list[Any]) -> str:
 
 
 def main() -> int:
-    """Write the pages; return 1 where an operation has no example."""
+    """Update the documents, write the pages; return 1 if an example is missing."""
+    generated.main()
     repository = Repository(ROOT, date.today())
     if missing := list(find_missing(read_exchanges(repository))):
         print("\n".join(missing), file=sys.stderr)

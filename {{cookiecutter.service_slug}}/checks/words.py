@@ -58,7 +58,8 @@ def functional_spec(repository: Repository) -> Iterator[Finding]:
     """Above two weeks to ship, a functional spec is written.
 
     `weeks_to_ship` in the head of docs/press-release.md decides. All sections of
-    docs/functional-spec.md are written, and every path it names is one of the API.
+    docs/functional-spec.md are written, every path it names is one of the API, and it
+    names every path of the API.
     """
     weeks = repository.press_release.get("weeks_to_ship", 0)
     if not isinstance(weeks, int | float):
@@ -67,12 +68,17 @@ def functional_spec(repository: Repository) -> Iterator[Finding]:
         return
     if weeks <= 2 and not repository.has(SPEC):
         raise NotApplicable(f"It ships in {weeks:g} weeks.")
-    yield from repository.unwritten(SPEC)
+    unwritten = list(repository.unwritten(SPEC))
+    yield from unwritten
     paths = {operation.path for operation in operations()}
+    named = set()
     for number, span in markdown.spans(repository.read(SPEC)):
         for path in re.findall(r"(?:^|\s)(/v\d[\w/{}-]*)", span):
+            named.add(path)
             if path not in paths:
                 yield Finding(f"The API has no path {path}.", SPEC, number)
+    for path in sorted(paths - named) if not unwritten else ():
+        yield Finding(f"It does not say what `{path}` is for.", SPEC)
 
 
 @rule("W3")

@@ -9,7 +9,8 @@ from checks import generated, markdown
 from checks.all import RULES, check_all
 from checks.commit_message import faults
 from checks.repository import Repository
-from checks.results import State
+from checks.results import Result, State
+from checks.rubric import PARTS, QUESTIONS, answer_all, score
 from checks.waivers import WaiverError
 from serving.testing import ROOT
 
@@ -107,3 +108,13 @@ def test_code_and_front_matter_hold_no_headings() -> None:
     assert [one.title for one in markdown.sections(text)] == ["Title", "Part"]
     assert markdown.front_matter(text) == {"a": 1}
     assert markdown.anchors("# A `b_c`\n\n# A b_c\n") == {"a-b_c", "a-b_c-1"}
+
+
+def test_an_empty_repository_has_no_points(tmp_path: Path) -> None:
+    rules = [Result(rule, "", State.TO_DO) for rule in RULES]
+
+    answers = answer_all(Repository(tmp_path, TODAY), rules)
+
+    assert [one.question for one in answers if one.points] == []
+    assert score(answers) == dict.fromkeys(PARTS, 0)
+    assert [sum(q.part == part for q in QUESTIONS) for part in PARTS] == [7] * 4
