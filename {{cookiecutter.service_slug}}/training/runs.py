@@ -1,6 +1,7 @@
 """The table of all training runs: `make runs` shows it.
 
-Each run of the training appends a row to `paths.runs`, a sweep one for each job. DVC
+Each run of the training appends a row to `paths.runs`, a sweep one for each job, and
+`make promote` one with its decision. DVC
 and Git ignore the file: it tells what was tried on this machine; nothing depends on it.
 """
 
@@ -74,11 +75,16 @@ def _record(
         "reason": reason,
         "sweep": job.sweep.dir if job and in_sweep() else None,
     }
+    append_run(file, row)
+    if in_sweep():
+        write_json(job_directory() / "run.json", row)
+
+
+def append_run(file: Path, row: Row) -> None:
+    """Append a row."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as table:
         table.write(json.dumps(row, default=str) + "\n")
-    if in_sweep():
-        write_json(job_directory() / "run.json", row)
 
 
 def read_runs(file: Path) -> list[Row]:
@@ -112,7 +118,7 @@ def format_runs(rows: list[Row]) -> list[str]:
 
 def _format(row: Row) -> str:
     scores = [f"{key}={value:.4f}" for key, value in row["scores"].items()]
-    first = f"{_rank(row):.4f}" if scores else "failed"
+    first = row.get("decision") or (f"{_rank(row):.4f}" if scores else "failed")
     overrides = " ".join(row["overrides"]) or "(defaults)"
     reason = " ".join(row["reason"].split())
     if len(reason) > SHOWN:

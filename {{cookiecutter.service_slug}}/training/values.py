@@ -136,6 +136,18 @@ class Parity(Values):
     tolerance: Share
 
 
+class Promote(Values):
+    """What a candidate must keep to take the place of the model: training/promote.py.
+
+    `tolerance` is that of the metric of the task, `tenant_tolerance` a share of the
+    corrections of a tenant; of a regression, of their mean absolute error.
+    """
+
+    corrections: File
+    tolerance: Annotated[float, Field(ge=0, lt=1)]
+    tenant_tolerance: Annotated[float, Field(ge=0, lt=1)]
+
+
 class Paths(Values):
     """The files of the pipeline."""
 
@@ -152,6 +164,7 @@ class Paths(Values):
     bad_rows: File
     report: File
     runs: File
+    promotion: File
 
 
 class Config(Values):
@@ -167,6 +180,7 @@ class Config(Values):
     threshold: Share | None
     refit: bool
     parity: Parity
+    promote: Promote
     root: File
     paths: Paths
 

@@ -32,7 +32,7 @@ def everything(tmp_path: Path) -> list[Manifest]:
     )
     (place / "kustomization.yaml").write_text(
         "{"
-        f"resources: [{base}], components: [{component}], namePrefix: x-, namespace: y"
+        f"resources: [{base}], components: [{component}], namePrefix: x-, namespace: other"
         "}"
     )
     return build(place)

@@ -1,0 +1,370 @@
+"""Decide whether the trained candidate takes the place of the model: `make promote`.
+
+The candidate is what `make train` made of the working tree. Its recipe and rows are
+compared with those of a commit: each recipe is fitted by today's code on all of its
+rows but those that judge both. These are the test rows of the commit, and corrections
+of users that no training row of the candidate has. The candidate wins if
+
+- its score on the test rows falls by no more than `promote.tolerance`,
+- it is better on the corrections, if there are any, and
+- no tenant of the corrections loses more than `promote.tenant_tolerance`.
+"""
+
+import hashlib
+import io
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import yaml
+from sklearn.pipeline import Pipeline
+
+from serving.contract import Task
+from training.columns import read_inputs, read_labels
+from training.compare import describe, read_recipe
+from training.diagnosis import judge_rows
+from training.files import read_bytes, read_rows, write_json, write_text
+from training.ingest import validate
+from training.revision import git, git_revision
+from training.runs import append_run
+from training.schema import GROUP, Schema, read_schema
+from training.scores import PRIMARY, score_primary
+from training.splits import read_groups
+from training.stage import PipelineError, compose
+from training.tables import Chunk, read_table
+from training.train import fit, label_names, predict
+from training.values import Component, Config, ConfigError, Promote
+
+TENANT = "tenant"
+PROPOSAL = Path("outputs/promotion.md")  # there if the candidate has won
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """Corrections of users, and the tenant of each; None if the file knows none."""
+
+    rows: pd.DataFrame
+    tenants: "pd.Series[str] | None"
+
+
+@dataclass
+class Decision:
+    """Why a candidate is promoted or not; with no reason against it, it is."""
+
+    against: list[str] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
+    scores: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the candidate takes the place of the model."""
+        return not self.against
+
+    def lines(self) -> list[str]:
+        """Return who has won, and why."""
+        winner = "The candidate is promoted." if self.promoted else "The model stays."
+        return [winner, *self.against, *self.found]
+
+
+def run(config: Config, commit: str = "HEAD") -> Decision:
+    """Compare the candidate with the model of a commit, and write the decision.
+
+    Raises PipelineError if the rows or the recipe of the commit cannot be had.
+    """
+    begin = time.perf_counter()
+    config.paths.promotion.unlink(missing_ok=True)
+    PROPOSAL.unlink(missing_ok=True)
+    decision = decide(config, commit)
+    record(config, decision, commit, time.perf_counter() - begin)
+    return decision
+
+
+def decide(config: Config, commit: str) -> Decision:
+    """Return the decision. Raises PipelineError."""
+    schema, recipe = read_schema(), read_recipe(commit)
+    names = (config.paths.train, config.paths.test)
+    hashes = read_hashes(commit, names)
+    changed = [str(n) for n in names if _hash(read_bytes(n)) != hashes[n]]
+    if recipe == config.model and not changed:
+        return Decision([f"Recipe and rows are those of {commit}: nothing is new."])
+
+    train, test = (read_rows(name, schema.labelled) for name in names)
+    learned, original = (
+        read_committed(name, hashes[name], commit, schema) for name in names
+    )
+    corrections = hold_out(schema, read_corrections(schema, config), train)
+    judges = [original, *([corrections.rows] if corrections else [])]
+    theirs = drop_known(schema, learned, judges)
+    ours = drop_known(schema, pd.concat([train, test], ignore_index=True), judges)
+    what = "other rows" if changed else "the same rows"
+    found = [
+        f"Candidate: {describe(config.model)}, fitted on {len(ours)} rows; {commit}: "
+        f"{describe(recipe)}, fitted on {len(theirs)} ({what})."
+    ]
+    models = [_fit(recipe, schema, theirs), _fit(config.model, schema, ours)]
+    decision = Decision(found=found)
+    judge_original(decision, config.promote, schema, models, original)
+    if corrections:
+        judge_corrections(decision, config.promote, schema, models, corrections)
+    else:
+        place = config.promote.corrections
+        decision.found.append(f"There are no corrections to judge by: {place}.")
+    return decision
+
+
+def judge_original(
+    decision: Decision,
+    limits: Promote,
+    schema: Schema,
+    models: list[Pipeline],
+    rows: pd.DataFrame,
+) -> None:
+    """Compare the metric of the task on the test rows of the commit."""
+    name, truth = PRIMARY[schema.task], read_labels(schema, rows)
+    inputs = read_inputs(schema, rows)
+    before, after = (
+        score_primary(schema.task, truth, predict(model, inputs), label_names(model))
+        for model in models
+    )
+    shown = _show(name, before, after, len(rows), "test rows of the commit")
+    decision.scores[f"original_{name}"] = round(after, 4)
+    if after < before - limits.tolerance:
+        decision.against.append(f"{shown} It may fall by {limits.tolerance:g}.")
+        return
+    decision.found.append(shown)
+
+
+def judge_corrections(
+    decision: Decision,
+    limits: Promote,
+    schema: Schema,
+    models: list[Pipeline],
+    corrections: Corrections,
+) -> None:
+    """Compare how often, or how nearly, both are right about the corrections."""
+    rows = corrections.rows
+    truth, inputs = read_labels(schema, rows), read_inputs(schema, rows)
+    before, after = (
+        judge_rows(schema.task, truth, predict(model, inputs), label_names(model))
+        for model in models
+    )
+    name = str(after.name)
+    shown = _show(name, before.mean(), after.mean(), len(rows), "held-out corrections")
+    decision.scores[f"corrections_{name}"] = round(float(after.mean()), 4)
+    is_error = schema.task is Task.REGRESSION
+    gain = float(after.mean() - before.mean()) * (-1 if is_error else 1)
+    if gain > 0:
+        decision.found.append(shown)
+    else:
+        decision.against.append(f"{shown} It must get better.")
+    if corrections.tenants is None:
+        return
+    for tenant, places in sorted(corrections.tenants.groupby(corrections.tenants)):
+        own = places.index
+        old, new = float(before[own].mean()), float(after[own].mean())
+        # Of few rows, one may be lost; an error is compared with what it was.
+        allowed = max(limits.tenant_tolerance, 1 / len(own))
+        loss = new - old * (1 + limits.tenant_tolerance) if is_error else old - new
+        shown = _show(name, old, new, len(own), f"corrections of {tenant}")
+        if loss > (0 if is_error else allowed + 1e-9):
+            decision.against.append(f"{shown} No tenant may lose so much.")
+        else:
+            decision.found.append(shown)
+
+
+def read_hashes(commit: str, names: tuple[Path, ...]) -> dict[Path, str]:
+    """Return the hash that the dvc.lock of a commit has of each file."""
+    try:
+        lock = yaml.safe_load(git("show", f"{commit}:./dvc.lock"))
+        outs = [out for stage in lock["stages"].values() for out in stage["outs"]]
+        known = {Path(out["path"]): str(out["md5"]) for out in outs}
+        return {name: known[name] for name in names}
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = (getattr(error, "stderr", "") or str(error)).strip()
+    except (KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    raise PipelineError(
+        f"The dvc.lock of {commit} does not name {', '.join(map(str, names))}: "
+        f"{reason}. Commit dvc.lock after make train, or name a commit that has it: "
+        "make promote WITH=HEAD~1"
+    )
+
+
+def read_committed(
+    name: Path, known_hash: str, commit: str, schema: Schema
+) -> pd.DataFrame:
+    """Return the rows that a file had in a commit, from the working tree or the cache.
+
+    Raises PipelineError if neither has them, or if their columns are others.
+    """
+    content = name.read_bytes()
+    if _hash(content) != known_hash:
+        try:
+            content = (_cache() / known_hash[:2] / known_hash[2:]).read_bytes()
+        except OSError:
+            raise PipelineError(
+                f"{name} of {commit} is not in the cache of DVC. Fetch what commits "
+                "name: dvc fetch --all-commits"
+            ) from None
+    rows = pd.read_parquet(io.BytesIO(content))
+    wanted = list(schema.labelled.model_fields)
+    if list(rows.columns) != wanted:
+        raise PipelineError(
+            f"{name} of {commit} has the columns {list(rows.columns)}, but "
+            f"app/contract.py has {wanted}: models of different contracts cannot be "
+            "compared. Commit the new one, and compare what comes after it."
+        )
+    return rows
+
+
+def _cache() -> Path:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True
+    )
+    return Path(done.stdout.strip() or ".dvc/cache", "files", "md5")
+
+
+def read_corrections(schema: Schema, config: Config) -> Corrections | None:
+    """Return the rows of `promote.corrections`; None if there is no such file.
+
+    A column `tenant` says whose they are. Raises PipelineError, as `validate`.
+    """
+    path = config.promote.corrections
+    if not path.exists():
+        return None
+    tenants: list[Any] = []
+    chunks = []
+    for chunk in read_table(path):
+        columns = dict(chunk.columns)
+        if TENANT not in schema.labelled.model_fields and TENANT in columns:
+            tenants += columns.pop(TENANT).to_pylist()
+        chunks.append(
+            Chunk(chunk.source, chunk.unit, chunk.places, columns, chunk.is_text)
+        )
+    rows = validate(chunks, schema.labelled, str(path), config.paths.bad_rows)
+    known = pd.Series(tenants, dtype=str) if tenants else None
+    return Corrections(rows, known)
+
+
+def hold_out(
+    schema: Schema, corrections: Corrections | None, train: pd.DataFrame
+) -> Corrections | None:
+    """Return the corrections that no training row has, by its inputs or its group.
+
+    Raises PipelineError if there is none.
+    """
+    if corrections is None:
+        return None
+    held = ~is_known(schema, corrections.rows, [train])
+    if not held.any():
+        raise PipelineError(
+            f"All {len(held)} corrections are among the training rows: none is left "
+            "to judge by. Keep some out of the training, or let split.test_share do it."
+        )
+    rows = corrections.rows[held].reset_index(drop=True)
+    tenants = corrections.tenants
+    if tenants is not None:
+        tenants = tenants[held].reset_index(drop=True)
+    return Corrections(rows, tenants)
+
+
+def drop_known(
+    schema: Schema, rows: pd.DataFrame, judges: list[pd.DataFrame]
+) -> pd.DataFrame:
+    """Return the rows that those of the judges do not give away."""
+    return rows[~is_known(schema, rows, judges)].reset_index(drop=True)
+
+
+def is_known(
+    schema: Schema, rows: pd.DataFrame, others: list[pd.DataFrame]
+) -> npt.NDArray[np.bool_]:
+    """Return which rows have the inputs, or the group, of one of the others."""
+    known: npt.NDArray[np.bool_] = np.zeros(len(rows), np.bool_)
+    for other in others:
+        known |= np.isin(_fingerprint(schema, rows), _fingerprint(schema, other))
+        if schema.has_group:
+            has_group = rows[GROUP].notna() & (rows[GROUP].astype(str) != "")
+            same = read_groups(rows).isin(set(read_groups(other)))
+            known |= (has_group & same).to_numpy(np.bool_)
+    return known
+
+
+def _fingerprint(schema: Schema, rows: pd.DataFrame) -> "pd.Series[int]":
+    inputs = read_inputs(schema, rows)
+    return pd.util.hash_pandas_object(inputs, index=False)
+
+
+def _fit(recipe: Component, schema: Schema, rows: pd.DataFrame) -> Pipeline:
+    return fit(recipe.create().build(schema), schema, rows)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _show(name: str, before: float, after: float, rows: int, where: str) -> str:
+    return (
+        f"{name} {before:.4f} -> {after:.4f} ({after - before:+.4f}), {rows} {where}."
+    )
+
+
+def record(config: Config, decision: Decision, commit: str, seconds: float) -> None:
+    """Write the decision, a row for `make runs`, and the proposal of a winner."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(
+        config.paths.promotion,
+        {
+            "promoted": decision.promoted,
+            "time": now,
+            "compared_with": commit_hash(commit),
+            "scores": decision.scores,
+            "reasons": [*decision.against, *decision.found],
+        },
+    )
+    append_run(
+        config.paths.runs,
+        {
+            "time": now,
+            "overrides": [f"make promote WITH={commit}"],
+            "model": config.model.model_dump(mode="json", by_alias=True),
+            "seed": config.seed,
+            "data": _hash(read_bytes(config.paths.train))[:8],
+            "revision": git_revision(),
+            "seconds": round(seconds, 1),
+            "scores": decision.scores,
+            "decision": "promoted" if decision.promoted else "kept",
+            "reason": " ".join(decision.against),
+            "sweep": None,
+        },
+    )
+    if decision.promoted:
+        head = "`make promote` compared both on rows that neither has learned from."
+        found = "\n".join(f"- {line}" for line in decision.found)
+        write_text(PROPOSAL, f"{head}\n\n{found}\n")
+
+
+def commit_hash(commit: str) -> str:
+    """Return the hash of a commit."""
+    return git("rev-parse", commit).strip()
+
+
+def main() -> None:
+    """Promote the candidate or keep the model; without a winner, exit with 1."""
+    try:
+        overrides = [one for one in sys.argv[2:] if one]
+        decision = run(compose(overrides), *sys.argv[1:2])
+    except (ConfigError, PipelineError) as error:
+        sys.exit(str(error))
+    print("\n".join(decision.lines()))
+    sys.exit(not decision.promoted)
+
+
+if __name__ == "__main__":
+    main()
