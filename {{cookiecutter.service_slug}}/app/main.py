@@ -1,7 +1,7 @@
 """Assemble the service: model, endpoints, middleware and API keys."""
 
 from app import api, auth
-from app.contract import Instance
+from app.contract import Instance, LabelledInstance
 from app.settings import Settings
 from serving.build import Application, build_app
 from serving.model import Model
@@ -15,5 +15,6 @@ def create_app(settings: Settings) -> Application:
     """
     service = Service(settings, lambda: Model.load(settings.model_dir, Instance))
     app = build_app(service, routers=[api.router(service, settings)])
+    app.add_option("feedback", Instance, LabelledInstance)
     auth.guard(app, auth.read_keys(settings.api_keys.get_secret_value()))
     return app
