@@ -15,7 +15,7 @@ PROMPTS = FILE["__prompts__"]
 
 def test_every_question_is_worded_and_nothing_else_is() -> None:
     assert list(PROMPTS) == list(QUESTIONS)
-    assert len(QUESTIONS) <= 17
+    assert len(QUESTIONS) <= 18
 
 
 @pytest.mark.parametrize("question", CHOICES)

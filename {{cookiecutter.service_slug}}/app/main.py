@@ -1,7 +1,7 @@
 """Assemble the service: model, endpoints, middleware and API keys."""
 
 from app import api, auth
-from app.contract import MAX_INSTANCES, Instance
+from app.contract import MAX_INSTANCES, Instance, LabelledInstance
 from app.settings import Settings
 from serving import inference
 from serving.build import Application, build_app
@@ -17,5 +17,6 @@ def create_app(settings: Settings) -> Application:
     service = Service(settings, lambda: Model.load(settings.model_dir, Instance))
     v2 = inference.router(service, Instance, MAX_INSTANCES, settings.log_texts)
     app = build_app(service, routers=[api.router(service, settings), v2])
+    app.add_option("feedback", Instance, LabelledInstance)
     auth.guard(app, auth.read_keys(settings.api_keys.get_secret_value()))
     return app

@@ -1,5 +1,7 @@
 """Build the application: the layers that each request passes, your code among them."""
 
+import importlib
+import importlib.util
 import logging
 import tomllib
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -9,6 +11,7 @@ from typing import Any, NamedTuple
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
@@ -98,6 +101,15 @@ class Application(FastAPI):
         """Include a router. Its routes get the same guarantees as all others."""
         prepare_routes(router.routes)
         super().include_router(router, **options)
+
+    def add_option(self, name: str, *contract: type[BaseModel]) -> None:
+        """Let an option of the template add its endpoints, if it was chosen.
+
+        An option is a package; its module `plugin` has the function `add`, which takes
+        the application and the contract. Raises SettingsError.
+        """
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(f"{name}.plugin").add(self, *contract)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""

@@ -5,6 +5,7 @@ made of the samples in `app/examples.py`, and every client lives between the ser
 real start-up and shutdown. `tests/serving` puts a service of its own in its place.
 """
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from training.values import Config
 
 BODY = {"instances": EXAMPLES[:1]}
+# Where feedback was chosen: no test writes into the database of this machine.
+os.environ["DATABASE_URL"] = "sqlite://"
 
 
 @dataclass(frozen=True)
