@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-
 from adopt.__main__ import make_contract, read_rows
 from adopt.infer import Options, infer
 from adopt.layout import Refusal
@@ -320,7 +319,7 @@ REFUSED: dict[str, tuple[Write, str]] = {
 
 @pytest.fixture(autouse=True)
 def first_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table is the first that is adopted; how the code looks is tested elsewhere."""
+    """The table is the first that is adopted; how its code looks does not matter."""
     monkeypatch.setattr("adopt.write.format_code", str)
     monkeypatch.setattr("adopt.__main__.ADOPTED", tmp_path / "none")
 
