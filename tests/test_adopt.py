@@ -59,6 +59,7 @@ def test_it_says_what_it_found_and_shows_what_it_writes(adopted: Service) -> Non
     assert "Outcome is the label: 2 labels" in text
     assert "E-mail: personal data: e-mail addresses" in text
     assert "Claim ID: an identifier" in text
+    assert "KEEP='Claim ID'" in text
     assert "TIME=Filed" in text
     assert "+    groesse_m2: Annotated[float, Field(ge=0, le=340)] | None" in text
     assert "on held-out rows" in text
