@@ -60,7 +60,7 @@ class Csv:
     edit: Callable[[str], str] = str
 
     def __call__(self, directory: Path, rows: list[Row]) -> Path:
-        text = io.StringIO()
+        text, cells = io.StringIO(), self.cells or {}
         writer = csv.writer(
             text,
             delimiter=self.separator,
@@ -73,7 +73,7 @@ class Csv:
         for number, row in enumerate(rows):
             writer.writerow(
                 [
-                    (self.cells or {}).get(name, lambda value, _: value)(value, number)
+                    (cells[name](value, number) if name in cells else value)
                     for name, value in zip(NAMES, row, strict=True)
                 ]
             )

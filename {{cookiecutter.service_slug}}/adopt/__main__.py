@@ -372,7 +372,7 @@ def undone_on_failure(paths: Sequence[Path]) -> Iterator[None]:
         for path in outputs:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         # DVC has told Git about the pointers.
-        unstage = ["git", "reset", "--quiet", "--", *new]
+        unstage = ["git", "reset", "--quiet", "--", *map(str, new)]
         with suppress(OSError):
             subprocess.run(unstage, capture_output=True)
         if kept[Path("dvc.lock")] is not None:
