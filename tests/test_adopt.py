@@ -70,7 +70,7 @@ def test_after_it_the_verbs_work(adopted: Service, tmp_path: Path) -> None:
     service = copy(adopted, tmp_path)
     run("git", "add", "--all", cwd=service.path)
 
-    assert "label" in service.make("demo").stdout
+    assert "denied" in service.make("demo").stdout
     assert "report.html" in service.make("report").stdout
     assert "Passed" in service.make("lint").stdout
     service.run("pytest", "tests/app", "tests/training", "tests/adopt", "tests/bench")
