@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-
 from adopt.__main__ import make_contract, read_rows
 from adopt.infer import Options, infer
 from adopt.layout import Refusal
@@ -61,7 +60,7 @@ class Csv:
     edit: Callable[[str], str] = str
 
     def __call__(self, directory: Path, rows: list[Row]) -> Path:
-        text = io.StringIO()
+        text, cells = io.StringIO(), self.cells or {}
         writer = csv.writer(
             text,
             delimiter=self.separator,
@@ -74,7 +73,7 @@ class Csv:
         for number, row in enumerate(rows):
             writer.writerow(
                 [
-                    (self.cells or {}).get(name, lambda value, _: value)(value, number)
+                    (cells[name](value, number) if name in cells else value)
                     for name, value in zip(NAMES, row, strict=True)
                 ]
             )
@@ -320,7 +319,7 @@ REFUSED: dict[str, tuple[Write, str]] = {
 
 @pytest.fixture(autouse=True)
 def first_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table is the first that is adopted; how the code looks is tested elsewhere."""
+    """The table is the first that is adopted; how its code looks does not matter."""
     monkeypatch.setattr("adopt.write.format_code", str)
     monkeypatch.setattr("adopt.__main__.ADOPTED", tmp_path / "none")
 

@@ -22,6 +22,7 @@ import pandas as pd
 from adopt import write
 from adopt.infer import MOST_CLASSES, Options, Plan, describe, infer
 from adopt.layout import Refusal
+from bench import report
 from serving.contract import Task
 from serving.fields import Kind, read_kinds, read_task
 from training.dialect import read_cells, translate
@@ -285,6 +286,9 @@ def make_files(
         EXAMPLES: write.write_examples(EXAMPLES.read_text(encoding="utf-8"), samples),
         ADOPTED: write.write_source(plan, path, test_path, command),
     }
+    if report.DOCUMENT.exists():
+        document = report.DOCUMENT.read_text(encoding="utf-8")
+        texts[report.DOCUMENT.relative_to(ROOT)] = report.mark_outdated(document)
     config, said = CONFIG.read_text(encoding="utf-8"), list[str]()
     is_again = ADOPTED.exists() and write.choose_data(config) == config
     same_task = is_again and LABEL in _find_kept(
@@ -368,7 +372,7 @@ def undone_on_failure(paths: Sequence[Path]) -> Iterator[None]:
         for path in outputs:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         # DVC has told Git about the pointers.
-        unstage = ["git", "reset", "--quiet", "--", *new]
+        unstage = ["git", "reset", "--quiet", "--", *map(str, new)]
         with suppress(OSError):
             subprocess.run(unstage, capture_output=True)
         if kept[Path("dvc.lock")] is not None:
@@ -452,7 +456,7 @@ def finish(plan: Plan, tell: Callable[[str], None]) -> None:
     tell("  make report    # how good it is, and where it fails")
     tell("  make docs      # the figures of the model card")
     tell("  git add --all && git commit -m 'Adopt a table' && make push")
-    tell("reports/capacity.json describes another model until make bench has run.")
+    tell("docs/capacity.md describes another model: make bench measures this one.")
     left = [
         path
         for path in (CONF / "data/intents.yaml", CONF / "experiment/chinese.yaml")

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adopt.layout import Refusal, check_size, find_dialect, read_whole
+from adopt.layout import Refusal, check_size, find_dialect, read_whole, say
 from adopt.names import find_column, name_fields, show, to_field
 from adopt.profile import Holds, Profile, fits, profile, round_out
 from serving.contract import MAX_NUMBER, Task
@@ -359,7 +359,9 @@ class _Inference:
             return f"it holds {one.holds}"
         if one.holds is Holds.TIMES:
             return (
-                "a model reads no times; to split by it, TIME=" + one.name + "; or add "
+                "a model reads no times; to split by it, "
+                + say("TIME", one.name)
+                + "; or add "
                 "what matters of it, such as the hour or the days since, as a number"
             )
         if one.holds is Holds.VECTORS:
@@ -369,7 +371,8 @@ class _Inference:
         if is_named:
             return ""
         if personal := _find_personal(one):
-            return f"{personal}; as a feature: KEEP={one.name} or TEXT={one.name}"
+            named = f"{say('KEEP', one.name)} or {say('TEXT', one.name)}"
+            return f"{personal}; as a feature: {named}"
         return _find_identifier(one, one.name == self._table.column_names[0])
 
     # The label, the group and the time.
@@ -561,13 +564,14 @@ def _find_identifier(one: Profile, is_first: bool) -> str:
     words = to_field(one.name).split("_")
     given, different = len(one.cells) - one.missing, len(one.counts)
     named = bool(IDENTIFIER & {*words[:1], *words[-1:]}) or words[0] == "unnamed"
-    hint = f"as a feature: KEEP={one.name}; to keep its rows together: GROUP={one.name}"
+    hint = f"as a feature: {say('KEEP', one.name)}; to keep its rows together: "
+    hint += say("GROUP", one.name)
     if one.holds is Holds.NUMBERS:
         if not one.is_whole:
             return ""
         is_sequence = different == given == one.numbers.max() - one.numbers.min() + 1
         if is_sequence and (named or is_first or given > FEWEST_ROWS):
-            return f"it numbers the rows; as a feature: KEEP={one.name}"
+            return f"it numbers the rows; as a feature: {say('KEEP', one.name)}"
         return f"an identifier; {hint}" if named and different > 2 else ""
     if one.holds is not Holds.TEXTS:
         return ""
@@ -577,7 +581,7 @@ def _find_identifier(one: Profile, is_first: bool) -> str:
     if different >= given * UNIQUE_SHARE and not has_spaces and given > FEWEST_ROWS:
         return (
             f"an identifier, {different:,} values in {given:,} rows; "
-            f"as a feature: TEXT={one.name}"
+            f"as a feature: {say('TEXT', one.name)}"
         )
     return ""
 
@@ -686,7 +690,7 @@ def _check_leak(one: Profile, label: Profile, task: Task) -> None:
     if how:
         raise Refusal(
             f"{one.name!r} {how}. If it is not known when one asks, leave it out: "
-            f"DROP={one.name}. If it is, take it: KEEP={one.name}."
+            f"{say('DROP', one.name)}. If it is, take it: {say('KEEP', one.name)}."
         )
 
 

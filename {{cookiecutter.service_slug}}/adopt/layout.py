@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import os
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -28,6 +29,11 @@ MEMORY_FACTOR = 8
 
 class Refusal(Exception):
     """The table cannot be adopted. The message says why, and what to do."""
+
+
+def say(option: str, column: str) -> str:
+    """Return an option as one types it: KEEP='Claim ID'."""
+    return f"{option}={shlex.quote(column)}"
 
 
 def check_size(path: Path) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as types
 
-from adopt.layout import Refusal
+from adopt.layout import Refusal, say
 from training.dialect import (
     NO_NUMBER,
     NO_VALUE,
@@ -144,7 +144,9 @@ def _profile_numbers(name: str, array: pa.Array, as_text: bool) -> Profile:
     if cells.null_count == len(cells):
         return Profile(name, Holds.NOTHING, cells)
     if pc.any(pc.is_inf(cells)).as_py():
-        raise Refusal(f"{name!r} has infinite values. Remove them, or DROP={name}.")
+        raise Refusal(
+            f"{name!r} has infinite values. Remove them, or {say('DROP', name)}."
+        )
     # A file that knows integers keeps a float a float, except that a gap makes it one.
     return Profile(name, Holds.NUMBERS, cells, has_points=types.is_floating(array.type))
 
@@ -243,7 +245,7 @@ def _find_unit(texts: Profile, cells: Sequence[str]) -> str:
         shown = ", ".join(f"{unit!r}" if unit else "none" for unit in sorted(units))
         raise Refusal(
             f"{texts.name!r} mixes units beside its numbers ({shown}). Write all in "
-            f"one unit, or leave it out: DROP={texts.name}."
+            f"one unit, or leave it out: {say('DROP', texts.name)}."
         )
     return ""
 
@@ -268,7 +270,7 @@ def _find_sign(
         raise Refusal(
             f"{texts.name!r} has numbers with a decimal point ({by_point!r}) and with "
             f"a decimal comma ({by_comma!r}). Write all in one way, or leave it out: "
-            f"DROP={texts.name}."
+            f"{say('DROP', texts.name)}."
         )
     if by_point or by_comma:
         return bool(by_comma)
@@ -287,7 +289,7 @@ def _check_mixture(texts: Profile, cells: Sequence[str], wrong: Sequence[str]) -
     raise Refusal(
         f"{texts.name!r} has {total - bad} numbers, and {bad} cells that are none: "
         f"{shown}{more}. Correct them, or leave them empty; or read the column as text "
-        f"(TEXT={texts.name}), or leave it out (DROP={texts.name})."
+        f"({say('TEXT', texts.name)}), or leave it out ({say('DROP', texts.name)})."
     )
 
 

@@ -10,6 +10,12 @@ from monitoring.__main__ import table
 
 DOCUMENT = ROOT / "docs" / "capacity.md"
 
+# What `make adopt` adds, until `make bench` writes the document again.
+OUTDATED = """
+**This describes another model** than the one that is served since `make adopt`: run
+`make bench`.
+"""
+
 PAGE = """\
 # What one pod carries
 
@@ -33,6 +39,14 @@ This follows for `deploy/base`, with MAX_P99 = {max_p99:.0f} ms, MAX_CPU_SHARE =
 `tests/bench/test_capacity.py` fails if `deploy/base` differs.
 
 {follows}"""
+
+
+def mark_outdated(text: str) -> str:
+    """Return the document with the line that it describes another model."""
+    if OUTDATED in text:
+        return text
+    title, end, rest = text.partition("\n")
+    return title + end + OUTDATED + rest
 
 
 def find_doubts(capacity: Capacity) -> list[str]:

@@ -72,10 +72,15 @@ def table(tmp_path: Path) -> Write:
         name: str = "", cell: Callable[[int], Any] = str, separator: str = ";"
     ) -> Path:
         header = ["Claim ID", "Age", "Price (€)", "Town", "Closed?", "Outcome"]
-        rows = [header + [name] * bool(name)]
+        rows: list[list[Any]] = [header + [name] * bool(name)]
         for number in range(60):
             price = f"{1_000 + number * 7},50"
-            row = [f"C{number:03}", 20 + number % 50, price, TOWNS[number % 3]]
+            row: list[Any] = [
+                f"C{number:03}",
+                20 + number % 50,
+                price,
+                TOWNS[number % 3],
+            ]
             row += ["true" if number % 2 else "false", "ab"[number * 7 % 5 > 1]]
             rows.append([*row, *([cell(number)] if name else [])])
         file = tmp_path / "claims.csv"

@@ -43,7 +43,7 @@ def test_every_config_file_changes_the_configuration(
         ("validation.folds=3.0", "folds=3.0: .*integer. Write 3."),
         ("rows_per_label=1.5", "rows_per_label=1.5: "),
         ("~model", "model: none is chosen. Choose model=.* or "),
-        ("~data", "data: none is chosen. Choose data=csv"),
+        ("~data", "data: none is chosen. Choose data=.*csv"),
         ("+model.x=1", "model.x=1: there is no such value. Remove it."),
         ("+foo=1", "foo=1: there is no such value. Remove it."),
         ("~paths.raw", "paths.raw: it is missing."),
