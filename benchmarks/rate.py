@@ -25,7 +25,7 @@ from benchmarks import wrk
 from benchmarks.generated import BODY, PREDICT, python, served, trained
 from benchmarks.results import RateLoad, quartiles, versions
 from benchmarks.sections import rate_table
-from tests.conftest import ROOT, Service, bake_into
+from tests.conftest import ROOT, SHARED, Service, bake_into
 
 RELEASE = "7f0a23a"  # 0.3.0
 KEPT = ROOT / "build" / "services"
@@ -93,7 +93,12 @@ def measure(
                 rates[many].append((found["a"], found["b"]))
             said = ", ".join(f"{of[-1][0] / of[-1][1]:.3f}" for of in rates.values())
             print(f"  round {turn + 1} of {rounds}: {said}", flush=True)
-        found_versions = versions(python(services[a.commit]), "fastapi", "uvicorn")
+        found_versions, others = (
+            versions(python(services[variant.commit]), "fastapi", "uvicorn")
+            for variant in (a, b)
+        )
+    if found_versions != others:
+        raise wrk.LoadError(f"A runs on {found_versions}, B on {others}.")
     return {
         "versions": found_versions,
         "a": a.title,
@@ -117,7 +122,8 @@ def summarise(pairs: Sequence[tuple[float, float]]) -> RateLoad:
 def generate(commit: str) -> Iterator[Service]:
     """Generate and train the service of a commit, or of the working tree for "".
 
-    That of a commit has an environment of its own and is kept in build/services.
+    That of a commit has an environment of its own, of the Python that the tests' has, and
+    is kept in build/services.
     """
     if not commit:
         with trained() as service:
@@ -136,7 +142,7 @@ def generate(commit: str) -> Iterator[Service]:
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             archive.extractall(home / "template", filter="data")
         bake_into(home, template=home / "template")
-        service.make("train")
+        service.make("train", UV_PYTHON=str((SHARED / "bin" / "python").resolve()))
         done.touch()
     yield service
 

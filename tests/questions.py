@@ -13,11 +13,13 @@ import runpy
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from cookiecutter import hooks, prompt
+from binaryornot.check import is_binary
+from cookiecutter import generate, hooks, prompt
 from cookiecutter.exceptions import FailedHookException
 from cookiecutter.main import cookiecutter
 from jinja2 import Environment
@@ -76,6 +78,10 @@ def compile_once(environment: Environment, source: str, *names: Any) -> Any:
     return CODE[source]
 
 
+# Cookiecutter reads each file of the template to tell whether it is text.
+is_binary_once = lru_cache(maxsize=None)(is_binary)
+
+
 class Checked(Exception):
     """Ends a generation once the answers are accepted."""
 
@@ -129,6 +135,7 @@ def answer(
         patch.dict(os.environ, {"PATH": ""}),
         patch.object(hooks, "run_script", run_script),
         patch.object(Environment, "compile", compile_once),
+        patch.object(generate, "is_binary", is_binary_once),
         patch.object(prompt, "read_user_variable", read_variable),
         patch.object(prompt, "read_user_choice", read_choice),
     ):
