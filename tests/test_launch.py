@@ -577,7 +577,6 @@ def test_the_score_falls_with_what_it_looks_at(
     before = launch(launched, forks)["score"]
     service = copy(launched, tmp_path)
     edit(service, "training/conf/config.yaml", "gate:\n  macro_f1: 0.85", "gate: {}")
-    edit(service, ".github/workflows/rollback.yml", "make rollback", "make releases")
     edit(service, "docs/model-card.md", "## Limits\n\n", "## Limits\n\nTODO: write.\n")
     untrack_lock(service)
 
@@ -593,7 +592,6 @@ def test_the_score_falls_with_what_it_looks_at(
         "Unfair treatment of groups of people was looked for": (0.5, 0),
         "The same data and seed give the same model": (1, 0.5),
         "A weak model is not served": (1, 0),
-        "The release before is back in minutes": (1, 0.5),
     }
     assert before["score"] == min(before["parts"].values()) > after["score"]
 

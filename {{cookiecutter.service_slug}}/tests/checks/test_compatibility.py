@@ -142,3 +142,18 @@ def test_a_key_that_is_asked_for_breaks_clients() -> None:
     new["paths"]["/v1/predict"]["post"]["security"] = [{"ApiKey": []}]
 
     assert list(find_breaks(old, new)) == [("POST /v1/predict", "it asks for a key")]
+
+
+def test_parameters_that_take_less_are_named() -> None:
+    old, new = document(), document()
+    for one, most in ((old, 9), (new, 5)):
+        schema = {"type": "integer", "maximum": most}
+        known = {"in": "query", "name": "top", "schema": schema}
+        one["paths"]["/v1/predict"]["post"]["parameters"] = [known]
+    added = {"in": "header", "name": "room", "required": True, "schema": {}}
+    new["paths"]["/v1/predict"]["post"]["parameters"].append(added)
+
+    assert [reason for _, reason in find_breaks(old, new)] == [
+        "of the query parameter `top`, the whole had the maximum 9 and has 5",
+        "the header parameter `room` is now required",
+    ]
