@@ -1,4 +1,4 @@
-"""The Open Inference Protocol: its routes, tensors of any contract, and its refusals."""
+"""The Open Inference Protocol: its routes, tensors of any contract, its refusals."""
 
 import re
 from enum import Enum
