@@ -58,8 +58,8 @@ def test_an_onnx_file_is_adopted_asked_and_versioned(service: Service) -> None:
     asked = service.run("python", "-m", "serving.testing", "python", "-m", "demo.ask")
 
     assert "+    weight_kg: float" in said
-    assert re.search(r"88\.1% +heavy +3\.0, 1\.0", asked.stdout), asked.stdout
-    assert re.search(r"97\.1% +large +0\.5, 4\.0", asked.stdout), asked.stdout
+    assert re.search(r"88\.1% +heavy ", asked.stdout), asked.stdout
+    assert re.search(r"97\.1% +large ", asked.stdout), asked.stdout
     sidecar = json.loads(service.read("models/model.json"))
     assert sidecar["golden_instance"] == {"weight_kg": 3.0, "size": 1.0}
     # What `make image` looks for, and `make push` sends.
