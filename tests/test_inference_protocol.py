@@ -35,7 +35,7 @@ TENSOR = {
     "datatype": TEXT,
     "shape": LIST | {"items": {"type": "integer"}},
 }
-# What the protocol says of its answers: https://github.com/kserve/open-inference-protocol
+# What https://github.com/kserve/open-inference-protocol says of the answers.
 SERVER = record("name version extensions", name=TEXT, version=TEXT, extensions=LIST)
 METADATA = record(
     "name platform inputs outputs",

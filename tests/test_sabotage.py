@@ -88,6 +88,30 @@ SABOTAGE = {
         "",
         "pytest tests/training/test_report.py -k labels_are_text",
     ),
+    "tensors of more rows than a request may have": Sabotage(
+        "serving/tensors.py",
+        "if not 1 <= len(values) <= self._max_rows:",
+        "if False:",
+        "pytest tests/serving/test_inference.py -k where_why",
+    ),
+    "a binary request read as JSON": Sabotage(
+        "serving/inference.py",
+        "if (length := headers.get(BINARY_HEADER)) is not None:",
+        "if False:\n            length = b''",
+        "pytest tests/serving/test_inference.py -k binary_request",
+    ),
+    "problems that standard clients cannot read": Sabotage(
+        "serving/problems.py",
+        'if path != V2 and not path.startswith(f"{V2}/"):',
+        "if True:",
+        "pytest tests/serving/test_inference.py -k have_no_error",
+    ),
+    "logits served as probabilities": Sabotage(
+        "adopt/convert.py",
+        "    if is_shares:\n",
+        "    if True:\n",
+        "pytest tests/adopt/test_model.py -k refused_with",
+    ),
     "ready without a model": Sabotage(
         "serving/health.py",
         "if not lifecycle.ready:",

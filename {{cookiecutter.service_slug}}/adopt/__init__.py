@@ -2,4 +2,7 @@
 
 `layout` finds out how a file is written, `infer` what its columns are, `write` changes
 the files of the service, and `__main__` asks, trains, and takes all back if that fails.
+
+`make adopt MODEL=FILE LABELS=…` adopts an ONNX file: `model` plans, asks and writes,
+`graph` gives the file the inputs of the contract, and `convert` is the stage of DVC.
 """

@@ -67,7 +67,13 @@ More, each with the names of columns as they are in the file, separated by comma
   KEEP=columns      take, although they look like identifiers, persons or the label
   TEST=file         test on the rows of this file
   DECIMAL=,         the decimal sign of the numbers, if nothing tells it
-  YES=1             do not ask"""
+  YES=1             do not ask
+Or which ONNX file to serve, and its labels in their order (none: it gives a number):
+  make adopt MODEL=model.onnx LABELS=a,b,c
+More:
+  LOGITS=1          its numbers are logits: a softmax makes probabilities of them
+  OUTPUT=name       the output to serve, where several could be it
+  SAMPLE=file       rows that it was made for: .csv, .json, .jsonl or .npy"""
 
 
 def read_options(variables: Mapping[str, str]) -> Options:
@@ -475,7 +481,12 @@ def finish(plan: Plan, tell: Callable[[str], None]) -> None:
 def main() -> int:
     """Adopt a table and return the exit code."""
     try:
-        adopt(os.environ)
+        if os.environ.get("MODEL"):
+            from adopt.model import adopt_model
+
+            adopt_model(os.environ)
+        else:
+            adopt(os.environ)
     except (Refusal, PipelineError) as error:
         print(error, file=sys.stderr)
         return 1

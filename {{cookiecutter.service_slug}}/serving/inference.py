@@ -16,6 +16,7 @@ from typing import Annotated, Any, Never, cast
 
 from fastapi import APIRouter, Body
 from pydantic import AfterValidator
+from typing_extensions import NotRequired, TypedDict
 
 from serving.build import read_project
 from serving.contract import Contract
@@ -41,7 +42,7 @@ from serving.tensors import InputTensor, Parameters, TensorReader, strictly
 BINARY_HEADER = b"inference-header-content-length"
 PLATFORM = "onnx_onnxv1"
 # Parameters of Triton's extensions, which would change the form of an output.
-FOREIGN = frozenset({"classification", "shared_memory_region"})
+FOREIGN = ("classification", "shared_memory_region")
 BINARY = (
     "in binary form, which this service does not have; ask for each output with "
     "binary_data=False."
@@ -51,23 +52,21 @@ logger = logging.getLogger(__name__)
 
 
 @strictly
-@dataclass(slots=True)
-class RequestedOutput:
+class RequestedOutput(TypedDict):
     """An output that is asked for."""
 
     name: str
-    parameters: Parameters | None = None
+    parameters: NotRequired[Parameters | None]
 
 
 @strictly
-@dataclass(slots=True)
-class InferRequest:
+class InferRequest(TypedDict):
     """The rows to predict for, a tensor for each field. No `outputs` means all."""
 
     inputs: list[InputTensor]
-    outputs: list[RequestedOutput] | None = None
-    id: str | None = None
-    parameters: Parameters | None = None
+    outputs: NotRequired[list[RequestedOutput] | None]
+    id: NotRequired[str | None]
+    parameters: NotRequired[Parameters | None]
 
 
 @dataclass(slots=True)
@@ -149,8 +148,8 @@ class InferenceRoute(ContractRoute):
                 "tensors of the request are binary. This service has no binary "
                 "extension; send the values in `data` (binary_data=False).",
             )
-        # tritonclient declares nothing.
-        check_media_type({b"content-type": b"application/json", **headers})
+        headers.setdefault(b"content-type", b"application/json")  # as tritonclient
+        check_media_type(headers)
 
 
 def router(
@@ -176,7 +175,7 @@ def router(
     reader = TensorReader(contract, max_rows)
 
     def read_rows(request: InferRequest) -> tuple[InferRequest, list[InstanceT]]:
-        return request, reader.read(request.inputs)
+        return request, reader.read(request["inputs"])
 
     @api.get("/", include_in_schema=False)
     @api.get("")
@@ -239,7 +238,7 @@ def router(
         request: Annotated[InferRequest, Body(), AfterValidator(read_rows)],
     ) -> InferResponse:
         """Predict for the rows of the input tensors."""
-        asked, instances = cast(tuple[InferRequest, list[InstanceT]], request)
+        asked, instances = cast("tuple[InferRequest, list[InstanceT]]", request)
         model = service.model
         known = describe_outputs(len(model.labels))
         wanted = choose_outputs(asked, known)
@@ -261,7 +260,7 @@ def router(
             sent = [each.model_dump(mode="json") for each in instances]
             columns = {tensor.name: tensor.data for tensor in outputs}
             logger.info("Predicted", extra={"instances": sent, "outputs": columns})
-        return InferResponse(name, model.version, outputs, asked.id)
+        return InferResponse(name, model.version, outputs, asked.get("id"))
 
     @api.post(
         f"{of_version}/infer",
@@ -344,8 +343,9 @@ def choose_outputs(
 
     Raises ProblemError (422) for one that does not exist, or in the binary form.
     """
-    binary = bool((request.parameters or {}).get("binary_data_output"))
-    if not request.outputs:
+    binary = bool((request.get("parameters") or {}).get("binary_data_output"))
+    outputs = request.get("outputs")
+    if not outputs:
         if binary:
             why = f"All outputs are asked for {BINARY}"
             raise contract_violation([_mistake("/parameters/binary_data_output", why)])
@@ -353,37 +353,36 @@ def choose_outputs(
 
     chosen: list[str] = []
     mistakes = []
-    for place, output in enumerate(request.outputs):
-        if problem := _find_problem(output, known, chosen, binary):
+    for place, output in enumerate(outputs):
+        name, parameters = output["name"], output.get("parameters")
+        problem: tuple[str, str] | None = None
+        if name not in known:
+            problem = "name", f"does not exist; the outputs are {', '.join(known)}."
+        elif name in chosen:
+            problem = "name", "is asked for twice; ask for it once."
+        elif parameters or binary:
+            problem = _find_extension(parameters or {}, binary)
+        chosen.append(name)
+        if problem:
             part, reason = problem
-            why = f"The output {shorten(output.name)!r} {reason}"
+            why = f"The output {shorten(name)!r} {reason}"
             mistakes.append(_mistake(f"/outputs/{place}/{part}", why))
-        chosen.append(output.name)
     if mistakes:
         raise contract_violation(mistakes)
     return chosen
 
 
-def _find_problem(
-    output: RequestedOutput,
-    known: Mapping[str, object],
-    chosen: Sequence[str],
-    binary: bool,
-) -> tuple[str, str] | None:
-    """Return the part of a requested output that is wrong, and why."""
-    if output.name not in known:
-        return "name", f"does not exist; the outputs are {', '.join(known)}."
-    if output.name in chosen:
-        return "name", "is asked for twice; ask for it once."
-    parameters = output.parameters or {}
+def _find_extension(parameters: Parameters, binary: bool) -> tuple[str, str] | None:
+    """Return the parameter that asks for what the service does not have, and why."""
     if parameters.get("binary_data", binary):
         return "parameters/binary_data", f"is asked for {BINARY}"
-    if foreign := FOREIGN & parameters.keys():
-        return (
-            f"parameters/{min(foreign)}",
-            f"has the parameter {min(foreign)!r}, which is of an extension that this "
-            "service does not have; leave it out.",
-        )
+    for name in FOREIGN:
+        if name in parameters:
+            return (
+                f"parameters/{name}",
+                f"has the parameter {name!r}, which is of an extension that this "
+                "service does not have; leave it out.",
+            )
     return None
 
 

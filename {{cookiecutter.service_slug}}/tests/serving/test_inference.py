@@ -1,4 +1,4 @@
-"""The Open Inference Protocol: its routes, tensors of any contract, and its refusals."""
+"""The Open Inference Protocol: its routes, tensors of any contract, its refusals."""
 
 import re
 from enum import Enum
@@ -270,7 +270,7 @@ BINARY = {"parameters": {"binary_data": True}}
             "'note' breaks the contract in row 1: .*at least 1 character",
         ),
         ({"inputs": [without(NOTES, "shape")]}, "/inputs/0/shape", "required"),
-        ({"inputs": INPUTS, "output": []}, "/output", "Unexpected"),
+        ({"inputs": INPUTS, "output": []}, "/output", "not permitted"),
         (
             {"inputs": INPUTS, "outputs": [{"name": "value"}]},
             "/outputs/0/name",
@@ -415,7 +415,7 @@ EXPECTED = [
 def tensors(**others: tuple[str, list[int], list[Any]]) -> list[InputTensor]:
     """The tensors of two rows, with others in place of some."""
     return [
-        InputTensor(name, shape, datatype, data)
+        InputTensor(name=name, shape=shape, datatype=datatype, data=data)
         for name, (datatype, shape, data) in {**TENSORS, **others}.items()
     ]
 

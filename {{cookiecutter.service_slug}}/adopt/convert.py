@@ -1,0 +1,200 @@
+"""The stage of an adopted model: write what is served of an ONNX file made elsewhere.
+
+python -m adopt.convert data/source/model.onnx LABELS=a,b,c LOGITS=1 OUTPUT=logits
+
+The fields are those of app/contract.py; the first sample of app/examples.py is the
+golden instance.
+"""
+
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+from pydantic import ValidationError
+
+from adopt.graph import adapt, choose_output, make_session, read_source
+from serving.contract import Contract, Task
+from serving.fields import Fields, describe_kinds, read_kinds
+from serving.model import MODEL_FILE, OUTPUTS, SIDECAR_FILE, Model, ModelError, Sidecar
+from training.files import write_bytes
+from training.revision import git_revision
+from training.stage import PipelineError
+
+MODELS = Path("models")
+# How far the probabilities of a row may be from a sum of 1.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the file itself does not say: labels, kind of numbers, output."""
+
+    labels: tuple[str, ...] = ()
+    logits: bool = False
+    output: str = ""
+
+    @property
+    def arguments(self) -> list[str]:
+        """Return the choices as the command line takes them."""
+        values = {
+            "LABELS": ",".join(self.labels),
+            "LOGITS": "1" if self.logits else "",
+            "OUTPUT": self.output,
+        }
+        return [f"{name}={value}" for name, value in values.items() if value]
+
+
+def read_choices(variables: Mapping[str, str]) -> Choices:
+    """Return the choices. Raises PipelineError for labels that cannot be told apart."""
+    text = variables.get("LABELS", "")
+    labels = tuple(label.strip() for label in text.split(",")) if text else ()
+    if "" in labels or len(set(labels)) < len(labels) or len(labels) == 1:
+        raise PipelineError(
+            f"LABELS={text} needs two or more labels that differ, with commas between "
+            "them: LABELS=a,b,c."
+        )
+    logits = variables.get("LOGITS", "") not in ("", "0")
+    return Choices(labels, logits, variables.get("OUTPUT", ""))
+
+
+def convert(
+    path: Path,
+    choices: Choices,
+    contract: type[Contract],
+    samples: Sequence[Mapping[str, Any]],
+) -> dict[str, bytes]:
+    """Return the files of the model, proven as the service proves them.
+
+    Raises PipelineError, with the reason and the fix.
+    """
+    source = read_source(path)
+    output = choose_output(source, choices.output, choices.labels)
+    fields = read_kinds(contract)
+    content = adapt(source, output, fields, choices.labels, choices.logits)
+    instances = read_samples(contract, samples)
+    answers = _predict(content, contract, instances, choices, path)
+    if choices.labels:
+        _check_probabilities(answers, choices, path)
+    elif not np.isfinite(answers).all():
+        raise PipelineError(
+            f"{path} gives no number for a sample of app/examples.py. Give it samples "
+            "that the model was made for: SAMPLE=FILE."
+        )
+    digest = hashlib.sha256(content).hexdigest()
+    sidecar = Sidecar(
+        version=digest[:12],
+        sha256=digest,
+        task=Task.CLASSIFICATION if choices.labels else Task.REGRESSION,
+        fields=describe_kinds(fields),
+        labels=[*choices.labels],
+        metrics={},  # nobody has measured it here
+        refitted=False,
+        data_hash="md5:" + hashlib.md5(path.read_bytes()).hexdigest(),
+        git_revision=git_revision(),
+        trained_at=datetime.now(UTC).replace(microsecond=0),
+        training_shares={},
+        golden_instance=instances[0].model_dump(mode="json"),
+        golden_answer=answers[0].tolist(),
+    )
+    files = {
+        MODEL_FILE: content,
+        SIDECAR_FILE: sidecar.model_dump_json(indent=2).encode() + b"\n",
+    }
+    with TemporaryDirectory() as directory:
+        for name, written in files.items():
+            write_bytes(Path(directory) / name, written)
+        try:
+            Model.load(Path(directory), contract)
+        except ModelError as error:
+            raise PipelineError(
+                f"{path}: the service would not load it: {error}"
+            ) from None
+    return files
+
+
+def read_samples(
+    contract: type[Contract], samples: Sequence[Mapping[str, Any]]
+) -> list[Contract]:
+    """Return the samples as instances. Raises PipelineError."""
+    try:
+        instances = [
+            contract.model_validate(dict(one), strict=False) for one in samples
+        ]
+    except ValidationError as error:
+        mistake = error.errors()[0]
+        where = ".".join(map(str, mistake["loc"]))
+        raise PipelineError(
+            f"A sample of app/examples.py breaks the contract: {where}: "
+            f"{mistake['msg']}. Correct it."
+        ) from None
+    if not instances:
+        raise PipelineError("app/examples.py has no sample: the first one is golden.")
+    return instances
+
+
+def _predict(
+    content: bytes,
+    contract: type[Contract],
+    instances: Sequence[Contract],
+    choices: Choices,
+    path: Path,
+) -> Any:
+    """Return the answers. Raises PipelineError if they depend on what else is asked."""
+    session = make_session(onnx.load_model_from_string(content), path)
+    fields = Fields(contract, {one.name: one.type for one in session.get_inputs()})
+    task = Task.CLASSIFICATION if choices.labels else Task.REGRESSION
+
+    def run(rows: Sequence[Contract]) -> Any:
+        return session.run([OUTPUTS[task]], fields.arrays(rows))[0]
+
+    together = run([*instances, *instances])
+    alone = np.concatenate([run([one]) for one in instances] * 2)
+    if not np.allclose(together, alone, rtol=1e-3, atol=1e-4, equal_nan=True):
+        raise PipelineError(
+            f"{path} answers a row otherwise when others are asked with it, and the "
+            "service asks for several requests at once. Export it in the mode of "
+            "inference (model.eval()), with a batch axis of any size."
+        )
+    return alone
+
+
+def _check_probabilities(answers: Any, choices: Choices, path: Path) -> None:
+    sums, lowest, highest = answers.sum(axis=1), answers.min(), answers.max()
+    is_shares = lowest >= -TOLERANCE and np.allclose(sums, 1, atol=TOLERANCE)
+    if is_shares:
+        return
+    shown = ", ".join(f"{number:.3g}" for number in answers[0])
+    fix = "" if choices.logits else " If they are logits: LOGITS=1 adds a softmax."
+    raise PipelineError(
+        f"{path} gives {shown} for a sample: numbers from {lowest:.3g} to "
+        f"{highest:.3g}, which are no probabilities of {len(choices.labels)} labels: "
+        f"they are not from 0 to 1 with a sum of 1.{fix}"
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the files of the model and return the exit code."""
+    from app.contract import Instance
+    from app.examples import EXAMPLES
+
+    path, *choices = arguments
+    try:
+        variables = dict(choice.split("=", 1) for choice in choices)
+        files = convert(Path(path), read_choices(variables), Instance, EXAMPLES)
+    except PipelineError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for name, content in files.items():
+        write_bytes(MODELS / name, content)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

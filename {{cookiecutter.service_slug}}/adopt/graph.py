@@ -1,0 +1,425 @@
+"""Read an ONNX file that was made elsewhere, and give it the inputs of a contract."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper
+from onnx.compose import add_prefix
+from onnx.external_data_helper import uses_external_data
+
+from adopt.names import name_fields
+from serving.contract import Task
+from serving.fields import FieldKind, Kind
+from serving.model import OUTPUTS
+from training.stage import PipelineError
+
+# The operator sets that ONNX Runtime has without a library of somebody's.
+DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
+CLASSES = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
+INSIDE = "adopted/"  # before each name of the file, so that fields may have any
+
+FLOATS = {
+    *(TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+}
+INTEGERS = {
+    *(TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64),
+    *(TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64),
+}
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input: its name, the type of ONNX, the columns, and whether rows are one."""
+
+    name: str
+    type: int
+    width: int
+    is_flat: bool  # of the shape [n], not [n, width]
+
+    @property
+    def fed(self) -> int:
+        """Return the type that the service feeds."""
+        if self.type in FLOATS:
+            return int(TensorProto.FLOAT)
+        return int(TensorProto.INT64) if self.type in INTEGERS else self.type
+
+    def make_array(self, rows: int) -> Any:
+        """Return values of its type."""
+        shape = (rows,) if self.is_flat else (rows, self.width)
+        if self.type == TensorProto.STRING:
+            return np.full(shape, "a", dtype=np.object_)
+        return np.ones(shape, dtype=helper.tensor_dtype_to_np_dtype(self.type))
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output with a number of columns for each row, numbers or not."""
+
+    name: str
+    width: int
+    is_number: bool
+
+
+@dataclass(frozen=True)
+class Source:
+    """An ONNX file that can be served; `classes` are the labels that it names."""
+
+    model: onnx.ModelProto
+    inputs: list[Input]
+    outputs: list[Output]
+    classes: list[str]
+
+
+def read_source(path: Path) -> Source:
+    """Return what a file has. Raises PipelineError, with the reason and the fix."""
+    model = _load(path)
+    _check_self_contained(model, path)
+    classes = _find_classes(model.graph)
+    _drop_zip_maps(model.graph)
+    inputs = [_read_input(one, path) for one in _real_inputs(model.graph)]
+    for one in model.graph.output:
+        if not one.type.HasField("tensor_type"):
+            raise PipelineError(
+                f"{path}: the output '{one.name}' is no tensor (a sequence or a map), "
+                "which no client can read. Export it as a tensor (of scikit-learn: "
+                "options={'zipmap': False})."
+            )
+    return Source(model, inputs, _probe(model, inputs, path), classes)
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        raise PipelineError(f"There is no file {path}. Name another: MODEL=FILE.")
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except Exception:  # protobuf's classes come and go
+        model = onnx.ModelProto()
+    if not model.graph.node:
+        raise PipelineError(
+            f"{path} is no ONNX file. A service loads no pickle and no .pt: export the "
+            "model to ONNX (torch.onnx.export, skl2onnx, onnxmltools)."
+        )
+    return model
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of a graph and of those inside of its nodes."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
+def _check_self_contained(model: onnx.ModelProto, path: Path) -> None:
+    """Raise PipelineError for data in other files, or operators of a library."""
+    functions = list(model.functions)
+    nodes = [*_nodes(model.graph), *(node for of in functions for node in of.node)]
+    tensors = [*model.graph.initializer, *(one.t for n in nodes for one in n.attribute)]
+    for node in nodes:
+        for attribute in node.attribute:
+            tensors += [*attribute.tensors, *attribute.g.initializer]
+    if any(map(uses_external_data, tensors)):
+        raise PipelineError(
+            f"{path} has its weights in other files, and the image takes one file. "
+            "Save it as one: onnx.save_model(onnx.load(path), path, "
+            "save_as_external_data=False), or torch.onnx.export(…, "
+            "external_data=False)."
+        )
+    own = {(function.domain, function.name) for function in functions}
+    foreign = sorted(
+        {
+            f"{node.domain}::{node.op_type}"
+            for node in nodes
+            if node.domain not in DOMAINS and (node.domain, node.op_type) not in own
+        }
+    )
+    if foreign:
+        raise PipelineError(
+            f"{path} has the custom operators {', '.join(foreign)}, which ONNX Runtime "
+            "does not have. Export it with standard operators, or do their part "
+            "before the request."
+        )
+
+
+def _find_classes(graph: onnx.GraphProto) -> list[str]:
+    """Return the labels that the nodes name, if they agree."""
+    found = []
+    for node in _nodes(graph):
+        for attribute in node.attribute:
+            if attribute.name in CLASSES and (attribute.strings or attribute.ints):
+                texts = [text.decode("utf-8") for text in attribute.strings]
+                classes = texts or [str(number) for number in attribute.ints]
+                if classes not in found:
+                    found.append(classes)
+    # Where the node has numbers for labels that are texts, the last one names them.
+    named = [one for one in found if not all(text.isdigit() for text in one)]
+    found = named or found
+    return found[0] if len(found) == 1 else []
+
+
+def _drop_zip_maps(graph: onnx.GraphProto) -> None:
+    """Take the tensor of probabilities in place of the dictionaries made of it."""
+    outputs = {one.name: one for one in graph.output}
+    for node in [one for one in graph.node if one.op_type == "ZipMap"]:
+        if node.output[0] not in outputs:
+            continue
+        graph.node.remove(node)
+        graph.output.remove(outputs[node.output[0]])
+        graph.output.append(
+            helper.make_tensor_value_info(node.input[0], TensorProto.FLOAT, None)
+        )
+
+
+def _real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    constant = {tensor.name for tensor in graph.initializer}
+    return [one for one in graph.input if one.name not in constant]
+
+
+def _read_input(one: onnx.ValueInfoProto, path: Path) -> Input:
+    """Return an input. Raises PipelineError if no field of a contract can be it."""
+    where = f"{path}: the input '{one.name}'"
+    if not one.type.HasField("tensor_type"):
+        raise PipelineError(
+            f"{where} is no tensor (a sequence, a map or optional); a field is a value "
+            "or a list of numbers. Export it with tensors."
+        )
+    tensor = one.type.tensor_type
+    if tensor.elem_type not in FLOATS | INTEGERS | {
+        TensorProto.STRING,
+        TensorProto.BOOL,
+    }:
+        kind = TensorProto.DataType.Name(tensor.elem_type)
+        raise PipelineError(
+            f"{where} is of the type {kind}; a field is a text, a number or a flag. "
+            "Export it with one of those."
+        )
+    if not tensor.HasField("shape"):
+        raise PipelineError(f"{where} has no shape. Export it with [batch, columns].")
+    sizes = [
+        size.dim_value if size.HasField("dim_value") else 0 for size in tensor.shape.dim
+    ]
+    shown = "[" + ", ".join(str(size or "?") for size in sizes) + "]"
+    if not 1 <= len(sizes) <= 2:
+        raise PipelineError(
+            f"{where} has the shape {shown}; a field is one value, or one list of "
+            "numbers, for each row: [batch, columns]. Export the model with a flat "
+            "input that it reshapes itself."
+        )
+    if sizes[0] > 0:
+        raise PipelineError(
+            f"{where} has the shape {shown}: always {sizes[0]} row(s), but a request "
+            "has any number. Export it with a batch axis of any size (torch.onnx."
+            f"export(…, dynamic_axes={{'{one.name}': {{0: 'batch'}}}}))."
+        )
+    if len(sizes) == 2 and sizes[1] < 1:
+        raise PipelineError(
+            f"{where} has the shape {shown}: it does not say how many columns it has. "
+            "Only the number of rows may be open; export it with a fixed number of "
+            "columns."
+        )
+    width = sizes[1] if len(sizes) == 2 else 1
+    if width > 1 and tensor.elem_type in (TensorProto.STRING, TensorProto.BOOL):
+        raise PipelineError(
+            f"{where} is a list of texts or flags; a contract has lists of numbers. "
+            "Export the model with an input for each column."
+        )
+    return Input(one.name, tensor.elem_type, width, len(sizes) == 1)
+
+
+def make_session(model: onnx.ModelProto, path: Path) -> ort.InferenceSession:
+    """Return a session. Raises PipelineError if ONNX Runtime cannot load the model."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # the reason is in the exception
+    try:
+        return ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's classes are not public
+        reason = str(error).strip().splitlines()[0]
+        raise PipelineError(f"ONNX Runtime cannot load {path}: {reason}") from None
+
+
+def _probe(model: onnx.ModelProto, inputs: Sequence[Input], path: Path) -> list[Output]:
+    """Return the outputs as they come for two rows and for three.
+
+    Raises PipelineError if their shapes do not follow the number of rows.
+    """
+    session = make_session(model, path)
+    results = []
+    for rows in (2, 3):
+        try:
+            results.append(
+                session.run(None, {one.name: one.make_array(rows) for one in inputs})
+            )
+        except Exception as error:  # whatever ONNX Runtime raises
+            reason = str(error).strip().splitlines()[0]
+            raise PipelineError(
+                f"{path} fails for {rows} rows ({reason}). A request has any number of "
+                "rows: export it with a batch axis of any size."
+            ) from None
+    outputs = []
+    for one, two, three in zip(session.get_outputs(), *results, strict=True):
+        follows = two.shape[:1] == (2,) and three.shape[:1] == (3,)
+        if not follows or two.shape[1:] != three.shape[1:] or two.ndim > 2:
+            raise PipelineError(
+                f"{path}: the output '{one.name}' has the shape {list(two.shape)} for "
+                f"two rows and {list(three.shape)} for three. A row of numbers is "
+                "needed for each row of the input: [batch, columns]."
+            )
+        width = two.shape[1] if two.ndim == 2 else 1
+        is_number = np.issubdtype(two.dtype, np.floating)
+        outputs.append(Output(one.name, width, is_number))
+    return outputs
+
+
+def choose_output(source: Source, wanted: str, labels: Sequence[str]) -> Output:
+    """Return the output with the probabilities of labels, or with the value.
+
+    Raises PipelineError if none or several could be it.
+    """
+    listed = ", ".join(f"{one.name} ({one.width})" for one in source.outputs)
+    if wanted:
+        for one in source.outputs:
+            if one.name == wanted and one.is_number:
+                return one
+        raise PipelineError(
+            f"OUTPUT: the model has no output of numbers '{wanted}'; it has {listed}."
+        )
+    widths = {1, len(labels)} if len(labels) == 2 else {len(labels) or 1}
+    fitting = [one for one in source.outputs if one.is_number and one.width in widths]
+    if len(fitting) == 1:
+        return fitting[0]
+    need = (
+        f"{len(labels)} numbers a row, one for each label" if labels else "one number"
+    )
+    hint = "Say which: OUTPUT=NAME." if fitting else ""
+    if not labels and not fitting:
+        hint = "Name its labels, in their order: LABELS=a,b,c."
+    elif not fitting:
+        hint = "Name all labels of the model, in their order: LABELS=a,b,c."
+    raise PipelineError(
+        f"The model has {'several outputs' if fitting else 'no output'} of {need}; its "
+        f"outputs, with their columns, are {listed}. {hint}"
+    )
+
+
+def adapt(
+    source: Source,
+    output: Output,
+    fields: Sequence[FieldKind],
+    labels: Sequence[str],
+    logits: bool,
+) -> bytes:
+    """Return the model with the fields as inputs and the output that serving reads.
+
+    A field is an input of its name, or all fields are the columns of the only input.
+    Raises PipelineError if the fields are not those of the model.
+    """
+    model = add_prefix(source.model, INSIDE)
+    graph = model.graph
+    outside, before = _connect_inputs(source, fields)
+    result, after, constants = _connect_output(output, labels, logits)
+
+    old = {INSIDE + one.name for one in source.inputs}
+    kept = [one for one in graph.input if one.name not in old]
+    nodes = list(graph.node)
+    del graph.input[:], graph.output[:], graph.node[:], graph.value_info[:]
+    graph.input.extend([*outside, *kept])
+    graph.node.extend([*before, *nodes, *after])
+    graph.initializer.extend(constants)
+    graph.output.append(result)
+    if not any(opset.domain in ("", "ai.onnx") for opset in model.opset_import):
+        model.opset_import.append(helper.make_opsetid("", 17))
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _connect_inputs(
+    source: Source, fields: Sequence[FieldKind]
+) -> tuple[list[onnx.ValueInfoProto], list[onnx.NodeProto]]:
+    """Return the new inputs, and the nodes that make the old ones of them."""
+    names, nodes = [field.name for field in fields], list[onnx.NodeProto]()
+    fitting = name_fields([one.name for one in source.inputs])
+    by_field = {fitting[one.name]: one for one in source.inputs}
+    if set(by_field) == set(names):
+        for name, one in by_field.items():
+            nodes += _convert(one, name)
+        pairs = [(name, by_field[name]) for name in names]
+        outside = [
+            helper.make_tensor_value_info(name, one.fed, [None, one.width])
+            for name, one in pairs
+        ]
+        return outside, nodes
+    first, *others = source.inputs
+    is_columns = len(fields) == first.width and not others
+    if is_columns and all(field.kind is Kind.NUMBER for field in fields):
+        joined = f"{INSIDE}columns of the contract"
+        nodes = [helper.make_node("Concat", names, [joined], axis=1)]
+        outside = [
+            helper.make_tensor_value_info(name, first.fed, [None, 1]) for name in names
+        ]
+        return outside, [*nodes, *_convert(first, joined)]
+    listed = ", ".join(f"{name} ({one.width})" for name, one in by_field.items())
+    raise PipelineError(
+        f"app/contract.py has the fields {', '.join(names)}, but the model has the "
+        f"inputs, with their columns, {listed}. Give the contract those fields, or a "
+        "number for each column."
+    )
+
+
+def _convert(one: Input, given: str) -> list[onnx.NodeProto]:
+    """Return the nodes that give an old input what it takes."""
+    cast, inside = f"{INSIDE}cast of {one.name}", INSIDE + one.name
+    nodes = [helper.make_node("Cast", [given], [cast], to=one.type)]
+    if one.type == TensorProto.STRING:  # which Cast does not take everywhere
+        nodes = [helper.make_node("Identity", [given], [cast])]
+    if not one.is_flat:
+        return [*nodes, helper.make_node("Identity", [cast], [inside])]
+    shape = f"{INSIDE}shape of {one.name}"
+    value = helper.make_tensor(shape, TensorProto.INT64, [1], [-1])
+    return [
+        *nodes,
+        helper.make_node("Constant", [], [shape], value=value),
+        helper.make_node("Reshape", [cast, shape], [inside]),
+    ]
+
+
+def _connect_output(
+    output: Output, labels: Sequence[str], logits: bool
+) -> tuple[onnx.ValueInfoProto, list[onnx.NodeProto], list[TensorProto]]:
+    """Return the new output, the nodes that make it of the old one, and constants."""
+    name = OUTPUTS[Task.CLASSIFICATION if labels else Task.REGRESSION]
+    numbers, rows = f"{INSIDE}numbers", f"{INSIDE}rows"
+    shape, one = f"{INSIDE}shape of rows", f"{INSIDE}one"
+    constants = [
+        helper.make_tensor(shape, TensorProto.INT64, [2], [-1, output.width]),
+        helper.make_tensor(one, TensorProto.FLOAT, [1], [1.0]),
+    ]
+    nodes = [
+        helper.make_node(
+            "Cast", [INSIDE + output.name], [numbers], to=TensorProto.FLOAT
+        ),
+        helper.make_node("Reshape", [numbers, shape], [rows]),
+    ]
+    last = rows
+    if logits:
+        last = f"{INSIDE}shares"
+        if output.width == 1:
+            nodes.append(helper.make_node("Sigmoid", [rows], [last]))
+        else:
+            nodes.append(helper.make_node("Softmax", [rows], [last], axis=1))
+    if labels and output.width == 1:  # the share of the second label
+        rest = f"{INSIDE}rest"
+        nodes.append(helper.make_node("Sub", [one, last], [rest]))
+        nodes.append(helper.make_node("Concat", [rest, last], [name], axis=1))
+    else:
+        nodes.append(helper.make_node("Identity", [last], [name]))
+    width = len(labels) or 1
+    value = helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, width])
+    return value, nodes, constants

@@ -1,0 +1,260 @@
+"""An ONNX file made elsewhere: what is made of it, and what is refused and why."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from pydantic import Field
+
+from adopt.convert import Choices, convert, read_choices
+from adopt.graph import choose_output, read_source
+from adopt.model import complete_choices, make_samples, plan_fields, read_sample
+from serving.contract import Contract
+from serving.model import Model
+from training.stage import PipelineError
+
+WIDTH, LABELS = 4, ("a", "b", "c")
+WEIGHTS = np.random.default_rng(0).normal(size=(len(LABELS), WIDTH)).astype(np.float32)
+ROW = [0.5, -1.0, 2.0, 0.25]
+
+
+class Columns(Contract):
+    """Each column of the input is a field."""
+
+    first: float
+    second: float
+    third: float
+    fourth: float
+
+
+class Vector(Contract):
+    """The input is a field."""
+
+    input: Annotated[list[float], Field(min_length=WIDTH, max_length=WIDTH)]
+
+
+COLUMNS = dict(zip(Columns.model_fields, ROW, strict=True))
+
+
+def write_linear(
+    path: Path,
+    rows: int | str | None = "batch",
+    width: int | str = WIDTH,
+    weights: Any = WEIGHTS,
+    nodes: Sequence[onnx.NodeProto] = (),
+    outputs: Sequence[onnx.ValueInfoProto] = (),
+    domain: str = "",
+) -> Path:
+    """Write a layer as PyTorch's exporter lays it out: Gemm, Relu, weights by name."""
+    layer = helper.make_node("Gemm", ["input", "fc.weight"], ["output"], transB=1)
+    result = helper.make_tensor_value_info(
+        "output", TensorProto.FLOAT, [rows, len(weights)]
+    )
+    graph = helper.make_graph(
+        [layer, *nodes],
+        "main_graph",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [rows, width])],
+        [*outputs] or [result],
+        [numpy_helper.from_array(weights, "fc.weight")],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    opsets += [helper.make_opsetid(domain, 1)] if domain else []
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
+def serve(files: dict[str, bytes], directory: Path, contract: type[Contract]) -> Any:
+    """Load the files as the service does."""
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+    return Model.load(directory, contract)
+
+
+def softmax(logits: Any) -> Any:
+    """The shares by hand."""
+    shares = np.exp(logits - logits.max())
+    return shares / shares.sum()
+
+
+@pytest.mark.parametrize(
+    ("contract", "sample"), [(Columns, COLUMNS), (Vector, {"input": ROW})]
+)
+def test_logits_become_the_probabilities_of_the_labels(
+    tmp_path: Path, contract: type[Contract], sample: dict[str, Any]
+) -> None:
+    path = write_linear(tmp_path / "given.onnx")
+
+    files = convert(path, Choices(LABELS, logits=True), contract, [sample])
+
+    model = serve(files, tmp_path, contract)
+    (answer,) = model.answer([contract.model_validate(sample)])
+    np.testing.assert_allclose(answer.probabilities, softmax(WEIGHTS @ ROW), 1e-5)
+    assert model.labels == list(LABELS)
+    assert model.info.metrics == {}
+
+
+def test_one_logit_is_the_share_of_the_second_label(tmp_path: Path) -> None:
+    path = write_linear(tmp_path / "given.onnx", weights=WEIGHTS[:1])
+
+    files = convert(path, Choices(("no", "yes"), logits=True), Columns, [COLUMNS])
+
+    (answer,) = serve(files, tmp_path, Columns).answer([Columns(**COLUMNS)])
+    share = 1 / (1 + np.exp(-(WEIGHTS[:1] @ ROW)[0]))
+    np.testing.assert_allclose(answer.probabilities, [1 - share, share], 1e-5)
+
+
+def test_without_labels_the_model_predicts_a_number(tmp_path: Path) -> None:
+    path = write_linear(tmp_path / "given.onnx", weights=WEIGHTS[:1])
+
+    files = convert(path, Choices(), Columns, [COLUMNS])
+
+    (answer,) = serve(files, tmp_path, Columns).answer([Columns(**COLUMNS)])
+    assert answer.value == pytest.approx(float((WEIGHTS[:1] @ ROW)[0]), rel=1e-5)
+
+
+def test_a_dictionary_of_probabilities_is_taken_apart_and_names_the_labels(
+    tmp_path: Path,
+) -> None:
+    maps = helper.make_node(
+        *("ZipMap", ["shares"], ["probability"]),
+        domain="ai.onnx.ml",
+        classlabels_strings=LABELS,
+    )
+    kind = helper.make_map_type_proto(
+        TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    )
+    output = helper.make_value_info(
+        "probability", helper.make_sequence_type_proto(kind)
+    )
+    shares = helper.make_node("Softmax", ["output"], ["shares"], axis=1)
+    path = write_linear(tmp_path / "given.onnx", nodes=[shares, maps], outputs=[output])
+    source = read_source(path)
+
+    choices = complete_choices(source, Choices(), path, lambda _: None)
+    files = convert(path, choices, Columns, [COLUMNS])
+
+    assert choices.labels == LABELS
+    (answer,) = serve(files, tmp_path, Columns).answer([Columns(**COLUMNS)])
+    np.testing.assert_allclose(answer.probabilities, softmax(WEIGHTS @ ROW), 1e-5)
+    with pytest.raises(Exception, match="names a, b, c, in this order"):
+        complete_choices(source, Choices(("b", "a", "c")), path, print)
+
+
+def value(name: str, *shape: int | str) -> onnx.ValueInfoProto:
+    """An output of numbers."""
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+TWICE = helper.make_node("Identity", ["output"], ["again"])
+SUM = helper.make_node("ReduceSum", ["output"], ["sum"], keepdims=0)
+FOREIGN = helper.make_node("Magic", ["output"], ["magic"], domain="my.ops")
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "rows of a fixed number": (
+        {"rows": 1},
+        r"'input' has the shape \[1, 4\]: always 1",
+    ),
+    "open columns": ({"width": "width"}, "does not say how many columns"),
+    "several outputs": (
+        {
+            "nodes": [TWICE],
+            "outputs": [value("output", "n", 3), value("again", "n", 3)],
+        },
+        "several outputs of 3 numbers.*output .3., again .3.*OUTPUT=NAME",
+    ),
+    "one answer for all rows": (
+        {"nodes": [SUM], "outputs": [value("sum")]},
+        "'sum' has the shape .* for two rows",
+    ),
+    "custom operators": (
+        {"nodes": [FOREIGN], "domain": "my.ops"},
+        "custom operators my.ops::Magic",
+    ),
+    "logits": ({}, "no probabilities of 3 labels.*LOGITS=1"),
+    "another number of labels": ({"weights": WEIGHTS[:2]}, "no output of 3 numbers"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_served_is_refused_with_the_reason(
+    tmp_path: Path, name: str
+) -> None:
+    how, says = REFUSED[name]
+    path = write_linear(tmp_path / "given.onnx", **how)
+
+    with pytest.raises(PipelineError, match=says):
+        convert(path, Choices(LABELS), Columns, [COLUMNS])
+
+
+def test_weights_in_other_files_are_refused(tmp_path: Path) -> None:
+    path = write_linear(tmp_path / "given.onnx")
+    onnx.save(onnx.load(path), path, save_as_external_data=True, size_threshold=0)
+
+    with pytest.raises(PipelineError, match="weights in other files.*external_data"):
+        read_source(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", None])
+def test_what_is_no_onnx_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "given.onnx"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(PipelineError, match="no ONNX file|There is no file"):
+        read_source(path)
+
+
+def test_other_fields_than_the_inputs_are_refused(tmp_path: Path) -> None:
+    class Other(Contract):
+        size: Literal["s", "m"]
+
+    path = write_linear(tmp_path / "given.onnx")
+
+    with pytest.raises(PipelineError, match="has the fields size, but the model has"):
+        convert(path, Choices(LABELS, True), Other, [{"size": "s"}])
+
+
+@pytest.mark.parametrize("labels", ["a", "a,,b", "a,a"])
+def test_labels_that_cannot_be_told_apart_are_refused(labels: str) -> None:
+    with pytest.raises(PipelineError, match="two or more labels that differ"):
+        read_choices({"LABELS": labels})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fields"),
+    [
+        ("rows.csv", "Sepal Length,b,c,d\n1,2,3,4\n", ["sepal_length", "b", "c", "d"]),
+        ("rows.json", "[[1, 2, 3, 4]]", ["input"]),
+        ("rows.json", '{"instances": [{"input": [1, 2, 3, 4]}]}', ["input"]),
+        ("rows.jsonl", '{"w": 1, "x": 2, "y": 3, "z": 4}\n', ["w", "x", "y", "z"]),
+    ],
+)
+def test_a_sample_names_the_fields(
+    tmp_path: Path, name: str, content: str, fields: list[str]
+) -> None:
+    source = read_source(write_linear(tmp_path / "given.onnx"))
+    (tmp_path / name).write_text(content, encoding="utf-8")
+
+    columns, rows = read_sample(tmp_path / name)
+    planned = plan_fields(source, columns)
+    (sample,) = make_samples(source, planned, rows)
+
+    assert [field.name for field in planned] == fields == list(sample)
+    assert np.ravel(list(sample.values())).tolist() == [1, 2, 3, 4]
+
+
+def test_a_sample_of_other_columns_is_refused(tmp_path: Path) -> None:
+    source = read_source(write_linear(tmp_path / "given.onnx"))
+
+    with pytest.raises(Exception, match=r"columns a, b; the model reads input \(4"):
+        make_samples(source, plan_fields(source, ["a", "b"]), [{"a": 1, "b": 2}])
+
+
+def test_the_output_that_is_named_is_served(tmp_path: Path) -> None:
+    outputs = [value("output", "n", 3), value("again", "n", 3)]
+    path = write_linear(tmp_path / "given.onnx", nodes=[TWICE], outputs=outputs)
+
+    assert choose_output(read_source(path), "again", LABELS).name == "again"
