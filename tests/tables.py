@@ -111,6 +111,7 @@ TABLES = {
         "    demand: Annotated[list[float], Field(min_length=24, max_length=24)]\n",
         'Literal["winter", "summer"]',
         {"demand": [number / 10 for number in range(24)]},
+        "macro_f1: 0.8",
         test="data/source/test.parquet",
     ),
 }

@@ -132,6 +132,27 @@ RESULTS = cast(
                 }
             },
         },
+        "table": KEPT_WITH
+        | {"rows": 1_000_000, "ratio_of_seconds": 1.35, "ratio_of_bytes": 0.875}
+        | {"service": {"seconds": 40.5, "bytes": 7e8}}
+        | {"by_hand": {"seconds": 30, "bytes": 8e8}},
+        "flights": KEPT_WITH
+        | {"rows": 327_346, "seconds": 70, "score": 0.8123, "by_hand": 0.8125}
+        | {"difference": 3e-7, "answers": ["99.0%  late", "88.0%  on time"]},
+        "languages": KEPT_WITH
+        | {"gate": 0.85}
+        | {
+            "languages": {
+                "aa": {"labels": 9, "score": 0.9, "overrides": [], "reason": ""},
+                "bb": {
+                    "labels": 8,
+                    "score": 0.7,
+                    "overrides": ["model=bayes"],
+                    "reason": "The model is not exported: macro_f1 is 0.7, below the "
+                    "bound of 0.85 (gate.macro_f1). Compare",
+                },
+            }
+        },
         "soak": KEPT_WITH
         | {"minutes": 10, "rate": 8000, "statuses": {"200": 4_800_000}}
         | {"p99": 0.005, "worst_p99": 0.02, "memory": [2**27, 2**27 + 2**21]}
@@ -202,8 +223,12 @@ def test_every_part_is_rendered() -> None:
         "| 1,000 | 160,000 | 132.1 ms |",
         "| 1 instance | 20,000 | 19,000 | 95 % | 34.0 ms | 700 | 277.0 ms "
         "| 50.0 ms | 10 % | 0.5 s |",
+        "| the stages | 40.5 s | 700 MB |",
+        "| aa | 9 | 0.900 | as it comes |  |",
+        "| bb | 8 | 0.700 | `model=bayes` | macro_f1 is 0.7, below the bound of 0.85 |",
     ):
         assert line in text
+    assert "99.0%  late, 88.0%  on time." in text.replace("\n", " ")
     assert "Memory rose." in text and "trend +3.0 MiB in all" in text
     names = {curve.name: list(curve.loads) for curve in curves(RESULTS)}
     assert names == {"connections": ["16"], "batches": ["1000"], "lengths": ["10"]}

@@ -9,7 +9,7 @@ from math import inf
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, core_schema
 
 # The largest number that a model can be given: its numbers are float32.
 MAX_NUMBER = 3.4028234663852886e38
@@ -27,6 +27,16 @@ class Task(StrEnum):
     REGRESSION = "regression"
 
 
+def read_whole(value: Any) -> Any:
+    """Return a float without a fraction as an integer: in JSON, 2.0 is one."""
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+def wraps_whole(schema: Any) -> bool:
+    """Return whether a schema calls `read_whole` before that of an integer."""
+    return schema.get("function", {}).get("function") is read_whole
+
+
 def _bound_numbers(schema: Any) -> None:
     """Add bounds to a number, or to the numbers of a list, in the schema of a field."""
     if schema["type"] in ("float", "int"):
@@ -35,9 +45,16 @@ def _bound_numbers(schema: Any) -> None:
             schema["le"] = min(schema.get("le", largest), largest)
         if schema.get("gt", -inf) < -largest:
             schema["ge"] = max(schema.get("ge", -largest), -largest)
+        if schema["type"] == "int":
+            whole = core_schema.no_info_before_validator_function(
+                read_whole, {**schema}
+            )
+            schema.clear()
+            schema.update(whole)
     elif schema["type"] == "list":
         _bound_numbers(schema.get("items_schema", {"type": "any"}))
-    elif schema["type"] != "model" and "schema" in schema:
+    # Each model that holds this one asks for its schema again.
+    elif not wraps_whole(schema) and schema["type"] != "model" and "schema" in schema:
         _bound_numbers(schema["schema"])
 
 

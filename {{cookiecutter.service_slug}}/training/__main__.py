@@ -12,7 +12,6 @@ from training.scores import check_gate
 from training.stage import command
 from training.values import Config
 
-
 STAGES = (ingest, prepare, train, evaluate, export)
 
 

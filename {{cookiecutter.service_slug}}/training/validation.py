@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from serving.contract import wraps_whole
 from serving.fields import as_text
 from training.schema import LABEL
 from training.tables import Chunk
@@ -187,7 +188,8 @@ def _unwrap(
     """Return the inner schema, and whether no function stands around it."""
     is_plain = True
     while schema["type"] != wanted and ("schema" in schema or "schema_ref" in schema):
-        is_plain &= schema["type"] in PASSED
+        # The columns take the same floats for integers.
+        is_plain &= schema["type"] in PASSED or wraps_whole(schema)
         ref = schema.get("schema_ref")
         schema = definitions[ref] if ref else schema["schema"]
     return schema, is_plain
@@ -483,7 +485,8 @@ def _accept_vector(array: pa.Array, rules: Mapping[str, Any]) -> tuple[pa.Array,
     right = _to_mask(pc.equal(pc.list_value_length(array), length))
     places = np.flatnonzero(right)
     flat = array.filter(pa.array(right)).flatten()
-    numbers, numbers_right = _accept_number(flat, rules["items_schema"])
+    items, _ = _unwrap(rules["items_schema"], {})
+    numbers, numbers_right = _accept_number(flat, items)
     right[places] = numbers_right.reshape(-1, length).all(axis=1)
     return array.cast(target, safe=False), right
 

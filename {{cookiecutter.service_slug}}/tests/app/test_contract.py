@@ -1,4 +1,4 @@
-"""What is stored beside the contract holds for it: the samples and the model at hand."""
+"""What is stored beside the contract holds for it: the samples and the model."""
 
 import json
 

@@ -139,6 +139,17 @@ def test_the_type_of_the_label_is_the_task(label: Any, task: Task) -> None:
     assert read_task(create_model("Row", __base__=Contract, label=label)) is task
 
 
+@pytest.mark.parametrize("kind", [int, int | None, Annotated[int, Field(le=9)]])
+def test_a_whole_number_may_be_written_with_a_point(kind: Any) -> None:
+    given = contract(kind)
+
+    assert given.model_validate_json('{"x": 2.0}') == given(x=2)
+    assert type(given.model_validate_json('{"x": 2e0}').model_dump()["x"]) is int
+    for wrong in ("2.5", "true", '"2"', "1e400", "[2]"):
+        with pytest.raises(ValidationError):
+            given.model_validate_json('{"x": %s}' % wrong)
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_whole_number_up_to_the_bound_in_the_document_is_taken(sign: int) -> None:
     bound = int(Decimal(repr(MAX_NUMBER))) * sign  # as JSON has it: 3.4…86e+38
