@@ -91,7 +91,8 @@ def test_a_person_sees_the_label_and_the_page_asks_no_other_host(
 def test_the_page_says_how_to_get_streamlit(default: Service, tmp_path: Path) -> None:
     # A directory that hides what is installed.
     (tmp_path / "sitecustomize.py").write_text(
-        "import importlib.util\nimportlib.util.find_spec = lambda name: None\n"
+        "import importlib.util as util\nfind = util.find_spec\n"
+        "util.find_spec = lambda name: None if name == 'streamlit' else find(name)\n"
     )
 
     done = default.run(

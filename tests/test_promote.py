@@ -81,5 +81,7 @@ def test_poisoned_corrections_are_not_promoted(corrected: Service) -> None:
     print(done.stdout)
     decision = json.loads(corrected.read("reports/promotion.json"))
     assert done.returncode != 0 and not decision["promoted"]
-    assert "The model stays." in done.stdout and "It may fall by 0.01" in done.stdout
+    assert (
+        "The model stays." in done.stdout and "No label may lose so much" in done.stdout
+    )
     assert not (corrected.path / "outputs" / "promotion.md").exists()
