@@ -40,6 +40,11 @@ capacity: $(READY) ## Measure what one pod carries: the result that every servic
 	cp $(MEASURED)/reports/capacity.json '{{cookiecutter.service_slug}}/reports/'
 	cp $(MEASURED)/docs/capacity.md '{{cookiecutter.service_slug}}/docs/'
 
+.PHONY: picture
+picture: $(READY) ## Take the picture of the demo that stands in the README of a service
+	pytest tests/test_demo.py -k person
+	cp build/demo.png '{{cookiecutter.service_slug}}/docs/'
+
 .PHONY: lint
 lint: $(READY) ## Check the style and types of the template's own Python
 	black --check --quiet hooks tests benchmarks

@@ -97,6 +97,10 @@ class Service:
         """Its files, relative, without Git's and what is made at run time."""
         return set(run("git", "ls-files", cwd=self.path).stdout.splitlines())
 
+    def texts(self) -> list[str]:
+        """Its files, relative and sorted, but for pictures."""
+        return sorted(name for name in self.files() if not name.endswith(".png"))
+
     def install(self) -> "Service":
         """Give it the shared environment, brought up to date by `make setup`."""
         SHARED.mkdir(parents=True, exist_ok=True)
@@ -106,7 +110,7 @@ class Service:
             if lock.exists():
                 (self.path / "uv.lock").write_bytes(lock.read_bytes())
             # Its scripts must name where it is, not the link of the service at hand.
-            self.make("setup", UV_PROJECT_ENVIRONMENT=str(SHARED))
+            self.make("setup", ".venv/.demo", UV_PROJECT_ENVIRONMENT=str(SHARED))
             lock.write_bytes((self.path / "uv.lock").read_bytes())
         return self
 

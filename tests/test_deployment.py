@@ -124,10 +124,19 @@ def watch(service: Service, stage: str) -> None:
     edit(service, overlay, "components:\n", f"components:\n  {line}\n")
 
 
+def show(service: Service, stage: str) -> None:
+    """Deploy the page of the demo to a stage, as docs/deployment.md says."""
+    line = "- ../../components/demo"
+    assert f"{line}\n" in service.read("docs/deployment.md")
+    overlay = f"deploy/overlays/{stage}/kustomization.yaml"
+    edit(service, overlay, "components:\n", f"components:\n  {line}\n")
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_manifest_is_valid(bake: Bake, stage: str) -> None:
     service = bake()
     watch(service, stage)
+    show(service, stage)
     manifests = list(yaml.safe_load_all(rendered(service, stage)))
 
     assert {manifest["kind"] for manifest in manifests} > set(OWN_SCHEMAS)

@@ -19,8 +19,8 @@ UNRENDERED = {"variable_begin", "block_begin", "comment_begin"}
 
 
 def text_files(service: Service) -> list[Path]:
-    """All files that Git would track."""
-    return [service.path / name for name in sorted(service.files())]
+    """All files that Git would track, but for pictures."""
+    return [service.path / name for name in service.texts()]
 
 
 def unrendered(path: Path) -> bool:
@@ -103,7 +103,7 @@ def test_the_service_is_small_and_leaves_nothing_to_remove(default: Service) -> 
     files = default.files()
     todo = [
         name
-        for name in files
+        for name in default.texts()
         # checks/ looks for them.
         if not name.startswith(("docs/", "checks/")) and "TODO" in default.read(name)
     ]

@@ -411,6 +411,6 @@ def test_line_ends_of_a_clone_of_the_template_do_not_show(
         GIT_CONFIG_GLOBAL=configure(home, machine)["GIT_CONFIG_GLOBAL"],
     )
 
-    for name in Service(tmp_path / "intent-service").files():
+    for name in Service(tmp_path / "intent-service").texts():
         content = (tmp_path / "intent-service" / name).read_bytes()
         assert b"\r\n" not in content, name

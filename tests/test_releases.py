@@ -706,6 +706,47 @@ def test_the_image_that_runs_may_be_kept(bake: Bake, cluster: Cluster) -> None:
     assert digest("a") in service.make("deploy", "ENV=prod", "IMAGE=live").stdout
 
 
+def test_a_release_has_the_image_of_the_demo_beside_that_of_the_server(
+    bake: Bake, cluster: Cluster
+) -> None:
+    service = bake()
+    tunnel = ("python3", "-m", "deploy", "tunnel", "prod", "--component", "demo")
+    assert service.run(*tunnel).stdout == ""
+    edit(service, OVERLAY, "components:\n", "components:\n  - ../../components/demo\n")
+    assert f"service/{NAME}-demo :http" in service.run(*tunnel).stdout
+
+    output = deploy(service, "a", check=False)
+    assert f"Deployment/{NAME}-demo needs the image" in output
+    assert not cluster.names("deployments"), "nothing is applied without its image"
+
+    def both(letter: str) -> str:
+        image = digest(letter)
+        return f"{image} {image.replace(NAME, f'{NAME}-demo')}"
+
+    def running() -> set[str]:
+        return {
+            cluster.objects["deployments", name]["spec"]["template"]["spec"][
+                "containers"
+            ][0]["image"]
+            for name in cluster.names("deployments")
+        }
+
+    for letter in "ab":
+        words = ("deploy", "ENV=prod", f"IMAGE={both(letter)}")
+        assert both(letter) in service.make(*words).stdout
+        assert running() == set(both(letter).split())
+    assert both("b") in service.make("deploy", "ENV=prod", "IMAGE=live").stdout
+
+    service.make("rollback", "ENV=prod", "TO=1")
+
+    assert running() == set(both("a").split())
+    assert f"with {both('b').split()[1]}" in service.make("releases", "ENV=prod").stdout
+
+    edit(service, OVERLAY, "  - ../../components/demo\n", "")
+    deploy(service, "c")
+    assert cluster.names("deployments") == {NAME}
+
+
 def test_the_way_to_the_service_has_the_names_of_the_stage(
     bake: Bake, cluster: Cluster
 ) -> None:

@@ -1088,6 +1088,24 @@ SABOTAGE = {
         "import sys\n\nimport serving  # noqa: F401\n",
         "lint-imports",
     ),
+    "feedback that is stored twice": Sabotage(
+        "demo/page.py",
+        "state.ids.setdefault(json.dumps(said), str(uuid4()))",
+        "str(uuid4())",
+        "pytest tests/demo/test_page.py -k sent_once",
+    ),
+    "a page whose root can be written to": Sabotage(
+        "deploy/components/demo/demo.yaml",
+        "readOnlyRootFilesystem: true",
+        "readOnlyRootFilesystem: false",
+        "pytest tests/deploy/test_demo.py -k restricted",
+    ),
+    "a candidate that is worse on the test rows": Sabotage(
+        "training/promote.py",
+        "    if after < before - limits.tolerance:",
+        "    if False:",
+        "pytest tests/training/test_promote.py -k poison",
+    ),
     "marks in any number": Sabotage(
         "serving/text.py",
         "return _maybe_marks.sub(_break_run, text)",

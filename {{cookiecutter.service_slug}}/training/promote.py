@@ -5,7 +5,8 @@ compared with those of a commit: each recipe is fitted by today's code on all of
 rows but those that judge both. These are the test rows of the commit, and corrections
 of users that no training row of the candidate has. The candidate wins if
 
-- its score on the test rows falls by no more than `promote.tolerance`,
+- its score on the test rows falls by no more than `promote.tolerance`, and no label
+  loses more than `promote.label_tolerance` of its rows, beyond chance,
 - it is better on the corrections, if there are any, and
 - no tenant of the corrections loses more than `promote.tenant_tolerance`.
 """
@@ -35,7 +36,7 @@ from training.ingest import validate
 from training.revision import git, git_revision
 from training.runs import append_run
 from training.schema import GROUP, Schema, read_schema
-from training.scores import PRIMARY, score_primary
+from training.scores import PRIMARY, Truth, score_primary
 from training.splits import read_groups
 from training.stage import PipelineError, compose
 from training.tables import Chunk, read_table
@@ -43,6 +44,7 @@ from training.train import fit, label_names, predict
 from training.values import Component, Config, ConfigError, Promote
 
 TENANT = "tenant"
+STANDARD_ERRORS = 3
 PROPOSAL = Path("outputs/promotion.md")  # there if the candidate has won
 
 
@@ -135,10 +137,39 @@ def judge_original(
     )
     shown = _show(name, before, after, len(rows), "test rows of the commit")
     decision.scores[f"original_{name}"] = round(after, 4)
+    if schema.task is Task.CLASSIFICATION:
+        right = [
+            judge_rows(schema.task, truth, predict(model, inputs), label_names(model))
+            for model in models
+        ]
+        decision.against += find_lost_labels(limits, truth, *right)
     if after < before - limits.tolerance:
         decision.against.append(f"{shown} It may fall by {limits.tolerance:g}.")
         return
     decision.found.append(shown)
+
+
+def find_lost_labels(
+    limits: Promote,
+    truth: Truth,
+    before: "pd.Series[float]",
+    after: "pd.Series[float]",
+) -> list[str]:
+    """Return a line for each label of which the candidate loses too many rows.
+
+    A mean over many labels hides what is lost of one. `before` and `after` say which
+    rows are right; three standard errors of the difference may be chance (McNemar).
+    """
+    lines = []
+    change = after - before
+    for label in sorted(set(truth)):
+        own = change[truth == label]
+        beyond_chance = STANDARD_ERRORS * np.sqrt(own.abs().sum())
+        if -own.sum() > max(limits.label_tolerance * len(own), beyond_chance):
+            old, new = before[own.index].mean(), after[own.index].mean()
+            shown = _show("accuracy", old, new, len(own), f"test rows of {label!r}")
+            lines.append(f"{shown} No label may lose so much.")
+    return lines
 
 
 def judge_corrections(

@@ -139,12 +139,14 @@ class Parity(Values):
 class Promote(Values):
     """What a candidate must keep to take the place of the model: training/promote.py.
 
-    `tolerance` is that of the metric of the task, `tenant_tolerance` a share of the
-    corrections of a tenant; of a regression, of their mean absolute error.
+    `tolerance` is that of the metric of the task, `label_tolerance` a share of the rows
+    of a label, `tenant_tolerance` a share of the corrections of a tenant; of a
+    regression, of their mean absolute error.
     """
 
     corrections: File
     tolerance: Annotated[float, Field(ge=0, lt=1)]
+    label_tolerance: Annotated[float, Field(ge=0, lt=1)]
     tenant_tolerance: Annotated[float, Field(ge=0, lt=1)]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from pydantic import Field
@@ -129,11 +130,24 @@ def test_poisoned_corrections_are_not_promoted(config: Config, judge: Decide) ->
 
     assert not decision.promoted
     assert decision.lines()[0] == "The model stays."
-    assert "test rows of the commit. It may fall by 0.01." in decision.lines()[1]
-    assert len(decision.against) == 1, "on its own corrections it is better"
+    assert any("It may fall by 0.01." in line for line in decision.against)
+    assert any("corrections" in line for line in decision.found), "of its own kind"
     assert not promote.PROPOSAL.exists()
     (line,) = format_runs(read_runs(config.paths.runs))
     assert line.startswith("kept  make promote")
+
+
+@pytest.mark.parametrize(("wrong", "lost"), [(3, []), (20, ["rare"])])
+def test_what_one_label_loses_is_not_hidden_by_the_others(
+    config: Config, wrong: int, lost: list[str]
+) -> None:
+    truth = np.array(["common"] * 1000 + ["rare"] * 40, np.object_)
+    before, after = pd.Series(np.ones(1040)), pd.Series(np.ones(1040))
+    after[-wrong:] = 0
+
+    lines = promote.find_lost_labels(config.promote, truth, before, after)
+
+    assert [line.split("'")[1] for line in lines] == lost
 
 
 def test_a_candidate_that_is_no_better_on_corrections_is_not_promoted(
