@@ -23,8 +23,10 @@ from home_assistant_intents import get_intents, get_languages
 from pydantic import Field
 
 from serving.text import normalise
+from training import corrections as corrected_rows
 from training.stage import PipelineError
 from training.tables import Chunk, read_table
+from training.values import Component
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,19 @@ def table(path: str, test_path: str | None = None) -> Iterator[Chunk]:
     row, the reason and the fix.
     """
     return read_table(Path(path))
+
+
+def corrected(source: Component, corrections: str) -> Iterator[Chunk]:
+    """Read another source, and let what users have corrected replace rows of it.
+
+    `corrections` is the Parquet file that `make feedback` writes. Raises PipelineError.
+    """
+    if source.model_dump().get("test_path") is not None:
+        raise PipelineError(
+            "data.source.test_path: with corrections, the test rows are drawn from all "
+            "rows. Set it to null."
+        )
+    return corrected_rows.join(source.create(), Path(corrections))
 
 
 def intents(
