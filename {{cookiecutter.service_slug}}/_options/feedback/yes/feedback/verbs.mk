@@ -23,3 +23,9 @@ feedback: $(READY) ## Export what was accepted for training: data/source/feedbac
 	@python -m training.feedback export
 	@[ ! -e data/source/feedback.parquet ] || dvc add --quiet data/source/feedback.parquet
 	@python -m training.feedback tenants
+
+test-alerts: test-feedback-alerts
+.PHONY: test-feedback-alerts
+test-feedback-alerts:
+	promtool check rules monitoring/feedback/alerts.yaml
+	promtool test rules monitoring/feedback/alerts_test.yaml
