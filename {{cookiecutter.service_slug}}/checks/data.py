@@ -2,6 +2,8 @@
 
 import configparser
 import hashlib
+import importlib
+import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,12 +124,32 @@ def migrations(repository: Repository) -> dict[str, str]:
     return found
 
 
+def feedback_tables() -> Any:
+    """Return the module that describes the tables of feedback; None without them."""
+    if importlib.util.find_spec("feedback") is None:
+        return None
+    return importlib.import_module("feedback.document")
+
+
+def open_points(rule_number: str) -> Iterator[Finding]:
+    """Yield what the tables of feedback leave open."""
+    document = feedback_tables()
+    for number, what in document.mistakes() if document else ():
+        if number == rule_number:
+            yield Finding(what, "feedback/tables.py")
+
+
 @rule("B1")
 def changes_are_listed(repository: Repository) -> Iterator[Finding]:
     """Every database change is listed: columns and tables added or removed.
 
-    docs/database.md names each table of the migrations.
+    docs/database.md names each table of the migrations. What it says of the tables of
+    feedback follows from them (`make docs`).
     """
+    if (document := feedback_tables()) and repository.has(CHANGES):
+        page = repository.read(CHANGES)
+        if page != document.write(page):
+            yield Finding("It is not what the tables are now: `make docs`.", CHANGES)
     for name, source in migrations(repository).items():
         text = repository.read(CHANGES)
         for table in re.findall(r"(?:create|drop)_table\(\s*[\"'](\w+)", source):
@@ -139,8 +161,10 @@ def changes_are_listed(repository: Repository) -> Iterator[Finding]:
 def indexes_are_listed(repository: Repository) -> Iterator[Finding]:
     """The indexes are listed; each new column says whether it needs one, and why.
 
-    docs/database.md has a section “Indexes”.
+    docs/database.md has a section “Indexes”; each column and each index of feedback
+    gives its reason.
     """
+    yield from open_points("B2")
     yield from section_of_database(repository, "Indexes")
 
 
@@ -148,8 +172,10 @@ def indexes_are_listed(repository: Repository) -> Iterator[Finding]:
 def changes_of_records_are_listed(repository: Repository) -> Iterator[Finding]:
     """Each table says whether its records are changed: deletes, updates, how often.
 
-    docs/database.md has a section “Changes of records”.
+    docs/database.md has a section “Changes of records”; `RECORDS` has each table of
+    feedback.
     """
+    yield from open_points("B3")
     yield from section_of_database(repository, "Changes of records")
 
 

@@ -36,7 +36,12 @@ GROUPS = {
 
 def from_code(repository: Repository) -> dict[str, str]:
     """Return the documents that follow from the code, by their names."""
-    return {RULES_PAGE: rules_page(), OPENAPI: openapi_text()}
+    from checks.data import CHANGES, feedback_tables
+
+    texts = {RULES_PAGE: rules_page(), OPENAPI: openapi_text()}
+    if document := feedback_tables():
+        texts[CHANGES] = document.write(repository.read(CHANGES))
+    return texts
 
 
 def rules_page() -> str:

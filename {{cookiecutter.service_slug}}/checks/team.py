@@ -11,6 +11,7 @@ from checks.repository import PRESS_RELEASE, Repository
 from checks.results import Finding, NotApplicable
 from checks.rule import rule
 
+CONFIG = "training/conf/config.yaml"
 RUNBOOK = "docs/runbook.md"
 RETROSPECTIVE = "docs/retrospective.md"
 HANDOVER = "docs/handover.md"
@@ -81,7 +82,8 @@ def one_model_for_all(repository: Repository) -> Iterator[Finding]:
 def feedback_comes_back(repository: Repository) -> Iterator[Finding]:
     """What the end users correct comes back as training data.
 
-    A package `feedback/` collects it, and a stage of dvc.yaml reads it.
+    A package `feedback/` collects it, and the configuration of the training data reads
+    it: `data: feedback` in training/conf/config.yaml.
     """
     if not repository.has("feedback"):
         yield Finding(
@@ -89,8 +91,9 @@ def feedback_comes_back(repository: Repository) -> Iterator[Finding]:
             "way in which corrections come back.",
             "docs/waivers.toml",
         )
-    elif "feedback" not in repository.read("dvc.yaml"):
-        yield Finding("No stage reads the feedback.", "dvc.yaml")
+    elif "feedback" not in str(repository.yaml(CONFIG)["defaults"]):
+        what = "Training does not read what users corrected: `data: feedback`."
+        yield repository.find(CONFIG, what, "data:")
 
 
 @rule("O4")

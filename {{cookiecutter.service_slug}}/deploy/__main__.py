@@ -23,6 +23,7 @@ from deploy.manifests import (
     server,
     write_kustomization,
 )
+from deploy.migration import name_by_content
 from deploy.releases import Release, Releases, release_of
 
 # The number of the release before, for the pipeline; there once something is applied.
@@ -39,6 +40,7 @@ def deploy(kubectl: Kubectl, stage: str, image: str, room: bool) -> None:
     write_kustomization(stage, images)
     manifests = render(kubectl, OUTPUT)
     check_images(manifests)
+    name_by_content(manifests)
     live = preflight.check(kubectl, manifests, room)
     # A release is recorded before it is applied, and the record needs a namespace.
     kubectl.apply([x for x in of_kind(manifests, "Namespace") if key(x) not in live])
@@ -65,7 +67,7 @@ def rollback(kubectl: Kubectl, stage: str, to: str) -> None:
     target = _target(known, _find(kubectl, deployment), to)
     # No room is asked for: the pods of that release may still be there.
     live = preflight.check(kubectl, target.manifests, room=False)
-    install(kubectl, target, known, live)
+    install(kubectl, target, known, live, with_migrations=False)
     releases.finish(target.number)
     print(f"{stage} is back at release {target.number}: {' '.join(target.images)}")
 

@@ -13,6 +13,7 @@ from deploy.manifests import (
     of_kind,
     selector_differs,
 )
+from deploy.migration import migrate, migrations
 from deploy.prune import prune
 from deploy.releases import Release
 from deploy.rollout import RolloutError, wait
@@ -26,15 +27,21 @@ def install(
     release: Release,
     known: dict[int, Release],
     live: dict[Key, Manifest],
+    *,
+    with_migrations: bool = True,
 ) -> None:
     """Bring the cluster to what the release says, from what `known` and `live` say.
 
+    A rollback is without migrations: the older release works with the newer schema.
     Raises DeployError; nothing is deleted then, and pods that were ready serve on.
     """
     manifests = release.manifests
     deployments = of_kind(manifests, "Deployment")
     take_over(kubectl, list(live.values()))
-    kubectl.apply([one for one in manifests if one["kind"] != "Deployment"])
+    apart = [*deployments, *migrations(manifests)]
+    kubectl.apply([one for one in manifests if one not in apart])
+    if with_migrations:
+        migrate(kubectl, manifests)
     for deployment in deployments:
         there = live.get(key(deployment))
         if selector_differs(deployment, live):

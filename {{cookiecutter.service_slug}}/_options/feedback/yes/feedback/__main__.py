@@ -3,6 +3,7 @@
 import argparse
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -10,6 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from feedback import database, store
 from feedback.settings import FeedbackSettings
 from serving.settings import SettingsError, load_settings
+
+EXPORTED = Path("data/source/feedback.parquet")
 
 
 def read_arguments(words: list[str]) -> argparse.Namespace:
@@ -46,6 +49,28 @@ def run(engine: Engine, given: argparse.Namespace) -> None:
             before = datetime.now(UTC) - timedelta(days=given.days)
         count = store.forget(engine, tenant=given.tenant, before=before)
         print(f"{count} rows of feedback were deleted, with their reviews.")
+        left = forget_exported(EXPORTED, given.tenant, before)
+        print(f"{left} rows were deleted from {EXPORTED}.")
+
+
+def forget_exported(file: Path, tenant: str | None, before: datetime | None) -> int:
+    """Delete the same rows from the export for training; return their number.
+
+    The image of the service has no export, and no pandas.
+    """
+    if not file.exists():
+        return 0
+    import pandas as pd
+
+    rows = pd.read_parquet(file)
+    gone = pd.Series(True, rows.index)
+    if tenant is not None:
+        gone &= rows["tenant"] == tenant
+    if before is not None:
+        gone &= rows["received_at"] < before
+    if gone.any():
+        rows[~gone].to_parquet(file, index=False)
+    return int(gone.sum())
 
 
 def main(words: list[str]) -> int:
@@ -55,7 +80,8 @@ def main(words: list[str]) -> int:
     given = read_arguments(words)
     try:
         settings = load_settings(FeedbackSettings)
-        run(database.connect(settings), given)
+        with database.opened(settings) as engine:
+            run(engine, given)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 78  # EX_CONFIG of sysexits.h

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -71,6 +72,16 @@ def _connect_sqlite(settings: FeedbackSettings) -> Engine:
         connection.execute("PRAGMA foreign_keys = ON")
 
     return engine
+
+
+@contextmanager
+def opened(settings: FeedbackSettings) -> Iterator[Engine]:
+    """Open the database for a command, and close it at the end."""
+    engine = connect(settings)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 class Database:

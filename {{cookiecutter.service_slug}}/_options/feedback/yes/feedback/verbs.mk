@@ -13,3 +13,19 @@ migration: $(READY) ## Write a migration for changed tables: make migration NAME
 .PHONY: forget
 forget: $(READY) ## Delete feedback: make forget TENANT=acme, or make forget DAYS=365
 	@python -m feedback forget $(if $(TENANT),--tenant '$(TENANT)') $(if $(DAYS),--days '$(DAYS)')
+
+.PHONY: review
+review: $(READY) ## Decide what of the feedback is true; OUT=file.csv, IN=file.csv: by file
+	@python -m training.review $(if $(OUT),--out '$(OUT)') $(if $(IN),--in '$(IN)')
+
+.PHONY: feedback
+feedback: $(READY) ## Export what was accepted for training: data/source/feedback.parquet, with DVC
+	@python -m training.feedback export
+	@[ ! -e data/source/feedback.parquet ] || dvc add --quiet data/source/feedback.parquet
+	@python -m training.feedback tenants
+
+test-alerts: test-feedback-alerts
+.PHONY: test-feedback-alerts
+test-feedback-alerts:
+	promtool check rules monitoring/feedback/alerts.yaml
+	promtool test rules monitoring/feedback/alerts_test.yaml

@@ -34,7 +34,7 @@ class PostgreSQL:
 
     def __init__(self, programs: Path, directory: Path) -> None:
         self._programs = programs
-        self._directory = directory
+        self.directory = directory
         # It refuses to run as root.
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user:
@@ -58,9 +58,9 @@ class PostgreSQL:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        place = ["-k", str(self._directory), "-p", str(self.port), "-h", "127.0.0.1"]
+        place = ["-k", str(self.directory), "-p", str(self.port), "-h", "127.0.0.1"]
         self._process = subprocess.Popen(
-            [f"{self._programs}/postgres", "-D", f"{self._directory}/data", *place],
+            [f"{self._programs}/postgres", "-D", f"{self.directory}/data", *place],
             user=self._user,
             cwd="/",
             stdout=subprocess.DEVNULL,

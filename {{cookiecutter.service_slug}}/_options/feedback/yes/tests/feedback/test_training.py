@@ -1,0 +1,248 @@
+"""From feedback to training data: reviews, the export, and the join with the source."""
+
+import csv
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from app.contract import LabelledInstance
+from app.examples import EXAMPLES
+from feedback import __main__ as verbs
+from feedback import store
+from feedback.items import truth_name
+from serving.contract import Task
+from serving.fields import read_label
+from tests.conftest import make_label
+from tests.feedback.test_database import make_row
+from training import corrections, feedback, review
+from training.schema import LABEL, read_schema
+from training.stage import PipelineError, compose
+from training.tables import Chunk
+from training.values import dump_config
+
+TRUTH = truth_name(LabelledInstance)
+Keep = Callable[..., str]
+
+
+def truth(number: int) -> Any:
+    """Return the truth of a number, as the database has it."""
+    made = make_label(read_label(LabelledInstance), number)
+    return float(made) if TRUTH == "value" else str(made)
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a database of the test's own: SQLite is enough here."""
+    address = f"sqlite:///{tmp_path}/feedback.db"
+    monkeypatch.setenv("DATABASE_URL", address)
+    monkeypatch.setattr(feedback, "FILE", tmp_path / "feedback.parquet")
+    monkeypatch.setattr(verbs, "EXPORTED", tmp_path / "feedback.parquet")
+    return address
+
+
+@pytest.fixture
+def keep(engine: Engine) -> Keep:
+    """`keep(0, number=1, decision="accepted")`: stores an item; returns its id."""
+
+    def add(
+        sample: int, number: int = 0, decision: str | None = None, **changed: Any
+    ) -> str:
+        label, value = (truth(number), None)[:: 1 if TRUTH == "label" else -1]
+        row = {
+            **make_row(),
+            "instance": EXAMPLES[sample],
+            "label": label,
+            "value": value,
+            **changed,
+        }
+        store.save(engine, [row])
+        if decision:
+            with Session(engine) as session, session.begin():
+                (item,) = [
+                    x for x, _ in store.read(session, {None}) if x.id == row["id"]
+                ]
+                store.decide(session, item, decision, "ada")  # type: ignore[arg-type]
+        return str(row["id"])
+
+    return add
+
+
+def exported() -> pd.DataFrame:
+    """Export, and return the rows."""
+    assert feedback.main([]) == 0
+    return pd.read_parquet(feedback.FILE)
+
+
+def test_only_what_was_accepted_is_exported_once(
+    keep: Keep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(0, 1, "accepted")
+    keep(0, 1, "accepted")
+    keep(1, 1, "rejected")
+    keep(2, 1)
+
+    rows = exported()
+
+    assert len(rows) == 1
+    assert "1 rows; 1 repeated another" in capsys.readouterr().out
+    assert {LABEL, "tenant", "feedback_id", *EXAMPLES[0]} <= set(rows)
+
+
+def test_truths_that_contradict_each_other_are_left_out_and_listed(
+    keep: Keep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if read_schema().task is Task.REGRESSION:
+        pytest.skip("two numbers for one instance are two observations")
+    first, other = keep(0, 0, "accepted"), keep(0, 1, "accepted")
+    keep(1, 1, "accepted")
+
+    assert len(exported()) == 1
+
+    said = capsys.readouterr().out
+    assert "1 contradict each other" in said and first in said and other in said
+
+
+def test_what_does_not_fit_the_contract_is_left_out_and_listed(
+    keep: Keep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = keep(0, 1, "accepted", instance={"gone": 1}, contract_version="1" * 12)
+    counted = keep(0, 1, "accepted", instance=None)
+
+    assert feedback.main([]) == 0
+
+    said = capsys.readouterr().out
+    assert f"{old} (contract 111111111111, now " in said
+    assert counted in said and "FEEDBACK_INSTANCES=off" in said
+    assert not feedback.FILE.exists()
+
+
+def test_deletion_takes_rows_out_of_the_export(keep: Keep) -> None:
+    keep(0, 1, "accepted")
+    keep(1, 1, "accepted", tenant="beta")
+    assert len(exported()) == 2
+
+    assert verbs.main(["forget", "--tenant", "acme"]) == 0
+
+    assert list(pd.read_parquet(feedback.FILE)["tenant"]) == ["beta"]
+
+
+def test_disagreements_come_first_and_then_low_scores(
+    keep: Keep, engine: Engine
+) -> None:
+    said = {TRUTH: truth(0), f"predicted_{TRUTH}": truth(0)}
+    empty = {} if TRUTH == "label" else {"predicted_label": None}
+    agreed = keep(0, 0, score=0.1, **said, **empty)
+    sure = keep(0, 0, score=0.9, correct=False, label=None, value=None)
+    unsure = keep(0, 0, score=0.2, correct=False, label=None, value=None)
+
+    with Session(engine) as session:
+        found = [str(item.id) for item in review.waiting(session)]
+
+    assert found == [unsure, sure, agreed]
+
+
+def test_a_review_by_file_takes_all_decisions_or_none(
+    keep: Keep, engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        keep(number, 0)
+    file = tmp_path / "review.csv"
+    assert review.main(["--out", str(file)]) == 0
+    rows = list(csv.DictReader(file.read_text("utf-8").splitlines()))
+    assert json.loads(rows[0]["instance"]) in EXAMPLES
+
+    def answer(*decisions: tuple[str, str]) -> int:
+        with file.open("w", encoding="utf-8", newline="") as opened:
+            writer = csv.DictWriter(opened, review.COLUMNS)
+            writer.writeheader()
+            for row, (decision, given) in zip(rows, decisions, strict=False):
+                writer.writerow({**row, "decision": decision, "truth": given})
+        return review.main(["--in", str(file), "--reviewer", "ada"])
+
+    assert answer(("accepted", ""), ("maybe", "")) == 1
+    assert "line 3: The decision is 'maybe'" in capsys.readouterr().err
+    assert answer(("accepted", ""), ("relabelled", "")) == 1
+    with Session(engine) as session:
+        assert len(review.waiting(session)) == 3
+    assert answer(("accepted", ""), ("relabelled", str(truth(1))), ("", "")) == 0
+    with Session(engine) as session:
+        assert len(review.waiting(session)) == 1
+        (item,) = store.read(session, {"relabelled"})
+        assert feedback.truth_of(item) == truth(1)
+    assert answer(("accepted", "")) == 1, "it was decided before"
+
+
+def test_a_review_in_the_terminal(
+    keep: Keep, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        keep(number, 0)
+    typed = iter(["a", "r", f"= {truth(1)}", "s", "q"])
+    monkeypatch.setattr("builtins.input", lambda _: next(typed))
+
+    assert review.main(["--reviewer", "ada"]) == 0
+
+    with Session(engine) as session:
+        decisions = {"accepted", "rejected", "relabelled"}
+        found = [one.decision for _, one in store.read(session, {*decisions}) if one]
+        assert set(found) == decisions
+        assert len(review.waiting(session)) == 2
+
+
+def make_chunk(*rows: dict[str, Any]) -> Chunk:
+    """Return rows of a source."""
+    names = list(rows[0])
+    columns = {name: pa.array([row[name] for row in rows]) for name in names}
+    return Chunk("source", "row", range(1, len(rows) + 1), columns)
+
+
+def labelled(sample: int, number: int, group: str) -> dict[str, Any]:
+    """Return a labelled sample with a group, where the contract has groups."""
+    label = make_label(read_label(LabelledInstance), number)
+    row = {**EXAMPLES[sample], LABEL: label}
+    return row | ({"group": group} if read_schema().has_group else {})
+
+
+def test_a_correction_replaces_its_original_and_takes_its_group(keep: Keep) -> None:
+    keep(0, 1, "accepted")
+    keep(2, 1, "accepted")
+    exported()
+    source = make_chunk(labelled(0, 0, "a"), labelled(1, 0, "b"), labelled(0, 0, "c"))
+
+    others, added = corrections.join([source], feedback.FILE)
+
+    assert list(others.places) == [2]
+    assert len(added.places) == 2
+    if read_schema().has_group:
+        groups = added.columns["group"].to_pylist()
+        assert groups[0] == "a" and groups[1] not in {"", "a", "b"}
+
+
+def test_without_an_export_the_source_is_what_it_is(tmp_path: Path) -> None:
+    source = make_chunk(labelled(0, 0, "a"))
+
+    assert list(corrections.join([source], tmp_path / "none.parquet")) == [source]
+
+
+def test_an_export_of_an_older_contract_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "feedback.parquet"
+    pd.DataFrame([{"feedback_id": str(uuid.uuid4()), LABEL: truth(0)}]).to_parquet(file)
+
+    with pytest.raises(PipelineError, match="make feedback"):
+        list(corrections.join([make_chunk(labelled(0, 0, "a"))], file))
+
+
+def test_the_configuration_joins_the_export_to_a_source() -> None:
+    data = compose(["data=feedback"]).data
+
+    assert data.target == "training.sources.corrected"
+    assert "_target_" in dump_config(compose(["data=feedback"]))["data"]["source"]
+    assert data.source.target.startswith("training.sources.")

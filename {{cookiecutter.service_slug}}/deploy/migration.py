@@ -1,0 +1,84 @@
+"""Run what must be done before the pods of a release change: its migration Jobs."""
+
+import hashlib
+import json
+import time
+
+from deploy.kubectl import DeployError, Kubectl
+from deploy.manifests import COMPONENT, Key, Manifest, key, of_kind
+
+MIGRATION = "migration"
+PAUSE = 1.0  # seconds between two looks
+MARGIN = 30.0  # seconds that Kubernetes may be late to end a Job
+
+
+def migrations(manifests: list[Manifest]) -> list[Manifest]:
+    """The Jobs with the component `migration`."""
+    return [
+        job
+        for job in of_kind(manifests, "Job")
+        if job["metadata"].get("labels", {}).get(COMPONENT) == MIGRATION
+    ]
+
+
+def name_by_content(manifests: list[Manifest]) -> None:
+    """Give each migration a name that follows from what it runs.
+
+    A Job can never change: a new image needs another one.
+    """
+    for job in migrations(manifests):
+        content = json.dumps(job["spec"], sort_keys=True).encode()
+        digest = hashlib.sha256(content).hexdigest()[:8]
+        job["metadata"]["name"] = f"{job['metadata']['name'][:54]}-{digest}"
+
+
+def migrate(kubectl: Kubectl, manifests: list[Manifest]) -> None:
+    """Run the migrations and wait for them; one that is done is not run again.
+
+    Raises DeployError if one fails, with the end of its log.
+    """
+    for job in migrations(manifests):
+        which = key(job)
+        live = _find(kubectl, which)
+        if live is not None and _ended(live) == "Failed":
+            kubectl.run("delete", *_place(which), "--cascade=foreground")
+        kubectl.apply([job])
+        _wait(kubectl, which, job["spec"].get("activeDeadlineSeconds", 600) + MARGIN)
+
+
+def _wait(kubectl: Kubectl, which: Key, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        live = _find(kubectl, which)
+        ended = _ended(live) if live else None
+        if ended == "Complete":
+            print(f"{which}: done.")
+            return
+        if ended == "Failed":
+            where = ("--namespace", which.namespace, "--tail", "20")
+            log = kubectl.attempt("logs", f"job/{which.name}", *where)
+            said = (log.stdout or log.stderr).strip()
+            raise DeployError(
+                f"{said}\n{which} failed: the pods were not changed and serve on. Mend "
+                "the migration or the database, then deploy again."
+            )
+        time.sleep(PAUSE)
+    raise DeployError(f"{which} has not ended for {seconds:.0f} s.")
+
+
+def _place(which: Key) -> tuple[str, ...]:
+    return (which.resource, which.name, "--namespace", which.namespace)
+
+
+def _find(kubectl: Kubectl, which: Key) -> Manifest | None:
+    found = kubectl.items(*_place(which))
+    return found[0] if found else None
+
+
+def _ended(job: Manifest) -> str | None:
+    """`Complete` or `Failed`; None while it runs."""
+    for condition in job.get("status", {}).get("conditions", []):
+        kind = str(condition["type"])
+        if kind in ("Complete", "Failed") and condition["status"] == "True":
+            return kind
+    return None
