@@ -8,7 +8,7 @@ DEMO := build/demo
 SERVICE := $(DEMO)/intent-service
 MEASURED := build/capacity/intent-service
 # Tests of two workers at a time, in the order in which tests/conftest.py puts them.
-PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+PARALLEL := --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help
 help: ## List the verbs

@@ -30,11 +30,9 @@ def everything(tmp_path: Path) -> list[Manifest]:
         os.path.relpath(ROOT / "deploy" / name, place)
         for name in ("base", "components/demo")
     )
-    (place / "kustomization.yaml").write_text(
-        "{"
-        f"resources: [{base}], components: [{component}], namePrefix: x-, namespace: other"
-        "}"
-    )
+    lines = (f"resources: [{base}]", f"components: [{component}]")
+    content = "\n".join((*lines, "namePrefix: x-", "namespace: other"))
+    (place / "kustomization.yaml").write_text(content)
     return build(place)
 
 
