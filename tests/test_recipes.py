@@ -62,8 +62,12 @@ def follow(service: Service) -> Service:
 
     endpoints = "\n".join(code[name] for name in ENDPOINTS)
     edit(service, "app/api.py", "    return api\n", f"{endpoints}\n    return api\n")
-    routers = "routers=[api.router(service, settings)]"
-    edit(service, "app/main.py", routers, f"{routers}, {middleware}")
+    edit(
+        service,
+        "app/main.py",
+        "(service, routers)",
+        f"(service, routers, {middleware})",
+    )
     edit(service, "training/conf/config.yaml", "model: linear", model)
     append(service, "app/settings.py", code["A setting"])
     below = "\n\nclass LabelledInstance"

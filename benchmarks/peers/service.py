@@ -14,6 +14,12 @@ INSTANCE = '''class Instance(Contract):
     features: Annotated[list[float], Field(min_length=30, max_length=30)]
 
 
+class LabelledInstance(Instance):
+    """A tumour and whether it is benign."""
+
+    label: str
+
+
 '''
 # From the instance up to the request: what a row of training data is goes with it.
 _INSTANCES = re.compile(r"class Instance\(.*?(?=class PredictRequest\()", re.DOTALL)

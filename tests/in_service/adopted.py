@@ -35,11 +35,12 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 # As `make adopt` does it; and without DVC, with all stages in one process.
 IN_STAGES = "from adopt.__main__ import main; raise SystemExit(main())"
 IN_ONE_PROCESS = """
-import subprocess, sys
+import os, subprocess, sys
 import adopt.__main__ as command
 def run(*arguments, check=True):
     if arguments[0] == "repro":
-        subprocess.run([sys.executable, "-m", "training"], check=True)
+        variables = os.environ | {"DVC_STAGE": "all"}  # else it is a trial
+        subprocess.run([sys.executable, "-m", "training"], check=True, env=variables)
 command._run_dvc = run
 raise SystemExit(command.main())
 """

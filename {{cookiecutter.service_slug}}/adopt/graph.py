@@ -212,10 +212,11 @@ def _read_input(one: onnx.ValueInfoProto, path: Path) -> Input:
             "input that it reshapes itself."
         )
     if sizes[0] > 0:
+        axes = {one.name: {0: "batch"}}
         raise PipelineError(
             f"{where} has the shape {shown}: always {sizes[0]} row(s), but a request "
             "has any number. Export it with a batch axis of any size (torch.onnx."
-            f"export(…, dynamic_axes={{'{one.name}': {{0: 'batch'}}}}))."
+            f"export(…, dynamic_axes={axes}))."
         )
     if len(sizes) == 2 and sizes[1] < 1:
         raise PipelineError(

@@ -44,8 +44,10 @@ stages:
       - serving/fields.py
       - serving/model.py
     outs:
-      - models/model.json: {{persist: true}}
-      - models/model.onnx: {{persist: true}}
+      - models/model.json:
+          persist: true
+      - models/model.onnx:
+          persist: true
 """
 
 

@@ -15,8 +15,11 @@ def create_app(settings: Settings) -> Application:
     Pass your own routers and middleware to `build_app`.
     """
     service = Service(settings, lambda: Model.load(settings.model_dir, Instance))
-    v2 = inference.router(service, Instance, MAX_INSTANCES, settings.log_texts)
-    app = build_app(service, routers=[api.router(service, settings), v2])
+    routers = [
+        api.router(service, settings),
+        inference.router(service, Instance, MAX_INSTANCES, settings.log_texts),
+    ]
+    app = build_app(service, routers)
     app.add_option("feedback", Instance, LabelledInstance)
     auth.guard(app, auth.read_keys(settings.api_keys.get_secret_value()))
     return app

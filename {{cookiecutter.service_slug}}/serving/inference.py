@@ -41,6 +41,7 @@ from serving.tensors import InputTensor, Parameters, TensorReader, strictly
 
 BINARY_HEADER = b"inference-header-content-length"
 PLATFORM = "onnx_onnxv1"
+VERSION = "/versions/{version}"
 # Parameters of Triton's extensions, which would change the form of an output.
 FOREIGN = ("classification", "shared_memory_region")
 BINARY = (
@@ -194,7 +195,7 @@ def router(
         check_ready()
         return ServerReady(live=True, ready=True)
 
-    of_model, of_version = f"/models/{name}", f"/models/{name}/versions/{{version}}"
+    of_model, of_version = f"/models/{name}", f"/models/{name}" + VERSION
 
     @api.get(of_model, responses=documented(503))
     async def model_metadata() -> InferenceModel:
@@ -282,11 +283,11 @@ def router(
             f"{name!r}.",
         )
 
-    for path in ("", "/ready", "/versions/{version}", "/versions/{version}/ready"):
-        api.add_api_route(f"/models/{{model}}{path}", refuse_model, **UNLISTED)
-    for path in ("/infer", "/versions/{version}/infer"):
+    for path in ("", "/ready", VERSION, f"{VERSION}/ready"):
+        api.add_api_route("/models/{model}" + path, refuse_model, **UNLISTED)
+    for path in ("/infer", f"{VERSION}/infer"):
         api.add_api_route(
-            f"/models/{{model}}{path}", refuse_model, methods=["POST"], **UNLISTED
+            "/models/{model}" + path, refuse_model, methods=["POST"], **UNLISTED
         )
 
     def check_ready() -> None:

@@ -57,16 +57,14 @@ def place(config: Config, written: Sequence[str]) -> Config:
     and any other into TRIAL. The files of the pipeline are DVC's: it runs a stage again
     if they are not as it left them.
     """
-    paths = {name: getattr(config.paths, name) for name in written}
-    if in_sweep():
-        moved = {name: job_directory() / path.name for name, path in paths.items()}
     # https://doc.dvc.org/command-reference/repro: DVC sets it for each stage.
-    elif "DVC_STAGE" in os.environ or config.root != Path():
+    if not in_sweep() and ("DVC_STAGE" in os.environ or config.root != Path()):
         return config
-    else:
-        moved = {name: TRIAL / path for name, path in paths.items()}
-    placed = Paths(**{**dict(config.paths), **moved})
-    return config.model_copy(update={"paths": placed})
+    moved = dict(config.paths)
+    for name in written:
+        path = moved[name]
+        moved[name] = job_directory() / path.name if in_sweep() else TRIAL / path
+    return config.model_copy(update={"paths": Paths(**moved)})
 
 
 def command(

@@ -67,9 +67,10 @@ def diagram() -> str:
     lines = ["```mermaid", "erDiagram"]
     for table in tables():
         for key in table.foreign_key_constraints:
-            lines.append(f"    {key.referred_table.name} ||--o{{ {table.name} : has")
+            other = key.referred_table.name
+            lines.append("    " + other + " ||--o{ " + table.name + " : has")
     for table in tables():
-        lines.append(f"    {table.name} {{")
+        lines.append(f"    {table.name} " + "{")
         for column in table.columns:
             marks = [
                 mark
@@ -147,7 +148,8 @@ def mistakes() -> Iterator[tuple[str, str]]:
             yield from _of_column(column, column.name in keys | indexed)
         for index in table.indexes:
             if not reason(index):
-                yield "B2", f'Give the index {index.name} its info={{"reason": "…"}}.'
+                info = {"reason": "…"}
+                yield "B2", f"Give the index {index.name} its {info=}."
         records = RECORDS.get(table.name)
         if records is None or not all(records):
             yield "B3", f"RECORDS does not say what becomes of rows of {table.name}."
