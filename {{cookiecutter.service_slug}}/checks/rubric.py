@@ -172,7 +172,7 @@ QUESTIONS = (
         "Model",
         "The configuration of each model is in Git",
         "Commit training/conf, and what E1 asks for.",
-        Way("rule E1", lambda f: f.follows("E1")),
+        Way("E1", lambda f: f.follows("E1")),
         Way("training/conf", lambda f: f.has("training/conf/config.yaml")),
     ),
     Question(
@@ -235,7 +235,7 @@ QUESTIONS = (
         "Infrastructure",
         "The same data and seed give the same model",
         "Do what E1 asks for.",
-        Way("rule E1, and a test of the pipeline", lambda f: f.follows("E1")),
+        Way("E1, and a test of the pipeline", lambda f: f.follows("E1")),
         Way(
             "the configuration has a seed",
             lambda f: f.says("training/conf/config.yaml", r"^seed:"),
@@ -339,7 +339,7 @@ QUESTIONS = (
         "Monitoring",
         "Latency, throughput, memory and CPU are watched",
         "Do what M2 and M3 ask for.",
-        Way("rules M2 and M3", lambda f: f.follows("M2", "M3")),
+        Way("M2 and M3", lambda f: f.follows("M2", "M3")),
     ),
     Question(
         "Monitoring",
