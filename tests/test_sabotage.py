@@ -60,7 +60,7 @@ SABOTAGE = {
     ),
     "a validator that is not heard": Sabotage(
         "training/validation.py",
-        '        is_plain &= schema["type"] in PASSED\n',
+        '        is_plain &= schema["type"] in PASSED or wraps_whole(schema)\n',
         "",
         "pytest tests/training/test_validation.py -k whole_row",
     ),
@@ -168,7 +168,7 @@ SABOTAGE = {
     ),
     "a model without the test rows": Sabotage(
         "training/export.py",
-        "    if config.refit:\n",
+        "    if refitted:\n",
         "    if False:\n",
         "pytest tests/training/test_models.py -k sidecar",
     ),
@@ -731,8 +731,8 @@ SABOTAGE = {
     ),
     "another user": Sabotage(
         "Dockerfile",
-        "USER 10001:10001",
-        "USER 10002:10002",
+        "is not root.\nUSER 10001:10001",
+        "is not root.\nUSER 10002:10002",
         "pytest tests/deploy/test_deployment.py -k user",
     ),
     "a variable that is no setting": Sabotage(
@@ -869,8 +869,8 @@ SABOTAGE = {
     ),
     "a dashboard query for another label": Sabotage(
         "monitoring/dashboard.json",
-        'route=\\"/v1/predict\\"}[5m])))"}\n     ]',
-        'path=\\"/v1/predict\\"}[5m])))"}\n     ]',
+        'route=~\\"/v1/predict|/v2/models/.*/infer\\"}[5m])))"}\n     ]',
+        'path=~\\"/v1/predict|/v2/models/.*/infer\\"}[5m])))"}\n     ]',
         "pytest tests/monitoring/test_monitoring.py -k exposes",
     ),
     "a runbook query for another service": Sabotage(
