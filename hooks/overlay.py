@@ -49,8 +49,9 @@ def prepare(generate: Callable[[Path], Path]) -> None:
         if OPTIONS.exists():
             shutil.copytree(OPTIONS, BEFORE / OPTIONS, symlinks=True)
         COMPLETE.touch()
-        WITNESS.parent.mkdir(exist_ok=True)
-        WITNESS.write_text("", encoding="utf-8")
+        if BEFORE.exists():  # else there is nothing to skip
+            WITNESS.parent.mkdir(exist_ok=True)
+            WITNESS.write_text("", encoding="utf-8")
         shutil.copy(__file__, WORK)
     except BaseException:
         undo()
