@@ -122,8 +122,8 @@ def summarise(pairs: Sequence[tuple[float, float]]) -> RateLoad:
 def generate(commit: str) -> Iterator[Service]:
     """Generate and train the service of a commit, or of the working tree for "".
 
-    That of a commit has an environment of its own, of the Python that the tests' has, and
-    is kept in build/services.
+    That of a commit has an environment of its own, of the same Python, and is kept in
+    build/services.
     """
     if not commit:
         with trained() as service:
