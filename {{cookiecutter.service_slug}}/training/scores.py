@@ -72,7 +72,9 @@ def _macro_f1(truth: Truth, predicted: Truth) -> float:
 
 def predict_labels(output: Output, labels: Sequence[str]) -> Truth:
     """Return the most probable label of each row."""
-    return np.array(labels, dtype=np.object_)[output.argmax(axis=1)]
+    names: Truth = np.array(labels, dtype=np.object_)
+    predicted: Truth = names[output.argmax(axis=1)]
+    return predicted
 
 
 def score_baseline(
