@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -37,6 +38,19 @@ EDITED = {
     ".github/workflows/ci.yml": "on: push\n",
     ".cruft.json": "{}\n",
 }
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_slow_start_is_taken_for_no_service_that_was_there(
+    tmp_path: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch, skip: bool
+) -> None:
+    start = time.time()
+    monkeypatch.setattr(time, "time", lambda: start + 3600)
+
+    outcome = answer(tmp_path, {}, skip=skip)
+
+    assert not outcome.refused, outcome.said
+    assert set(tree(outcome.service.path)) == set(tree(fresh))
 
 
 def tree(path: Path) -> dict[str, tuple[bytes, int, int]]:
