@@ -63,8 +63,8 @@ def measure(
 ) -> dict[str, object]:
     """Serve both variants and load them in turns.
 
-    Raises LoadError if there is no wrk or a request fails, and CalledProcessError if
-    Git does not know a commit.
+    Raises LoadError if there is no wrk, if the variants run on different versions or if
+    a request fails, and CalledProcessError if Git does not know a commit.
     """
     if not wrk.installed():
         raise wrk.LoadError("wrk is not installed: apt-get install wrk.")
@@ -74,6 +74,7 @@ def measure(
             commit: stack.enter_context(generate(commit))
             for commit in sorted({a.commit, b.commit})
         }
+        found_versions = same_versions(services[a.commit], services[b.commit])
         urls = {}
         for name, variant in (("a", a), ("b", b)):
             service = services[variant.commit]
@@ -93,12 +94,6 @@ def measure(
                 rates[many].append((found["a"], found["b"]))
             said = ", ".join(f"{of[-1][0] / of[-1][1]:.3f}" for of in rates.values())
             print(f"  round {turn + 1} of {rounds}: {said}", flush=True)
-        found_versions, others = (
-            versions(python(services[variant.commit]), "fastapi", "uvicorn")
-            for variant in (a, b)
-        )
-    if found_versions != others:
-        raise wrk.LoadError(f"A runs on {found_versions}, B on {others}.")
     return {
         "versions": found_versions,
         "a": a.title,
@@ -107,6 +102,17 @@ def measure(
         "seconds": seconds,
         "rates": {str(many): summarise(pairs) for many, pairs in rates.items()},
     }
+
+
+def same_versions(a: Service, b: Service) -> dict[str, str]:
+    """Return the versions that both run on. Raises LoadError if they differ."""
+    found, others = (versions(python(one), "fastapi", "uvicorn") for one in (a, b))
+    if found != others:
+        raise wrk.LoadError(
+            f"A runs on {found}, B on {others}: a ratio would compare those, too. "
+            "rm -r build/services makes that of a commit again."
+        )
+    return found
 
 
 def summarise(pairs: Sequence[tuple[float, float]]) -> RateLoad:
@@ -142,7 +148,8 @@ def generate(commit: str) -> Iterator[Service]:
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             archive.extractall(home / "template", filter="data")
         bake_into(home, template=home / "template")
-        service.make("train", UV_PYTHON=str((SHARED / "bin" / "python").resolve()))
+        shared = (SHARED / "bin" / "python").resolve()
+        service.make("train", UV_PYTHON=str(shared) if shared.exists() else "3")
         done.touch()
     yield service
 

@@ -128,18 +128,6 @@ class Service:
         variables = self.environment() | variables
         return run(*command, cwd=self.path, check=check, **variables)
 
-    def run_own_tests(self) -> None:
-        """Run its tests but those of the engine.
-
-        These use a toy service and nothing of this one; where the engine is as it was
-        generated, they say what they say in the default service.
-        """
-        for part in ("serving", "tests/serving"):
-            for source in sorted((BODY / part).rglob("*.py")):
-                path = self.path / source.relative_to(BODY)
-                assert path.read_bytes() == source.read_bytes(), path
-        self.run("pytest", "-q", "--numprocesses=2", "--ignore=tests/serving")
-
     def environment(self) -> dict[str, str]:
         """The variables of a command of its environment."""
         path = f"{self.path / '.venv' / 'bin'}{os.pathsep}{ENVIRONMENT['PATH']}"

@@ -13,7 +13,7 @@ import runpy
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -79,7 +79,7 @@ def compile_once(environment: Environment, source: str, *names: Any) -> Any:
 
 
 # Cookiecutter reads each file of the template to tell whether it is text.
-is_binary_once = lru_cache(maxsize=None)(is_binary)
+is_binary_once = cache(is_binary)
 
 
 class Checked(Exception):

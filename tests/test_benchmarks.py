@@ -167,6 +167,21 @@ def test_a_ratio_is_made_within_a_round() -> None:
     assert rate.summarise([(1, 2)])["low"] == 0.5
 
 
+def test_variants_on_different_versions_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    a, b = Service(tmp_path / "a"), Service(tmp_path / "b")
+
+    def versions(python: Path, *packages: str) -> dict[str, str]:
+        return {"Python": "3.13.0" if a.path in python.parents else "3.11.7"}
+
+    monkeypatch.setattr(rate, "versions", versions)
+
+    assert rate.same_versions(a, a) == {"Python": "3.13.0"}
+    with pytest.raises(wrk.LoadError, match="3.13.0.*3.11.7.*rm -r build/services"):
+        rate.same_versions(a, b)
+
+
 def test_a_variable_without_a_value_is_refused() -> None:
     command = ("-m", "benchmarks.rate", "--a-env", "API_KEYS")
     done = run(sys.executable, *command, cwd=ROOT, check=False)

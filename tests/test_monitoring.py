@@ -69,6 +69,7 @@ def test_a_changed_threshold_turns_the_unit_tests_red(
 ) -> None:
     service = copy(default, tmp_path)
     keep_unit_tests(service, about)
+    service.make("test-alerts")
 
     edit(service, "monitoring/alerts.yaml", threshold, other)
 
@@ -104,11 +105,12 @@ def test_without_promtool_it_says_how_to_get_it(
 def test_any_answers_give_rules_and_documents_that_are_right(bake: Bake) -> None:
     service = bake(**AWKWARD).install()
 
-    before = {name: service.read(name) for name in service.texts()}
+    service.make("test-alerts")
+    before = {name: service.read(name) for name in service.files()}
     service.make("monitoring")
     service.run("pytest", "tests/monitoring/test_monitoring.py")
 
-    assert {name: service.read(name) for name in service.texts()} == before
+    assert {name: service.read(name) for name in service.files()} == before
     rules = yaml.safe_load(service.read("monitoring/alerts.yaml"))
     owners = {
         rule["labels"]["owner"]
@@ -119,8 +121,6 @@ def test_any_answers_give_rules_and_documents_that_are_right(bake: Bake) -> None
     assert owners == {AWKWARD["team"]}
     dashboard = json.loads(service.read("monitoring/dashboard.json"))
     assert dashboard["title"] == AWKWARD["service_name"]
-    keep_unit_tests(service, "of its memory")
-    service.make("test-alerts")
 
 
 @needs_prometheus

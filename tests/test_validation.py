@@ -423,7 +423,7 @@ def assert_as_given(outcome: Outcome, typed: dict[str, str]) -> None:
         assert given["team"] in service.read("LICENSE")
 
 
-@lru_cache(maxsize=None)  # as most files are the same each time
+@lru_cache(maxsize=1024)  # as most files are the same each time
 def load_yaml(content: bytes) -> None:
     """Load all documents of a file; the loader in C is the same, ten times as fast."""
     list(yaml.load_all(content, yaml.CSafeLoader))

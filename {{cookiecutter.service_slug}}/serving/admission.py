@@ -143,7 +143,7 @@ class Deadline:
 
     def _check_at(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
         self._is_scheduled = True
-        # The handle is no timer for every loop: uvloop gives another one for "now".
+        # The handle is of no use: uvloop's has no time where that is due already.
         loop.call_at(when, self._check, when, loop)
 
     def _check(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
