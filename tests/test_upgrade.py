@@ -343,12 +343,15 @@ def test_gitlab_does_nothing_else_on_a_schedule(tmp_path: Path) -> None:
                 return conditions(job)
         return [rule["if"] for rule in job["rules"]]
 
-    scheduled = []
+    scheduled: dict[str, list[str]] = {"== null": [], "": []}
     for name, job in pipeline.items():
         if name in not_jobs or name.startswith("."):
             continue
-        if '$CI_PIPELINE_SOURCE == "schedule"' in conditions(job):
-            scheduled.append(name)
+        (first, *_) = rules = conditions(job)
+        if first.startswith('$CI_PIPELINE_SOURCE == "schedule" && $PROMOTE'):
+            assert len(rules) == 1
+            scheduled[first.partition("$PROMOTE")[2].strip()].append(name)
         else:
-            assert all('!= "schedule"' in rule for rule in conditions(job)), name
-    assert scheduled == ["upgrade", "propose upgrade"]
+            assert all('!= "schedule"' in rule for rule in rules), name
+    assert scheduled["== null"] == ["upgrade", "propose upgrade"]
+    assert scheduled[""] == ["promote", "propose promotion"]
