@@ -9,9 +9,8 @@ Its Markdown and its OpenAPI document differ in a few places; both forms are ser
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated, Any, Never, cast
 
 from fastapi import APIRouter, Body
@@ -37,17 +36,19 @@ from serving.problems import (
 from serving.requests import V2
 from serving.routing import ContractRoute, check_media_type
 from serving.service import Service
-from serving.tensors import InputTensor, Parameters, TensorReader, strictly
+from serving.tensors import InputTensor, Parameters, Rows, TensorReader, strictly
 
 BINARY_HEADER = b"inference-header-content-length"
 PLATFORM = "onnx_onnxv1"
 VERSION = "/versions/{version}"
 # Parameters of Triton's extensions, which would change the form of an output.
-FOREIGN = ("classification", "shared_memory_region")
-BINARY = (
+EXTENSIONS = ("classification", "shared_memory_region")
+NO_BINARY = (
     "in binary form, which this service does not have; ask for each output with "
     "binary_data=False."
 )
+TURN = 100  # answers after which other requests have their turn
+UNLISTED: dict[str, Any] = {"include_in_schema": False, "response_model": None}
 
 logger = logging.getLogger(__name__)
 
@@ -204,16 +205,8 @@ def router(
         return InferenceModel(
             name=name,
             versions=[model.version],
-            inputs=[
-                TensorInfo(name=field, datatype=datatype, shape=[-1, *shape])
-                for field, (datatype, shape) in reader.describe().items()
-            ],
-            outputs=[
-                TensorInfo(name=output, datatype=datatype, shape=[-1, *shape])
-                for output, (datatype, shape) in describe_outputs(
-                    len(model.labels)
-                ).items()
-            ],
+            inputs=list_tensors(reader.describe()),
+            outputs=list_tensors(describe_outputs(len(model.labels))),
         )
 
     @api.get(of_version, responses=documented(404, 503))
@@ -241,22 +234,13 @@ def router(
         """Predict for the rows of the input tensors."""
         asked, instances = cast("tuple[InferRequest, list[InstanceT]]", request)
         model = service.model
-        known = describe_outputs(len(model.labels))
-        wanted = choose_outputs(asked, known)
+        wanted = choose_outputs(asked, describe_outputs(len(model.labels)))
         answers = await service.batcher.submit(instances)
         for number, answer in enumerate(answers, 1):
             service.metrics.record_prediction(answer)
-            if number % 100 == 0:
-                await asyncio.sleep(0)  # let other requests have their turn
-        outputs = []
-        for output in wanted:
-            datatype, shape = known[output]
-            tensor = OutputTensor(
-                output, datatype, [len(answers), *shape], COLUMNS[output](answers)
-            )
-            outputs.append(tensor)
-            if len(answers) > 100:
+            if number % TURN == 0:
                 await asyncio.sleep(0)
+        outputs = await make_outputs(answers, wanted)
         if log_texts:
             sent = [each.model_dump(mode="json") for each in instances]
             columns = {tensor.name: tensor.data for tensor in outputs}
@@ -276,20 +260,6 @@ def router(
         check_version(version)
         return await infer(request)
 
-    async def refuse_model(model: str) -> Never:
-        raise ProblemError(
-            UNKNOWN_MODEL,
-            f"There is no model {shorten(model)!r}: the model of this service is "
-            f"{name!r}.",
-        )
-
-    for path in ("", "/ready", VERSION, f"{VERSION}/ready"):
-        api.add_api_route("/models/{model}" + path, refuse_model, **UNLISTED)
-    for path in ("/infer", f"{VERSION}/infer"):
-        api.add_api_route(
-            "/models/{model}" + path, refuse_model, methods=["POST"], **UNLISTED
-        )
-
     def check_ready() -> None:
         if not service.lifecycle.ready:
             raise unavailable(NOT_READY, service.lifecycle.reason)
@@ -303,10 +273,25 @@ def router(
                 "that one answers.",
             )
 
+    refuse_other_models(api, name)
     return api
 
 
-UNLISTED: dict[str, Any] = {"include_in_schema": False, "response_model": None}
+def refuse_other_models(api: APIRouter, name: str) -> None:
+    """Answer 404, with the name of the served model, for every other model."""
+
+    async def refuse(model: str) -> Never:
+        raise ProblemError(
+            UNKNOWN_MODEL,
+            f"There is no model {shorten(model)!r}: the model of this service is "
+            f"{name!r}.",
+        )
+
+    of_model = "/models/{model}"
+    for path in ("", "/ready", VERSION, f"{VERSION}/ready"):
+        api.add_api_route(of_model + path, refuse, **UNLISTED)
+    for path in ("/infer", f"{VERSION}/infer"):
+        api.add_api_route(of_model + path, refuse, methods=["POST"], **UNLISTED)
 
 
 # The values of each output. A tensor of texts has no null: a model that abstains gives
@@ -325,9 +310,27 @@ COLUMNS: dict[str, Callable[[Sequence[Answer]], list[Any]]] = {
 }
 
 
-@lru_cache(maxsize=1)
-def describe_outputs(labels: int) -> dict[str, tuple[str, list[int]]]:
-    """Return datatype and shape of a row of each output of a model with labels."""
+async def make_outputs(answers: Sequence[Answer], wanted: Rows) -> list[OutputTensor]:
+    """Return the wanted outputs, and let other requests have their turn."""
+    outputs = []
+    for name, (datatype, shape) in wanted.items():
+        values = COLUMNS[name](answers)
+        outputs.append(OutputTensor(name, datatype, [len(answers), *shape], values))
+        if len(answers) > TURN:
+            await asyncio.sleep(0)
+    return outputs
+
+
+def list_tensors(rows: Rows) -> list[TensorInfo]:
+    """Return the tensors of any number of such rows."""
+    return [
+        TensorInfo(name=name, datatype=datatype, shape=[-1, *shape])
+        for name, (datatype, shape) in rows.items()
+    ]
+
+
+def describe_outputs(labels: int) -> Rows:
+    """Return the outputs of a model with so many labels; a regression has none."""
     if not labels:
         return {"value": ("FP32", [])}
     return {
@@ -337,10 +340,8 @@ def describe_outputs(labels: int) -> dict[str, tuple[str, list[int]]]:
     }
 
 
-def choose_outputs(
-    request: InferRequest, known: Mapping[str, tuple[str, list[int]]]
-) -> list[str]:
-    """Return the names of the wanted outputs: those that are asked for, or all.
+def choose_outputs(request: InferRequest, known: Rows) -> Rows:
+    """Return the wanted outputs: those that are asked for, in their order, or all.
 
     Raises ProblemError (422) for one that does not exist, or in the binary form.
     """
@@ -348,22 +349,22 @@ def choose_outputs(
     outputs = request.get("outputs")
     if not outputs:
         if binary:
-            why = f"All outputs are asked for {BINARY}"
+            why = f"All outputs are asked for {NO_BINARY}"
             raise contract_violation([_mistake("/parameters/binary_data_output", why)])
-        return list(known)
+        return known
 
-    chosen: list[str] = []
+    chosen: Rows = {}
     mistakes = []
     for place, output in enumerate(outputs):
         name, parameters = output["name"], output.get("parameters")
-        problem: tuple[str, str] | None = None
+        problem: tuple[str, str] | None
         if name not in known:
             problem = "name", f"does not exist; the outputs are {', '.join(known)}."
         elif name in chosen:
             problem = "name", "is asked for twice; ask for it once."
-        elif parameters or binary:
+        else:
             problem = _find_extension(parameters or {}, binary)
-        chosen.append(name)
+            chosen[name] = known[name]
         if problem:
             part, reason = problem
             why = f"The output {shorten(name)!r} {reason}"
@@ -376,8 +377,8 @@ def choose_outputs(
 def _find_extension(parameters: Parameters, binary: bool) -> tuple[str, str] | None:
     """Return the parameter that asks for what the service does not have, and why."""
     if parameters.get("binary_data", binary):
-        return "parameters/binary_data", f"is asked for {BINARY}"
-    for name in FOREIGN:
+        return "parameters/binary_data", f"is asked for {NO_BINARY}"
+    for name in EXTENSIONS:
         if name in parameters:
             return (
                 f"parameters/{name}",
