@@ -39,7 +39,7 @@ def join(source: pd.DataFrame | Iterable[Chunk], file: Path) -> Iterator[Chunk]:
         yield from chunks
         return
     schema = read_schema()
-    corrections = Corrections(schema, file)
+    corrections = Replacements(schema, file)
     for chunk in chunks:
         yield corrections.keep_others(chunk)
     logger.info(
@@ -50,10 +50,11 @@ def join(source: pd.DataFrame | Iterable[Chunk], file: Path) -> Iterator[Chunk]:
     yield corrections.as_chunk()
 
 
-class Corrections:
-    """The rows of an export, by their inputs."""
+class Replacements:
+    """Corrections, and which rows of a source they replace."""
 
     def __init__(self, schema: Schema, file: Path) -> None:
+        """Read the corrections. Raises PipelineError if they break the contract."""
         self._inputs = [field.name for field in schema.fields]
         self._has_group = schema.has_group
         self._validator = Validator(schema.labelled)

@@ -50,10 +50,13 @@ PROPOSAL = Path("outputs/promotion.md")  # there if the candidate has won
 
 @dataclass(frozen=True)
 class Corrections:
-    """Corrections of users, and the tenant of each; None if the file knows none."""
+    """Corrections of users, and the tenant of each that has one.
+
+    `tenants` is None if the file has no such column.
+    """
 
     rows: pd.DataFrame
-    tenants: "pd.Series[str] | None"
+    tenants: "pd.Series[Any] | None"
 
 
 @dataclass
@@ -131,17 +134,12 @@ def judge_original(
     """Compare the metric of the task on the test rows of the commit."""
     name, truth = PRIMARY[schema.task], read_labels(schema, rows)
     inputs = read_inputs(schema, rows)
-    before, after = (
-        score_primary(schema.task, truth, predict(model, inputs), label_names(model))
-        for model in models
-    )
+    answers = [(predict(model, inputs), label_names(model)) for model in models]
+    before, after = (score_primary(schema.task, truth, *answer) for answer in answers)
     shown = _show(name, before, after, len(rows), "test rows of the commit")
     decision.scores[f"original_{name}"] = round(after, 4)
     if schema.task is Task.CLASSIFICATION:
-        right = [
-            judge_rows(schema.task, truth, predict(model, inputs), label_names(model))
-            for model in models
-        ]
+        right = [judge_rows(schema.task, truth, *answer) for answer in answers]
         decision.against += find_lost_labels(limits, truth, *right)
     if after < before - limits.tolerance:
         decision.against.append(f"{shown} It may fall by {limits.tolerance:g}.")
@@ -200,14 +198,25 @@ def judge_corrections(
     for tenant, places in sorted(corrections.tenants.groupby(corrections.tenants)):
         own = places.index
         old, new = float(before[own].mean()), float(after[own].mean())
-        # Of few rows, one may be lost; an error is compared with what it was.
-        allowed = max(limits.tenant_tolerance, 1 / len(own))
-        loss = new - old * (1 + limits.tenant_tolerance) if is_error else old - new
         shown = _show(name, old, new, len(own), f"corrections of {tenant}")
-        if loss > (0 if is_error else allowed + 1e-9):
+        if loses_too_much(limits, old, new, len(own), is_error):
             decision.against.append(f"{shown} No tenant may lose so much.")
         else:
             decision.found.append(shown)
+
+
+def loses_too_much(
+    limits: Promote, before: float, after: float, rows: int, is_error: bool
+) -> bool:
+    """Return whether the metric of a tenant gets worse by more than it may.
+
+    An accuracy may fall by a share of the rows, and always by one row; an error may
+    grow by a share of what it was.
+    """
+    if is_error:
+        return after > before * (1 + limits.tenant_tolerance)
+    allowed = max(limits.tenant_tolerance, 1 / rows)
+    return before - after > allowed + 1e-9  # what rounding adds
 
 
 def read_hashes(commit: str, names: tuple[Path, ...]) -> dict[Path, str]:
@@ -280,8 +289,10 @@ def read_corrections(schema: Schema, config: Config) -> Corrections | None:
             Chunk(chunk.source, chunk.unit, chunk.places, columns, chunk.is_text)
         )
     rows = validate(chunks, schema.labelled, str(path), config.paths.bad_rows)
-    known = pd.Series(tenants, dtype=str) if tenants else None
-    return Corrections(rows, known)
+    if not tenants:
+        return Corrections(rows, None)
+    names = [None if one in (None, "") else str(one) for one in tenants]
+    return Corrections(rows, pd.Series(names, dtype=object))
 
 
 def hold_out(
@@ -318,8 +329,9 @@ def is_known(
 ) -> npt.NDArray[np.bool_]:
     """Return which rows have the inputs, or the group, of one of the others."""
     known: npt.NDArray[np.bool_] = np.zeros(len(rows), np.bool_)
+    hashes = _hash_inputs(schema, rows)
     for other in others:
-        known |= np.isin(_fingerprint(schema, rows), _fingerprint(schema, other))
+        known |= np.isin(hashes, _hash_inputs(schema, other))
         if schema.has_group:
             has_group = rows[GROUP].notna() & (rows[GROUP].astype(str) != "")
             same = read_groups(rows).isin(set(read_groups(other)))
@@ -327,7 +339,7 @@ def is_known(
     return known
 
 
-def _fingerprint(schema: Schema, rows: pd.DataFrame) -> "pd.Series[int]":
+def _hash_inputs(schema: Schema, rows: pd.DataFrame) -> "pd.Series[int]":
     inputs = read_inputs(schema, rows)
     return pd.util.hash_pandas_object(inputs, index=False)
 
@@ -386,11 +398,28 @@ def commit_hash(commit: str) -> str:
     return git("rev-parse", commit).strip()
 
 
-def main() -> None:
+def judge_by(config: Config, file: Path) -> Config:
+    """Return the configuration with a file of corrections.
+
+    Raises PipelineError if there is no such file: the test rows alone must not decide
+    where corrections were asked for.
+    """
+    if not file.exists():
+        raise PipelineError(
+            f"CORRECTIONS={file}: there is no such file. Name a file of rows with the "
+            "columns of LabelledInstance."
+        )
+    limits = config.promote.model_copy(update={"corrections": file})
+    return config.model_copy(update={"promote": limits})
+
+
+def main(commit: str = "HEAD", corrections: str = "") -> None:
     """Promote the candidate or keep the model; without a winner, exit with 1."""
     try:
-        overrides = [one for one in sys.argv[2:] if one]
-        decision = run(compose(overrides), *sys.argv[1:2])
+        config = compose()
+        if corrections:
+            config = judge_by(config, Path(corrections))
+        decision = run(config, commit)
     except (ConfigError, PipelineError) as error:
         sys.exit(str(error))
     print("\n".join(decision.lines()))
@@ -398,4 +427,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

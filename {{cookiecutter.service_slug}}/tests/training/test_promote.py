@@ -165,6 +165,29 @@ def test_without_corrections_the_test_rows_decide(judge: Decide) -> None:
     assert any("There are no corrections" in line for line in decision.lines())
 
 
+def test_corrections_that_are_named_must_exist(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = tmp_path / "held out (1).csv"  # which Hydra could not read
+    with pytest.raises(SystemExit) as stopped:
+        promote.main("HEAD", str(named))
+
+    assert f"CORRECTIONS={named}: there is no such file" in str(stopped.value.code)
+
+    tickets(OLD, 1).to_csv(named)
+    assert promote.judge_by(config, named).promote.corrections == named
+
+
+def test_a_correction_without_a_tenant_is_of_none(judge: Decide) -> None:
+    rows = tickets({"shutter": "blind"}, 10, first=20)
+    tenants = ["acme"] * 5 + [""] * 5
+
+    decision = judge(tickets({"shutter": "blind"}, 20), rows.assign(tenant=tenants))
+
+    shown = [line for line in decision.found if " corrections of " in line]
+    assert [line.split(", ")[1] for line in shown] == ["5 corrections of acme."]
+
+
 def test_a_gain_for_many_is_no_reason_for_one_tenant_to_lose(judge: Decide) -> None:
     many = tickets({"shutter": "blind"}, 20, first=20).assign(tenant="acme")
     one = tickets({"lamp shade": "light"}, 4, first=20).assign(tenant="zeta")
