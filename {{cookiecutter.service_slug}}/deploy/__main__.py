@@ -148,7 +148,7 @@ def _find(kubectl: Kubectl, deployment: Manifest) -> Manifest | None:
 
 
 def _live_images(kubectl: Kubectl, manifests: list[Manifest]) -> list[str]:
-    """The images that run, that of the server first."""
+    """Return the images that run, that of the server first. Raises DeployError."""
     if (live := _find(kubectl, server(manifests))) is None:
         raise DeployError("IMAGE=live: nothing runs there yet.")
     found = (_find(kubectl, one) for one in of_kind(manifests, "Deployment"))

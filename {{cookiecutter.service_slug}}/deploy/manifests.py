@@ -103,8 +103,9 @@ def render(kubectl: Kubectl, kustomization: Path) -> list[Manifest]:
 def write_kustomization(stage: str, images: list[str]) -> None:
     """Write outputs/deploy: the overlay of a stage with its images by digest.
 
-    The first image is that of the server. Another one takes the place of the image of
-    the same last name. Raises DeployError if one is named otherwise than by its digest.
+    The first image is that of the server. Each other one replaces the image whose name
+    ends alike, as `…/intent-service-demo`, in the manifests. Raises DeployError if one
+    is not named by its digest.
     """
     base = (ROOT / "deploy" / "base" / "deployment.yaml").read_text(encoding="utf-8")
     repository = re.findall(r"^ +image: (\S+)", base, re.MULTILINE)[0]
@@ -170,7 +171,7 @@ def image_of(deployment: Manifest) -> str:
 
 
 def images_of(manifests: list[Manifest]) -> list[str]:
-    """The images of all Deployments, that of the server first."""
+    """Return the images of all Deployments, that of the server first."""
     first = image_of(server(manifests))
     others = {image_of(one) for one in of_kind(manifests, "Deployment")} - {first}
     return [first, *sorted(others)]

@@ -66,8 +66,8 @@ def read_recipe(commit: str) -> Component:
     except (OSError, subprocess.CalledProcessError) as error:
         reason = getattr(error, "stderr", "") or str(error)
         raise PipelineError(
-            f"{commit} has no {REPORT}: {reason.strip()}. Name a commit that has one: "
-            "make compare WITH=HEAD~1"
+            f"{commit} has no {REPORT}: {reason.strip()}. Name a commit that has one, "
+            "such as WITH=HEAD~1."
         ) from None
     except (ValidationError, yaml.YAMLError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
