@@ -138,7 +138,7 @@ def read_rows(plan: Plan, path: Path, contract: Any) -> pd.DataFrame:
         translate(cells, plan.dialect, fields)[0]
         for cells in read_cells(path, plan.dialect)
     )
-    return validate(chunks, contract, str(path), Path(os.devnull))
+    return validate(chunks, contract, str(path), compose().paths.bad_rows)
 
 
 def make_contract(plan: Plan, options: Options) -> tuple[str, ModuleType]:

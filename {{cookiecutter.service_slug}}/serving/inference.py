@@ -23,6 +23,7 @@ from serving.fields import InstanceT
 from serving.model import Answer, Row
 from serving.problems import (
     BINARY_TENSORS,
+    MAX_LISTED,
     NOT_READY,
     UNKNOWN_MODEL,
     InvalidField,
@@ -355,7 +356,8 @@ def choose_outputs(request: InferRequest, known: Rows) -> Rows:
 
     chosen: Rows = {}
     mistakes = []
-    for place, output in enumerate(outputs):
+    # It runs in the event loop. Of more outputs, one is unknown or asked for twice.
+    for place, output in enumerate(outputs[:MAX_LISTED]):
         name, parameters = output["name"], output.get("parameters")
         problem: tuple[str, str] | None
         if name not in known:
@@ -370,7 +372,8 @@ def choose_outputs(request: InferRequest, known: Rows) -> Rows:
             why = f"The output {shorten(name)!r} {reason}"
             mistakes.append(_mistake(f"/outputs/{place}/{part}", why))
     if mistakes:
-        raise contract_violation(mistakes)
+        complete = len(outputs) <= MAX_LISTED
+        raise contract_violation(mistakes, complete=complete)
     return chosen
 
 
