@@ -17,7 +17,7 @@ from fastapi import APIRouter, Body
 from pydantic import AfterValidator
 from typing_extensions import NotRequired, TypedDict
 
-from serving.build import read_project
+from serving.build import Project, read_project
 from serving.contract import Contract
 from serving.fields import InstanceT
 from serving.model import Answer, Row
@@ -174,17 +174,20 @@ def router(
     if not service.settings.open_inference:
         return api
     project = read_project()
-    name = project.name
-    reader = TensorReader(contract, max_rows)
+    add_server(api, service, project)
+    add_model(api, service, project.name, TensorReader(contract, max_rows), log_texts)
+    refuse_other_models(api, project.name)
+    return api
 
-    def read_rows(request: InferRequest) -> tuple[InferRequest, list[InstanceT]]:
-        return request, reader.read(request["inputs"])
+
+def add_server(api: APIRouter, service: Service[InstanceT], project: Project) -> None:
+    """Add the routes about the server."""
 
     @api.get("/", include_in_schema=False)
     @api.get("")
     async def server_metadata() -> ServerMetadata:
         """Return name and version of the server."""
-        return ServerMetadata(name=name, version=project.version)
+        return ServerMetadata(name=project.name, version=project.version)
 
     @api.get("/health/live")
     async def server_live() -> ServerLive:
@@ -194,10 +197,31 @@ def router(
     @api.get("/health/ready", responses=documented(503))
     async def server_ready() -> ServerReady:
         """Readiness, as `/readyz`."""
-        check_ready()
+        check_ready(service)
         return ServerReady(live=True, ready=True)
 
+
+def add_model(
+    api: APIRouter,
+    service: Service[InstanceT],
+    name: str,
+    reader: TensorReader[InstanceT],
+    log_texts: bool,
+) -> None:
+    """Add the routes about the model, with its version and without."""
     of_model, of_version = f"/models/{name}", f"/models/{name}" + VERSION
+
+    def read_rows(request: InferRequest) -> tuple[InferRequest, list[InstanceT]]:
+        return request, reader.read(request["inputs"])
+
+    def check_version(version: str) -> None:
+        if version != (served := service.model.version):
+            raise ProblemError(
+                UNKNOWN_MODEL,
+                f"There is no version {shorten(version)!r} of the model {name!r}: the "
+                f"one that is served is {served!r}. Without a version in the path, "
+                "that one answers.",
+            )
 
     @api.get(of_model, responses=documented(503))
     async def model_metadata() -> InferenceModel:
@@ -219,7 +243,7 @@ def router(
     @api.get(f"{of_model}/ready", responses=documented(503))
     async def model_ready() -> ModelReady:
         """Return whether the model takes requests."""
-        check_ready()
+        check_ready(service)
         return ModelReady(name=name, ready=True)
 
     @api.get(f"{of_version}/ready", responses=documented(404, 503))
@@ -261,21 +285,11 @@ def router(
         check_version(version)
         return await infer(request)
 
-    def check_ready() -> None:
-        if not service.lifecycle.ready:
-            raise unavailable(NOT_READY, service.lifecycle.reason)
 
-    def check_version(version: str) -> None:
-        if version != (served := service.model.version):
-            raise ProblemError(
-                UNKNOWN_MODEL,
-                f"There is no version {shorten(version)!r} of the model {name!r}: the "
-                f"one that is served is {served!r}. Without a version in the path, "
-                "that one answers.",
-            )
-
-    refuse_other_models(api, name)
-    return api
+def check_ready(service: Service[InstanceT]) -> None:
+    """Raise ProblemError (503), with the reason, unless the service is ready."""
+    if not service.lifecycle.ready:
+        raise unavailable(NOT_READY, service.lifecycle.reason)
 
 
 def refuse_other_models(api: APIRouter, name: str) -> None:

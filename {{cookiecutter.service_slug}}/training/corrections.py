@@ -75,6 +75,9 @@ class Replacements:
                     f"feedback), which leaves such rows out. {wrong[0]}"
                 )
             tables.append(table)
+        if not tables:  # a Parquet file without rows
+            none = pa.array([], pa.large_string())
+            tables.append(pa.table(dict.fromkeys(known, none)))
         self.table = pa.concat_tables(tables, promote_options="permissive")
         self._groups: dict[str, str | None] = dict.fromkeys(self._keys(self.table))
 
