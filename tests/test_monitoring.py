@@ -106,11 +106,11 @@ def test_any_answers_give_rules_and_documents_that_are_right(bake: Bake) -> None
     service = bake(**AWKWARD).install()
 
     service.make("test-alerts")
-    before = {name: service.read(name) for name in service.files()}
+    before = {name: service.read(name) for name in service.texts()}
     service.make("monitoring")
     service.run("pytest", "tests/monitoring/test_monitoring.py")
 
-    assert {name: service.read(name) for name in service.files()} == before
+    assert {name: service.read(name) for name in service.texts()} == before
     rules = yaml.safe_load(service.read("monitoring/alerts.yaml"))
     owners = {
         rule["labels"]["owner"]
