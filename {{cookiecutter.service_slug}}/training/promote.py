@@ -16,7 +16,7 @@ import io
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from sklearn.pipeline import Pipeline
 from serving.contract import Task
 from training.columns import read_inputs, read_labels
 from training.compare import describe, read_recipe
+from training.corrections import find, part
 from training.diagnosis import judge_rows
 from training.files import read_bytes, read_rows, write_json, write_text
 from training.ingest import validate
@@ -39,24 +40,20 @@ from training.schema import GROUP, Schema, read_schema
 from training.scores import PRIMARY, Truth, score_primary
 from training.splits import read_groups
 from training.stage import PipelineError, compose
-from training.tables import Chunk, read_table
+from training.tables import read_table
 from training.train import fit, label_names, predict
 from training.values import Component, Config, ConfigError, Promote
 
-TENANT = "tenant"
 STANDARD_ERRORS = 3
 PROPOSAL = Path("outputs/promotion.md")  # there if the candidate has won
 
 
 @dataclass(frozen=True)
 class Corrections:
-    """Corrections of users, and the tenant of each that has one.
-
-    `tenants` is None if the file has no such column.
-    """
+    """Corrections of users, and the tenant of each; None if the file knows none."""
 
     rows: pd.DataFrame
-    tenants: "pd.Series[Any] | None"
+    tenants: "pd.Series[str] | None"
 
 
 @dataclass
@@ -119,7 +116,7 @@ def decide(config: Config, commit: str) -> Decision:
     if corrections:
         judge_corrections(decision, config.promote, schema, models, corrections)
     else:
-        place = config.promote.corrections
+        place = config.corrections
         decision.found.append(f"There are no corrections to judge by: {place}.")
     return decision
 
@@ -198,7 +195,8 @@ def judge_corrections(
     for tenant, places in sorted(corrections.tenants.groupby(corrections.tenants)):
         own = places.index
         old, new = float(before[own].mean()), float(after[own].mean())
-        shown = _show(name, old, new, len(own), f"corrections of {tenant}")
+        whose = f"corrections of {tenant or 'no tenant'}"
+        shown = _show(name, old, new, len(own), whose)
         if loses_too_much(limits, old, new, len(own), is_error):
             decision.against.append(f"{shown} No tenant may lose so much.")
         else:
@@ -272,27 +270,20 @@ def _cache() -> Path:
 
 
 def read_corrections(schema: Schema, config: Config) -> Corrections | None:
-    """Return the rows of `promote.corrections`; None if there is no such file.
+    """Return the rows of `corrections`; None if there is no such file.
 
     A column `tenant` says whose they are. Raises PipelineError, as `validate`.
     """
-    path = config.promote.corrections
-    if not path.exists():
+    if not (path := find(config.corrections)):
         return None
     tenants: list[Any] = []
     chunks = []
     for chunk in read_table(path):
-        columns = dict(chunk.columns)
-        if TENANT not in schema.labelled.model_fields and TENANT in columns:
-            tenants += columns.pop(TENANT).to_pylist()
-        chunks.append(
-            Chunk(chunk.source, chunk.unit, chunk.places, columns, chunk.is_text)
-        )
+        columns, known = part(chunk, schema.labelled.model_fields)
+        tenants += known
+        chunks.append(replace(chunk, columns=columns))
     rows = validate(chunks, schema.labelled, str(path), config.paths.bad_rows)
-    if not tenants:
-        return Corrections(rows, None)
-    names = [None if one in (None, "") else str(one) for one in tenants]
-    return Corrections(rows, pd.Series(names, dtype=object))
+    return Corrections(rows, pd.Series(tenants, dtype=str) if tenants else None)
 
 
 def hold_out(
@@ -409,8 +400,7 @@ def judge_by(config: Config, file: Path) -> Config:
             f"CORRECTIONS={file}: there is no such file. Name a file of rows with the "
             "columns of LabelledInstance."
         )
-    limits = config.promote.model_copy(update={"corrections": file})
-    return config.model_copy(update={"promote": limits})
+    return config.model_copy(update={"corrections": file})
 
 
 def main(commit: str = "HEAD", corrections: str = "") -> None:
