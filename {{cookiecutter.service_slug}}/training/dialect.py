@@ -30,10 +30,10 @@ NO_NUMBER = NO_VALUE | {"none", "nil", ".", "#div/0!", "#value!", "missing"}
 
 # Digits in groups: by comma, apostrophe or space, or by point where the decimal sign is
 # a comma. The last group has three digits.
-GROUPED = re.compile(r"\d{1,3}(?:[,'’ ]\d{2,3})*?[,'’ ]\d{3}(?:\.\d*)?")
+GROUPED = re.compile(r"\d{1,3}(?:([,'’ ])\d{2,3})*?(?:[,'’ ]\d{3})(?:\.\d*)?")
 GROUPED_BY_POINT = re.compile(r"\d{1,3}(?:[.'’ ]\d{3})+(?:,\d*)?")
 PLAIN = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?")
-SPACES = re.compile(r"\s+")
+SPACES = re.compile(r"[\s\u00a0\u2007\u2009\u202f]+")
 
 
 @dataclass(frozen=True)
