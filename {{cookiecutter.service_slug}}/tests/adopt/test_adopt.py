@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adopt import write
-from adopt.__main__ import load_contract, undone_on_failure
+from adopt.apply import load_contract, undone_on_failure
 from adopt.infer import Options, Plan, infer
 from adopt.layout import Refusal
 from adopt.names import name_fields, to_field
@@ -214,9 +214,8 @@ def test_nothing_is_written_without_a_yes(table: Write) -> None:
         [
             sys.executable,
             "-c",
-            "import sys; from adopt.__main__ import agree, main\n"
-            "import adopt.__main__ as it\n"
-            "it.adopt = lambda variables: agree(variables)\nsys.exit(main())",
+            "import sys; import adopt.__main__ as it\n"
+            "it.adopt = lambda variables: it.agree(variables)\nsys.exit(it.main())",
         ],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
