@@ -5,7 +5,6 @@ The options come from the environment, where no shell interprets their values.
 
 import os
 import re
-import shlex
 import shutil
 import sys
 import warnings
@@ -24,13 +23,13 @@ from adopt.apply import (
     DEBUG,
     EXAMPLES,
     agree,
-    load_contract,
     run_dvc,
     show_changes,
     undone_on_failure,
 )
 from adopt.infer import MOST_CLASSES, Options, Plan, describe, infer
 from adopt.layout import Refusal
+from adopt.names import say, split_names
 from bench import report
 from serving.contract import Task
 from serving.fields import Kind, read_kinds, read_task
@@ -93,33 +92,29 @@ def read_options(variables: Mapping[str, str]) -> Options:
         task=variables.get("TASK", "").strip().lower(),
         time=variables.get("TIME", ""),
         group=variables.get("GROUP", ""),
-        drop=_split(variables.get("DROP", "")),
-        text=_split(variables.get("TEXT", "")),
-        keep=_split(variables.get("KEEP", "")),
+        drop=split_names(variables.get("DROP", "")),
+        text=split_names(variables.get("TEXT", "")),
+        keep=split_names(variables.get("KEEP", "")),
         test=Path(test).expanduser() if test else None,
         decimal=variables.get("DECIMAL", ""),
     )
 
 
-def _split(names: str) -> list[str]:
-    return [name.strip() for name in names.split(",") if name.strip()]
-
-
 def write_command(options: Options) -> str:
     """Return the command of these options, on the files that the service keeps."""
     values = {
-        "DATA": place(options.data).as_posix(),
-        "LABEL": options.label,
-        "TASK": options.task,
-        "TIME": options.time,
-        "GROUP": options.group,
-        "DROP": ",".join(options.drop),
-        "TEXT": ",".join(options.text),
-        "KEEP": ",".join(options.keep),
-        "TEST": place(options.test).as_posix() if options.test else "",
-        "DECIMAL": options.decimal,
+        "DATA": [place(options.data).as_posix()],
+        "LABEL": [options.label],
+        "TASK": [options.task],
+        "TIME": [options.time],
+        "GROUP": [options.group],
+        "DROP": options.drop,
+        "TEXT": options.text,
+        "KEEP": options.keep,
+        "TEST": [place(options.test).as_posix()] if options.test else [],
+        "DECIMAL": [options.decimal],
     }
-    given = [f"{name}={shlex.quote(one)}" for name, one in values.items() if one]
+    given = [say(name, *some) for name, some in values.items() if any(some)]
     return " ".join(["make adopt", *given])
 
 
@@ -130,7 +125,7 @@ def read_rows(plan: Plan, path: Path, contract: Any) -> pd.DataFrame:
         translate(cells, plan.dialect, fields)[0]
         for cells in read_cells(path, plan.dialect)
     )
-    return validate(chunks, contract, str(path), Path(os.devnull))
+    return validate(chunks, contract, str(path), compose().paths.bad_rows)
 
 
 def make_contract(plan: Plan, options: Options) -> tuple[str, ModuleType]:
@@ -143,7 +138,7 @@ def make_contract(plan: Plan, options: Options) -> tuple[str, ModuleType]:
     kept = _find_kept(text, plan) if ADOPTED.exists() else set()
     while True:
         written = write.write_contract(text, plan, kept)
-        module = load_contract(written)
+        module = write.load_contract(written)
         if not kept:
             return written, module
         broken = {
@@ -157,8 +152,12 @@ def make_contract(plan: Plan, options: Options) -> tuple[str, ModuleType]:
 
 
 def _find_kept(text: str, plan: Plan) -> set[str]:
-    """Return the fields that the contract has in the kind that is wanted."""
-    old = load_contract(text)
+    """Return the fields that the contract has in the kind that is wanted.
+
+    A value that may be missing is no other kind, and a number may be a category, unless
+    an option says what the column is.
+    """
+    old = write.load_contract(text)
     try:
         kinds = {each.name: each.kind for each in read_kinds(old.Instance)}
         task = read_task(old.LabelledInstance)
@@ -168,7 +167,7 @@ def _find_kept(text: str, plan: Plan) -> set[str]:
     for each in plan.fields:
         if each.name not in kinds:
             continue
-        is_text = "normalise" in each.type
+        is_text = each.kind is Kind.TEXT
         if not each.is_named or is_text == (kinds[each.name] is Kind.TEXT):
             kept.add(each.name)
     if task is plan.task:

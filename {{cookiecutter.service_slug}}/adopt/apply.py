@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
 
 from adopt.layout import Refusal
 from training.stage import compose
@@ -16,19 +15,6 @@ from training.stage import compose
 CONTRACT, EXAMPLES = Path("app/contract.py"), Path("app/examples.py")
 CONF = Path("training/conf")
 CONFIG, DEBUG = CONF / "config.yaml", CONF / "experiment/debug.yaml"
-
-
-def load_contract(text: str) -> ModuleType:
-    """Return a contract as a module, without writing it. Raises Refusal."""
-    module = ModuleType("contract")
-    try:
-        exec(compile(text, str(CONTRACT), "exec"), module.__dict__)
-    except Exception as error:  # whatever a person has written there
-        raise Refusal(
-            f"app/contract.py does not work with the new fields: {error}. Change what "
-            "needs the old ones, or remove it."
-        ) from None
-    return module
 
 
 def show_changes(texts: Mapping[Path, str]) -> list[str]:
@@ -48,7 +34,7 @@ def show_changes(texts: Mapping[Path, str]) -> list[str]:
 
 def agree(variables: Mapping[str, str]) -> bool:
     """Return whether the user agrees. Raises Refusal if nobody can be asked."""
-    if variables.get("YES", "") not in ("", "0"):
+    if variables.get("YES", "").lower() not in ("", "0", "n", "no", "false"):
         return True
     if not sys.stdin.isatty():
         raise Refusal(

@@ -19,7 +19,6 @@ from adopt.apply import (
     DEBUG,
     EXAMPLES,
     agree,
-    load_contract,
     run_dvc,
     show_changes,
     undone_on_failure,
@@ -291,7 +290,7 @@ def make_files(
     for path in (CONFIG, DEBUG):  # the gate is one of the task before
         if path.exists() and task is Task.REGRESSION:
             texts[path] = write.write_gate(path.read_text(encoding="utf-8"), {})
-    return texts, load_contract(contract)
+    return texts, write.load_contract(contract)
 
 
 def finish(tell: Callable[[str], None]) -> None:

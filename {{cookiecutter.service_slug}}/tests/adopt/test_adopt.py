@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adopt import write
-from adopt.apply import load_contract, undone_on_failure
+from adopt.apply import undone_on_failure
 from adopt.infer import Options, Plan, infer
 from adopt.layout import Refusal
 from adopt.names import name_fields, to_field
@@ -152,7 +152,7 @@ def test_integers_with_few_values_are_classes_unless_said_otherwise(
 
 def test_what_a_person_has_written_survives(table: Write) -> None:
     written = write.write_contract(CONTRACT, plan_for(table()), kept={"age"})
-    module: Any = load_contract(written)
+    module: Any = write.load_contract(written)
 
     kinds = {field.name: field.kind for field in read_kinds(module.Instance)}
     assert kinds == {
