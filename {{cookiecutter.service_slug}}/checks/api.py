@@ -95,7 +95,7 @@ class Exchange:
     answer: str
 
     def is_of(self, operation: Operation) -> bool:
-        """Return whether this operation was asked."""
+        """Return whether the request is one of an operation."""
         parts = re.split(r"\{\w+\}", operation.path)
         pattern = "[^/]+".join(map(re.escape, parts))
         path = self.path.partition("?")[0]

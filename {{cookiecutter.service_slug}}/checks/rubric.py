@@ -20,7 +20,7 @@ PARTS = ("Data", "Model", "Infrastructure", "Monitoring")
 
 
 class Facts:
-    """What the answers are found in: the repository, and how its rules stand."""
+    """What answers the questions: the repository, and the results of the rules."""
 
     def __init__(self, repository: Repository, results: Mapping[str, Result]) -> None:
         self.repository = repository
@@ -35,7 +35,7 @@ class Facts:
         return all(self.repository.has(name) for name in names)
 
     def says(self, start: str, pattern: str) -> bool:
-        """Return whether a file whose name begins so matches a pattern."""
+        """Return whether the text of a file below `start` matches a pattern."""
         return any(
             re.search(pattern, self.repository.read(name), re.MULTILINE)
             for name in self.repository.files
@@ -70,7 +70,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Way:
-    """A way in which a service answers a question, and how it is seen."""
+    """Something that answers a question, in words, and whether a service has it."""
 
     what: str
     holds: Callable[[Facts], bool]

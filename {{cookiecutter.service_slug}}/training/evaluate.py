@@ -1,4 +1,4 @@
-"""Stage 4: evaluate the model on held-out rows and apply the quality gate."""
+"""Stage 5: evaluate the model on held-out rows and apply the quality gate."""
 
 import io
 import logging

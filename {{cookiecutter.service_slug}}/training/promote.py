@@ -58,7 +58,7 @@ class Corrections:
 
 @dataclass
 class Decision:
-    """Why a candidate is promoted or not; with no reason against it, it is."""
+    """What was found about a candidate; a reason `against` it keeps the model."""
 
     against: list[str] = field(default_factory=list)
     found: list[str] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Decision:
         return not self.against
 
     def lines(self) -> list[str]:
-        """Return who has won, and why."""
+        """Return the decision and its reasons, a line for each."""
         winner = "The candidate is promoted." if self.promoted else "The model stays."
         return [winner, *self.against, *self.found]
 
@@ -311,7 +311,7 @@ def hold_out(
 def drop_known(
     schema: Schema, rows: pd.DataFrame, judges: list[pd.DataFrame]
 ) -> pd.DataFrame:
-    """Return the rows that those of the judges do not give away."""
+    """Return the rows that share no inputs and no group with those that judge."""
     return rows[~is_known(schema, rows, judges)].reset_index(drop=True)
 
 

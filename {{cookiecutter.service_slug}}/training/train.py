@@ -1,4 +1,4 @@
-"""Stage 3: fit the model.
+"""Stage 4: fit the model.
 
 It also compares models: `python -m training.train -m model=linear,characters,bayes`
 fits each and ranks them by cross-validation on the training rows. It does not read the
