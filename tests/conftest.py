@@ -51,6 +51,8 @@ PROGRAMS = Path(sys.executable).parent
 ENVIRONMENT["PATH"] = f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"
 # Hundreds of processes are started: what they import is to be compiled once.
 ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)
+# mypy takes a minute and a half for a service, and two seconds for the next.
+ENVIRONMENT["MYPY_CACHE_DIR"] = str(BUILD / "mypy")
 
 
 @contextmanager

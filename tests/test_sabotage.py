@@ -720,7 +720,7 @@ SABOTAGE = {
     "a public path that is not there": Sabotage(
         "deploy/components/route/route.yaml",
         "value: /v1}",
-        "value: /v2}",
+        "value: /v3}",
         "pytest tests/deploy/test_deployment.py -k public",
     ),
     "another port": Sabotage(
