@@ -139,6 +139,20 @@ def test_a_fresh_service_passes_its_own_checks_offline(default: Service) -> None
     assert done.stdout.count("Passed") >= 12, done.stdout
 
 
+def test_the_documentation_takes_examples_from_the_tests_of_all_endpoints(
+    bake: Bake,
+) -> None:
+    planned = bake(feedback="yes").make("--dry-run", "docs").stdout
+
+    assert "tests/app tests/feedback/test_feedback.py" in planned
+
+
+def test_the_contract_takes_a_text_in_any_case_and_spacing(default: Service) -> None:
+    code = "from app.contract import Instance; print(Instance(text=' Turn  ON ').text)"
+
+    assert default.run("python", "-c", code).stdout == "turn on\n"
+
+
 def can_unshare(path: Path) -> bool:
     """True if this machine lets us take the network away from a command."""
     if shutil.which("unshare") is None:

@@ -1,4 +1,4 @@
-"""The main job, end to end, with the commands of the emitted README."""
+"""The main job, end to end, with the commands of the emitted documents."""
 
 import json
 import os
@@ -327,13 +327,13 @@ def test_uvx_generates_without_installing_cookiecutter(tmp_path: Path) -> None:
     assert (tmp_path / "intent-service" / "Makefile").exists()
 
 
-def test_the_commands_of_the_readme_work(mine: Service) -> None:
+def test_the_commands_that_the_documents_show_work(mine: Service) -> None:
     frame = "pandas.read_parquet('data/train.parquet')"
     write = f"{frame}.to_csv('data/source/data.csv', index=False)"
     mine.run("python", "-c", f"import pandas; {write}")
-    commands = re.findall(
-        r"^    ((?:python|dvc) .*?)(?:  +#.*)?$", mine.read("README.md"), re.MULTILINE
-    )
+    texts = mine.read("README.md") + mine.read("docs/training.md")
+    found = re.findall(r"^    ((?:python|dvc) .*?)(?:  +#.*)?$", texts, re.MULTILINE)
+    commands = dict.fromkeys(found)
 
     assert len(commands) >= 5
     for command in commands:

@@ -41,7 +41,7 @@ def run(*arguments, check=True):
     if arguments[0] == "repro":
         variables = os.environ | {"DVC_STAGE": "all"}  # else it is a trial
         subprocess.run([sys.executable, "-m", "training"], check=True, env=variables)
-command._run_dvc = run
+command.run_dvc = run
 raise SystemExit(command.main())
 """
 

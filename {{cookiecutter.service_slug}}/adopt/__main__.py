@@ -3,16 +3,12 @@
 The options come from the environment, where no shell interprets their values.
 """
 
-import difflib
 import os
 import re
-import shlex
 import shutil
-import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,8 +16,20 @@ from typing import Any
 import pandas as pd
 
 from adopt import write
+from adopt.apply import (
+    CONF,
+    CONFIG,
+    CONTRACT,
+    DEBUG,
+    EXAMPLES,
+    agree,
+    run_dvc,
+    show_changes,
+    undone_on_failure,
+)
 from adopt.infer import MOST_CLASSES, Options, Plan, describe, infer
 from adopt.layout import Refusal
+from adopt.names import say, split_names
 from bench import report
 from serving.contract import Task
 from serving.fields import Kind, read_kinds, read_task
@@ -33,15 +41,11 @@ from training.scores import PRIMARY
 from training.stage import PipelineError, compose
 from training.train import cross_validate
 from training.validation import Validator, read_columns
+from training.values import ConfigError
 
 ROOT = Path(__file__).parent.parent
 SOURCE = Path("data/source")
-CONTRACT, EXAMPLES = Path("app/contract.py"), Path("app/examples.py")
-CONF = Path("training/conf")
-CONFIG, DEBUG, ADOPTED = (
-    CONF / name
-    for name in ("config.yaml", "experiment/debug.yaml", "data/adopted.yaml")
-)
+ADOPTED = CONF / "data/adopted.yaml"
 # What a run of the pipeline changes, beside what DVC brings back.
 RESULTS = [
     Path("dvc.lock"),
@@ -88,47 +92,30 @@ def read_options(variables: Mapping[str, str]) -> Options:
         task=variables.get("TASK", "").strip().lower(),
         time=variables.get("TIME", ""),
         group=variables.get("GROUP", ""),
-        drop=_split(variables.get("DROP", "")),
-        text=_split(variables.get("TEXT", "")),
-        keep=_split(variables.get("KEEP", "")),
+        drop=split_names(variables.get("DROP", "")),
+        text=split_names(variables.get("TEXT", "")),
+        keep=split_names(variables.get("KEEP", "")),
         test=Path(test).expanduser() if test else None,
         decimal=variables.get("DECIMAL", ""),
     )
 
 
-def _split(names: str) -> list[str]:
-    return [name.strip() for name in names.split(",") if name.strip()]
-
-
 def write_command(options: Options) -> str:
     """Return the command of these options, on the files that the service keeps."""
     values = {
-        "DATA": place(options.data).as_posix(),
-        "LABEL": options.label,
-        "TASK": options.task,
-        "TIME": options.time,
-        "GROUP": options.group,
-        "DROP": ",".join(options.drop),
-        "TEXT": ",".join(options.text),
-        "KEEP": ",".join(options.keep),
-        "TEST": place(options.test).as_posix() if options.test else "",
-        "DECIMAL": options.decimal,
+        "DATA": [place(options.data).as_posix()],
+        "LABEL": [options.label],
+        "TASK": [options.task],
+        "TIME": [options.time],
+        "GROUP": [options.group],
+        "DROP": options.drop,
+        "TEXT": options.text,
+        "KEEP": options.keep,
+        "TEST": [place(options.test).as_posix()] if options.test else [],
+        "DECIMAL": [options.decimal],
     }
-    given = [f"{name}={shlex.quote(one)}" for name, one in values.items() if one]
+    given = [say(name, *some) for name, some in values.items() if any(some)]
     return " ".join(["make adopt", *given])
-
-
-def load_contract(text: str) -> ModuleType:
-    """Return a contract as a module, without writing it. Raises Refusal."""
-    module = ModuleType("contract")
-    try:
-        exec(compile(text, str(CONTRACT), "exec"), module.__dict__)
-    except Exception as error:  # whatever a person has written there
-        raise Refusal(
-            f"app/contract.py does not work with the new fields: {error}. Change what "
-            "needs the old ones, or remove it."
-        ) from None
-    return module
 
 
 def read_rows(plan: Plan, path: Path, contract: Any) -> pd.DataFrame:
@@ -151,7 +138,7 @@ def make_contract(plan: Plan, options: Options) -> tuple[str, ModuleType]:
     kept = _find_kept(text, plan) if ADOPTED.exists() else set()
     while True:
         written = write.write_contract(text, plan, kept)
-        module = load_contract(written)
+        module = write.load_contract(written)
         if not kept:
             return written, module
         broken = {
@@ -165,8 +152,12 @@ def make_contract(plan: Plan, options: Options) -> tuple[str, ModuleType]:
 
 
 def _find_kept(text: str, plan: Plan) -> set[str]:
-    """Return the fields that the contract has in the kind that is wanted."""
-    old = load_contract(text)
+    """Return the fields that the contract has in the kind that is wanted.
+
+    A value that may be missing is no other kind, and a number may be a category, unless
+    an option says what the column is.
+    """
+    old = write.load_contract(text)
     try:
         kinds = {each.name: each.kind for each in read_kinds(old.Instance)}
         task = read_task(old.LabelledInstance)
@@ -176,7 +167,7 @@ def _find_kept(text: str, plan: Plan) -> set[str]:
     for each in plan.fields:
         if each.name not in kinds:
             continue
-        is_text = "normalise" in each.type
+        is_text = each.kind is Kind.TEXT
         if not each.is_named or is_text == (kinds[each.name] is Kind.TEXT):
             kept.add(each.name)
     if task is plan.task:
@@ -333,77 +324,6 @@ def place(path: Path) -> Path:
     return SOURCE / own.name
 
 
-def show_changes(texts: Mapping[Path, str]) -> list[str]:
-    """Return the lines of the differences between the files and what they become."""
-    lines: list[str] = []
-    for path, text in texts.items():
-        old = path.read_text(encoding="utf-8") if path.exists() else ""
-        lines += difflib.unified_diff(
-            old.splitlines(),
-            text.splitlines(),
-            f"a/{path.as_posix()}" if old else "/dev/null",
-            f"b/{path.as_posix()}",
-            lineterm="",
-        )
-    return lines
-
-
-def agree(variables: Mapping[str, str]) -> bool:
-    """Return whether the user agrees. Raises Refusal if nobody can be asked."""
-    if variables.get("YES", "") not in ("", "0"):
-        return True
-    if not sys.stdin.isatty():
-        raise Refusal(
-            "Nothing was written: there is no terminal to ask. YES=1 agrees to it."
-        )
-    return input("Write this, and train? [y/N] ").strip().lower() in ("y", "yes")
-
-
-@contextmanager
-def undone_on_failure(paths: Sequence[Path]) -> Iterator[None]:
-    """Put files back as they were if anything fails, Ctrl-C included."""
-    kept = {path: path.read_bytes() if path.is_file() else None for path in paths}
-    new = [path for path, content in kept.items() if content is None]
-    outputs = [path for path in _list_outputs() if not path.exists()]
-    try:
-        yield
-    except BaseException:
-        for path, content in kept.items():
-            if content is not None:
-                path.write_bytes(content)
-            elif path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        for path in outputs:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        # DVC has told Git about the pointers.
-        unstage = ["git", "reset", "--quiet", "--", *map(str, new)]
-        with suppress(OSError):
-            subprocess.run(unstage, capture_output=True)
-        if kept[Path("dvc.lock")] is not None:
-            _run_dvc("checkout", "--force", "--quiet", check=False)
-        raise
-
-
-def _list_outputs() -> list[Path]:
-    paths = compose().paths
-    names = (paths.raw, paths.raw_test, paths.train, paths.test, paths.pipeline)
-    return [*names, paths.training, paths.plots, paths.model]
-
-
-def _run_dvc(*arguments: str, check: bool = True) -> None:
-    programs = Path(sys.executable).parent
-    variables = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-    sys.stdout.flush()
-    done = subprocess.run([programs / "dvc", *arguments], env=variables)
-    if check and done.returncode:
-        raise Refusal(
-            f"dvc {arguments[0]} failed, and all files are as they were. The reason "
-            "stands above."
-        )
-
-
 def take(source: Path, target: Path) -> None:
     """Copy the user's file or directory to its place, unless it is there."""
     if source.resolve() == target.resolve():
@@ -446,8 +366,8 @@ def adopt(variables: Mapping[str, str], tell: Callable[[str], None] = print) -> 
             write_text(path, text)
         for source, target in copies:
             take(source, target)
-        _run_dvc("add", "--quiet", *(str(target) for _, target in copies))
-        _run_dvc("repro")
+        run_dvc("add", "--quiet", *(str(target) for _, target in copies))
+        run_dvc("repro")
     finish(plan, tell)
 
 
@@ -487,7 +407,7 @@ def main() -> int:
             adopt_model(os.environ)
         else:
             adopt(os.environ)
-    except (Refusal, PipelineError) as error:
+    except (Refusal, PipelineError, ConfigError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

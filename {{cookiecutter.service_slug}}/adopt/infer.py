@@ -1,7 +1,7 @@
 """Infer the contract from a table: the fields, their types and ranges, and the task."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,10 +11,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adopt.layout import Refusal, check_size, find_dialect, read_whole, say
-from adopt.names import find_column, name_fields, show, to_field
-from adopt.profile import Holds, Profile, fits, profile, round_out
+from adopt.layout import Refusal, check_size, find_dialect, read_whole
+from adopt.names import find_column, name_fields, say, show, to_field
+from adopt.profile import (
+    Holds,
+    Profile,
+    find_odd_times,
+    fits,
+    is_currency,
+    profile,
+    round_out,
+)
 from serving.contract import MAX_NUMBER, Task
+from serving.fields import Kind
 from training.dialect import Dialect
 from training.schema import GROUP, LABEL, TIME
 
@@ -27,6 +36,8 @@ MOST_CHOICES, LONGEST_CHOICE, ROWS_PER_CHOICE, SINGLE_SHARE = 50, 60, 3, 0.01
 UNIQUE_SHARE = 0.9
 MAX_TEXT_LENGTH = 10_000  # as app/contract.py has it
 FEWEST_ROWS = 20
+# From such a share of repeated rows on, it is said.
+REPEATED_SHARE = 0.01
 # Correlation, or of ranks, from which on a number is the label in other words.
 SAME = 0.99999
 
@@ -36,7 +47,10 @@ PERSONAL = {"surname", "forename", "firstname", "lastname", "fullname", "email",
 PERSONAL |= {"phone", "telephone", "mobile", "fax", "address", "street", "ssn", "iban"}
 PERSONAL |= {"passport", "birthday", "birthdate", "dob", "username", "ip"}
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}")
-PHONE = re.compile(r"\+?[\d(][\d\s()/.-]{7,}\d")
+ADDRESS = re.compile(
+    r"\d{1,3}(?:\.\d{1,3}){3}|[\da-fA-F]{0,4}(?::[\da-fA-F]{0,4}){4,7}"
+)
+PHONE = re.compile(r"(?=(?:\D*\d){7,15}\D*$)\+?[\d(][\d\s()/.-]{7,}\d")
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,14 @@ class Field:
     is_named: bool = False
 
     @property
+    def kind(self) -> Kind:
+        """Return what it holds, as a model reads it."""
+        words = {"list[": Kind.VECTOR, "Literal[": Kind.CATEGORY, "str": Kind.TEXT}
+        words |= {"bool": Kind.FLAG}
+        found = (kind for word, kind in words.items() if word in self.type)
+        return next(found, Kind.NUMBER)
+
+    @property
     def line(self) -> str:
         """Return the field as app/contract.py has it."""
         return f"{self.name}: {self.type}" + (
@@ -96,16 +118,16 @@ class Plan:
         """Return the fields that training data has, and requests do not."""
         return [each for each in (self.label, self.group, self.time) if each]
 
-    @property
-    def has_text(self) -> bool:
-        """Return whether a field is a text."""
-        return any("normalise" in each.type for each in self.fields)
-
 
 def infer(options: Options) -> Plan:
     """Return what the table says. Raises Refusal, with the reason and what to do."""
     for path in filter(None, (options.data, options.test)):
         check_size(path)
+    if options.test and options.test.name == options.data.name:
+        raise Refusal(
+            f"TEST and DATA are both called {options.data.name}, and are copied to one "
+            "directory: rename one. Rows to learn from are none to test on."
+        )
     dialect = find_dialect(options.data)
     table, _ = read_whole(options.data, dialect)
     trained = len(table)
@@ -206,8 +228,9 @@ class _Inference:
             )
             self._table = self._table.filter(kept)
             label = replace(label, cells=label.cells.filter(kept))
-        task, label_field = self._read_label(label)
-        profiles = self._profile_columns()
+        self._note_repeated()
+        task, label, label_field = self._read_label(label)
+        profiles = self._settle_signs(self._profile_all())
         fields = name_fields([one.name for one in profiles])
         features = [
             made
@@ -256,7 +279,7 @@ class _Inference:
 
     # The columns.
 
-    def _profile_columns(self) -> list[Profile]:
+    def _profile_all(self) -> list[Profile]:
         """Return the profiles of all columns that may be features.
 
         Raises Refusal with the mistakes of all of them.
@@ -277,7 +300,7 @@ class _Inference:
                 mistakes.append(str(error))
         if mistakes:
             raise Refusal("\n".join(mistakes))
-        return self._settle_signs(found)
+        return found
 
     def _column(self, name: str) -> pa.Array:
         column = self._table[name].combine_chunks()
@@ -303,25 +326,29 @@ class _Inference:
             for one in open_ones
             if pc.any(pc.match_substring(self._column(one.name), ",")).as_py()
         ]
+        is_money = any(is_currency(one.unit) for one in open_ones)
+        names = show(one.name for one in open_ones)
         if len(signs) == 1:
             sign = signs.pop()
-        elif not has_comma or self._dialect.separator == ",":
+        elif has_comma and self._dialect.separator == ",":
+            sign = False  # quoted, as it is no separator
+        elif not has_comma and self._dialect.separator != ";" and not is_money:
             sign = False
         else:
             raise Refusal(
-                f"The numbers of {show(has_comma)} can be read in two ways: 1,234 "
-                "as a thousand or as one and a bit. Say which is the decimal sign: "
-                "DECIMAL=, or DECIMAL=."
+                f"The numbers of {names} can be read in two ways: "
+                f"{self._find_example(open_ones[0].name)} as thousands or with a "
+                "fraction. Say which is the decimal sign: DECIMAL=, or DECIMAL=."
             )
-        names = show(one.name for one in open_ones)
         written, example = (
             ("comma", "1.234 is 1234") if sign else ("point", "1,234 is 1234")
         )
-        if has_comma or sign:
-            self._notes.append(
-                f"The decimal sign of {names} is read as a {written}: {example}. "
-                f"DECIMAL={'.' if sign else ','} says otherwise."
-            )
+        note = (
+            f"The decimal sign of {names} is read as a {written}: {example}. "
+            f"DECIMAL={'.' if sign else ','} says otherwise."
+        )
+        if (has_comma or sign) and note not in self._notes:
+            self._notes.append(note)
         return [
             (
                 profile(one.name, self._column(one.name), sign)
@@ -330,6 +357,11 @@ class _Inference:
             )
             for one in found
         ]
+
+    def _find_example(self, name: str) -> str:
+        """Return a number that can be read in two ways."""
+        cells = pc.unique(self._column(name).drop_null()).to_pylist()
+        return next(repr(cell) for cell in cells if re.search(r"\d[.,]\d", cell))
 
     def _read_feature(
         self, one: Profile, name: str, label: Profile, task: Task
@@ -357,12 +389,13 @@ class _Inference:
             return "it has no values"
         if one.holds is Holds.OTHER:
             return f"it holds {one.holds}"
+        if one.holds is Holds.TIMES and not one.form:
+            odd = show(map(repr, find_odd_times(list(one.counts))), 3)
+            return f"a model reads no times; not all are written in one way: {odd}"
         if one.holds is Holds.TIMES:
             return (
-                "a model reads no times; to split by it, "
-                + say("TIME", one.name)
-                + "; or add "
-                "what matters of it, such as the hour or the days since, as a number"
+                f"a model reads no times; to split by it, {say('TIME', one.name)}; or "
+                "add what matters of it as a number, such as the hour or the days since"
             )
         if one.holds is Holds.VECTORS:
             return ""
@@ -388,11 +421,7 @@ class _Inference:
                 raise Refusal(f"LABEL: {error}") from None
             label = profile(options.label, self._column(options.label), said, True)
         if label.comma is None:
-            label = profile(
-                options.label,
-                self._column(options.label),
-                self._dialect.separator == ";",
-            )
+            *_, label = self._settle_signs([*self._profile_all(), label])
         if label.holds is Holds.NOTHING:
             raise Refusal(
                 f"LABEL: {options.label!r} has no values. Name another column, or "
@@ -405,8 +434,27 @@ class _Inference:
             )
         return label
 
-    def _read_label(self, label: Profile) -> tuple[Task, Field]:
-        """Return the task and the field. Raises Refusal."""
+    def _note_repeated(self) -> None:
+        """Say how many rows are the same as another."""
+        simple = [
+            each.name
+            for each in self._table.schema
+            if not pa.types.is_nested(each.type) and not pa.types.is_null(each.type)
+        ]
+        different = len(self._table.select(simple).group_by(simple).aggregate([]))
+        repeated = len(self._table) - different
+        if repeated > len(self._table) * REPEATED_SHARE:
+            self._notes.append(
+                f"{repeated:,} rows repeat another. Where one is learned from and the "
+                "other tested on, the score is too good: remove them, or keep them "
+                "together by GROUP=…."
+            )
+
+    def _read_label(self, label: Profile) -> tuple[Task, Profile, Field]:
+        """Return the task, the label as the task has it, and the field.
+
+        Raises Refusal.
+        """
         options, counts, rows = self._options, label.counts, len(label.cells)
         name = label.name
         if len(counts) == 1:
@@ -427,8 +475,10 @@ class _Inference:
             guess = Task.CLASSIFICATION
         task = Task(options.task or guess)
         if task is Task.REGRESSION:
-            return task, self._read_value(label, guess)
-        return task, self._read_classes(label, guess)
+            return task, label, self._read_value(label, guess)
+        if is_number and (label.unit or label.comma or not label.is_whole):
+            label = profile(name, self._column(name), None, True)  # as they are written
+        return task, label, self._read_classes(label, guess, is_number)
 
     def _read_value(self, label: Profile, guess: Task) -> Field:
         name, rows = label.name, len(label.cells)
@@ -456,33 +506,25 @@ class _Inference:
         )
         return Field(LABEL, name, "float", said)
 
-    def _read_classes(self, label: Profile, guess: Task) -> Field:
+    def _read_classes(self, label: Profile, guess: Task, is_number: bool) -> Field:
         name, rows = label.name, len(label.cells)
         counts = {_write(value): count for value, count in label.counts.items()}
         if len(counts) == rows or len(counts) > max(2, rows / 2):
             instead = "TASK=regression predicts it as a number; else name"
-            if label.holds is not Holds.NUMBERS:
+            if not is_number:
                 instead = "Name"
             raise Refusal(
                 f"LABEL: {name!r} has {len(counts):,} values in {rows:,} rows: too "
                 f"many to be classes. {instead} another column."
             )
-        folded: dict[str, list[str]] = {}
-        for text in counts:
-            folded.setdefault(" ".join(text.lower().split()), []).append(text)
-        if twice := [texts for texts in folded.values() if len(texts) > 1]:
-            shown = "; ".join(" and ".join(map(repr, texts)) for texts in twice)
+        if twice := _find_twice(counts):
             raise Refusal(
                 f"LABEL: {name!r} has labels that differ only in case or white "
-                f"space: {shown}. Write each in one way."
+                f"space: {twice}. Write each in one way."
             )
         few = sorted(text for text, count in counts.items() if count < 2)
         if few:
-            instead = (
-                ", or TASK=regression predicts it as a number"
-                if label.holds is Holds.NUMBERS
-                else ""
-            )
+            instead = ", or TASK=regression predicts it as a number" * is_number
             raise Refusal(
                 f"LABEL: {len(few)} of {len(counts)} labels of {name!r} occur once: "
                 f"{show(few, 10)}. Each needs two rows at least, to learn it and to "
@@ -490,7 +532,7 @@ class _Inference:
             )
         shares = [f"{text} {count / rows:.1%}" for text, count in counts.items()]
         said = f"{len(counts)} labels ({show(shares, 6)}): classification"
-        if label.holds is Holds.NUMBERS and not self._options.task:
+        if is_number and not self._options.task:
             said += "; TASK=regression predicts it as a number"
         type_ = "Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]"
         if len(counts) <= MOST_CHOICES and max(map(len, counts)) <= LONGEST_CHOICE:
@@ -530,6 +572,12 @@ class _Inference:
                 f"TIME: {name!r} holds {time.holds}, no times that can be read. Write "
                 "them as 2026-01-31 or 2026-01-31T12:00:00."
             )
+        if not time.form:
+            odd = show(map(repr, find_odd_times(list(time.counts))), 3)
+            raise Refusal(
+                f"TIME: the times of {name!r} are not all written in one way: {odd}. "
+                "Write them as 2026-01-31 or 2026-01-31T12:00:00."
+            )
         if time.form.startswith("%d/%m"):
             other = time.form.replace("%d/%m", "%m/%d", 1)
             if fits(list(time.counts), other):
@@ -548,6 +596,8 @@ def _find_personal(one: Profile) -> str:
     if one.holds is Holds.TEXTS:
         if sum(map(bool, map(EMAIL.fullmatch, sample))) > len(sample) / 2:
             return "personal data: e-mail addresses"
+        if sum(map(bool, map(ADDRESS.fullmatch, sample))) > len(sample) / 2:
+            return "personal data: IP addresses"
         if sum(map(bool, map(PHONE.fullmatch, sample))) > len(sample) / 2:
             return "personal data: telephone numbers"
     joined = {first + second for first, second in zip(words, words[1:], strict=False)}
@@ -586,6 +636,15 @@ def _find_identifier(one: Profile, is_first: bool) -> str:
     return ""
 
 
+def _find_twice(texts: Iterable[str]) -> str:
+    """Return the texts that differ only in case or white space; "" if none do."""
+    folded: dict[str, list[str]] = {}
+    for text in texts:
+        folded.setdefault(" ".join(text.lower().split()), []).append(text)
+    twice = [alike for alike in folded.values() if len(alike) > 1]
+    return "; ".join(" and ".join(map(repr, alike)) for alike in twice)
+
+
 def _write_type(one: Profile, name: str, as_text: bool) -> Field:
     """Return the field of a column: its type, and what to say of it."""
     if one.holds is Holds.FLAGS:
@@ -609,9 +668,10 @@ def _write_type(one: Profile, name: str, as_text: bool) -> Field:
         and single <= given * SINGLE_SHARE
     )
     if is_category and not as_text:
-        return Field(
-            name, one.name, _literal(sorted(texts)), f"category: {show(texts, 6)}"
-        )
+        said = f"category: {show(texts, 6)}"
+        if twice := _find_twice(texts):
+            said += f"; {twice} differ only in case"
+        return Field(name, one.name, _literal(sorted(texts)), said)
     longest = max(map(len, texts))
     most = "MAX_TEXT_LENGTH" if longest <= MAX_TEXT_LENGTH else str(longest * 2)
     return Field(
@@ -633,7 +693,7 @@ def _write_number(one: Profile, name: str) -> Field:
     bounds = [
         f"{rule}={_write(bound)}"
         for rule, bound in (("ge", lowest), ("le", highest))
-        if abs(bound) < MAX_NUMBER
+        if abs(bound) < MAX_NUMBER and low < high
     ]
     kind = "int" if is_int else "float"
     type_ = f"Annotated[{kind}, Field({', '.join(bounds)})]" if bounds else kind

@@ -4,7 +4,7 @@ import codecs
 import csv
 import io
 import os
-import shlex
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -22,6 +22,8 @@ BOMS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+# Letters beyond ASCII. A file in Windows-1252 has hardly so many in a row.
+NO_ASCII, LONG_RUN, MOST_UNLIKE = re.compile(rb"[\x80-\xff]+"), 4, 0.05
 # Bytes of memory for a byte of the file: while it is read, checked and learned from.
 # Parquet is compressed; its size is that of its columns.
 MEMORY_FACTOR = 8
@@ -31,16 +33,20 @@ class Refusal(Exception):
     """The table cannot be adopted. The message says why, and what to do."""
 
 
-def say(option: str, column: str) -> str:
-    """Return an option as one types it: KEEP='Claim ID'."""
-    return f"{option}={shlex.quote(column)}"
-
-
 def check_size(path: Path) -> None:
     """Raise Refusal if the data is missing, empty, or too large for the memory."""
     if not path.exists():
         raise Refusal(f"There is no file {path}. Name another: DATA=FILE.")
+    if not os.access(path, os.R_OK):
+        raise Refusal(f"{path} cannot be read: give yourself the right to.")
     files = [file for file in path.rglob("*") if file.is_file()]
+    inner = {part for file in files for part in file.relative_to(path).parts[:-1]}
+    if split := sorted({part.split("=")[0] for part in inner if "=" in part}):
+        raise Refusal(
+            f"{path} has the values of {', '.join(split)} in the names of its "
+            "directories, where nothing reads them. Write them as columns of one file, "
+            "such as pandas.read_parquet(…).to_parquet(…) does."
+        )
     size = sum(map(_size, files)) if path.is_dir() else _size(path)
     if not size:
         raise Refusal(f"{path} is empty. Name another file: DATA=FILE.")
@@ -99,7 +105,7 @@ def find_dialect(path: Path) -> Dialect:
     with path.open(encoding=encoding, newline="") as text:
         sample = text.read(SAMPLE)
     if "\0" in sample:
-        raise Refusal(f"{path} is no text. Save it as .csv in UTF-8.")
+        raise Refusal(f"{path} is no text. Unpack it, or save it as .csv in UTF-8.")
     if len(sample) == SAMPLE:  # the last line may be cut
         sample = sample[: sample.rfind("\n") + 1] or sample
     quote = "'" if sample.lstrip()[:1] == "'" else '"'
@@ -127,19 +133,43 @@ def _find_encoding(path: Path) -> str:
 
 
 def _find_western(path: Path) -> str:
-    """Return Windows-1252. Raises Refusal if the file has bytes that it does not know.
+    """Return Windows-1252. Raises Refusal if the file cannot be in it.
 
-    Nothing in a file tells which encoding of one byte a character it is in.
+    Nothing in a file tells which encoding of one byte a character it is in. But words
+    of Western languages have letters of ASCII between their others.
     """
-    try:
-        with path.open(encoding="cp1252") as text:
-            while text.read(1 << 20):
-                pass
-    except UnicodeDecodeError:
+    # The lines of letters in UTF-8, of those that are alone, and of all others.
+    right, alone, others = list[int](), list[int](), list[int]()
+    is_known = True
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            for run in NO_ASCII.findall(line):
+                is_known &= _decodes(run, "cp1252")
+                if _decodes(run, "utf-8"):
+                    right.append(number)
+                elif len(run) < LONG_RUN:
+                    alone.append(number)
+                else:
+                    others.append(number)
+    wrong = sorted([*alone, *others])
+    if len(right) > len(wrong):
+        raise Refusal(
+            f"{path} is in UTF-8, but for line {wrong[0]}. Correct it, or save all of "
+            "it as UTF-8."
+        )
+    if not is_known or len(right) + len(others) > len(alone) * MOST_UNLIKE:
         raise Refusal(
             f"{path} is neither in UTF-8 nor in Windows-1252. Save it as UTF-8."
-        ) from None
+        )
     return "cp1252"
+
+
+def _decodes(text: bytes, encoding: str) -> bool:
+    try:
+        text.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _find_separator(sample: str, quote: str, path: Path) -> str:
@@ -148,11 +178,8 @@ def _find_separator(sample: str, quote: str, path: Path) -> str:
         raise Refusal(f"{path} is empty. Name another file: DATA=FILE.")
     found: dict[str, tuple[float, int]] = {}
     for separator in SEPARATORS:
-        lines = csv.reader(
-            io.StringIO(sample, newline=""), delimiter=separator, quotechar=quote
-        )
         try:
-            rows = [row for row in lines if row]
+            rows = _split_rows(sample, separator, quote)
         except csv.Error:
             continue
         width = len(rows[0]) if rows else 0
@@ -172,15 +199,27 @@ def _find_separator(sample: str, quote: str, path: Path) -> str:
     return best
 
 
+def _split_rows(sample: str, separator: str, quote: str) -> list[list[str]]:
+    lines = csv.reader(
+        io.StringIO(sample, newline=""),
+        delimiter=separator,
+        quotechar=quote,
+        skipinitialspace=True,
+    )
+    return [row for row in lines if row]
+
+
 def _explain_widths(sample: str, separator: str, quote: str, path: Path) -> None:
     """Raise Refusal if the first line is no header of the others."""
-    reader = csv.reader(
-        io.StringIO(sample, newline=""), delimiter=separator, quotechar=quote
-    )
-    rows = [row for row in reader if row]
+    rows = _split_rows(sample, separator, quote)
     (width, count), *_ = Counter(map(len, rows)).most_common(1)
     if width == len(rows[0]) or count < len(rows) / 2:
         return  # the reader names the line
+    if width == len(rows[0]) + 1 and not any(row[-1] for row in rows[1:]):
+        raise Refusal(
+            f"{path}: the rows end in {separator!r}, but the first line does not. Add "
+            "one to it."
+        )
     if width == len(rows[0]) + 1:
         raise Refusal(
             f"{path}: the first line names {width - 1} columns, but the rows have "
@@ -203,16 +242,10 @@ def read_whole(path: Path, dialect: Dialect) -> tuple[pa.Table, bool]:
         for chunk in read_cells(path, dialect):
             is_text = chunk.is_text
             table = pa.table(dict(chunk.columns))
-            is_json = Path(chunk.source).suffix in (
-                ".jsonl",
-                ".ndjson",
-            )  # may be sparse
-            if (
-                tables
-                and not is_json
-                and set(table.column_names) != set(tables[0].column_names)
-            ):
-                odd = set(table.column_names) ^ set(tables[0].column_names)
+            odd = set(table.column_names) ^ set(
+                tables[0].column_names if tables else ()
+            )
+            if tables and odd and chunk.unit == "row":  # lines of JSON may be sparse
                 raise Refusal(
                     f"{chunk.source}: not all parts have the columns {sorted(odd)}. "
                     "Give each part the same columns."

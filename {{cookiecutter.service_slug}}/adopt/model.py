@@ -13,6 +13,16 @@ import numpy as np
 from onnx import TensorProto
 
 from adopt import write
+from adopt.apply import (
+    CONFIG,
+    CONTRACT,
+    DEBUG,
+    EXAMPLES,
+    agree,
+    run_dvc,
+    show_changes,
+    undone_on_failure,
+)
 from adopt.convert import MODELS, Choices, convert, read_choices
 from adopt.graph import INTEGERS, Input, Source, choose_output, read_source
 from adopt.infer import Field, Plan
@@ -194,9 +204,6 @@ def adopt_model(
     variables: Mapping[str, str], tell: Callable[[str], None] = print
 ) -> None:
     """Read, prove, show, ask and write. Raises Refusal or PipelineError."""
-    # Imported here: it imports this module.
-    from adopt.__main__ import agree, show_changes, undone_on_failure
-
     path = Path(variables.get("MODEL", "")).expanduser()
     source = read_source(path)
     choices = complete_choices(source, read_choices(variables), path, tell)
@@ -238,15 +245,9 @@ def adopt_model(
         MODEL_SOURCE.write_bytes(content)
         STALE.unlink(missing_ok=True)
         LOCK.unlink(missing_ok=True)  # it has stages that are gone
-        _run("add", "--quiet", str(MODEL_SOURCE))
-        _run("repro")
+        run_dvc("add", "--quiet", str(MODEL_SOURCE))
+        run_dvc("repro")
     finish(tell)
-
-
-def _run(*arguments: str) -> None:
-    from adopt.__main__ import _run_dvc
-
-    _run_dvc(*arguments)
 
 
 def complete_choices(
@@ -272,8 +273,6 @@ def make_files(
     fields: Sequence[Field], samples: Sequence[Mapping[str, Any]], choices: Choices
 ) -> tuple[dict[Path, str], ModuleType]:
     """Return the text of each file to write, and the contract. Raises Refusal."""
-    from adopt.__main__ import CONFIG, CONTRACT, DEBUG, EXAMPLES, load_contract
-
     kind, task = "float", Task.REGRESSION
     if choices.labels:
         kind = f"Literal[{', '.join(map(repr, choices.labels))}]"
@@ -291,7 +290,7 @@ def make_files(
     for path in (CONFIG, DEBUG):  # the gate is one of the task before
         if path.exists() and task is Task.REGRESSION:
             texts[path] = write.write_gate(path.read_text(encoding="utf-8"), {})
-    return texts, load_contract(contract)
+    return texts, write.load_contract(contract)
 
 
 def finish(tell: Callable[[str], None]) -> None:

@@ -1,8 +1,10 @@
 """From the names of columns to the names of fields."""
 
+import csv
 import difflib
 import keyword
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -11,6 +13,10 @@ from serving.contract import Contract
 from training.schema import GROUP, LABEL, TIME
 
 LONGEST = 50
+# The types of fields: a field of such a name would hide one from those below it.
+TYPES = {"bool", "datetime", "float", "int", "list", "normalise", "str"}
+# The options that take several columns, with commas between them.
+LISTS = {"DROP", "TEXT", "KEEP"}
 # What the German, Nordic and Slavic letters are without marks; NFKD knows the others.
 LETTERS = str.maketrans(
     {"ß": "ss", "ä": "ae", "ö": "oe", "ü": "ue", "æ": "ae", "ø": "o", "ł": "l"}
@@ -36,7 +42,8 @@ def name_fields(columns: Sequence[str]) -> dict[str, str]:
         name = to_field(column) or f"column_{place}"
         if name[0].isdigit():
             name = f"field_{name}"
-        if keyword.iskeyword(name) or hasattr(Contract, name) or name in taken:
+        is_used = name in TYPES | taken or hasattr(Contract, name)
+        if keyword.iskeyword(name) or is_used:
             name = f"{name}_value" if name not in fields.values() else name
         free, number = name, 2
         while free in taken:
@@ -66,6 +73,29 @@ def find_column(wanted: str, columns: Sequence[str], option: str) -> str:
         f"{option}: there is no column {wanted!r}.{meant}{hint} The columns are: "
         f"{show(columns)}."
     )
+
+
+def say(option: str, *columns: str) -> str:
+    """Return an option as one types it: KEEP='Claim ID'.
+
+    A name that has more than a line is said as the field that it becomes; `find_column`
+    knows it, too.
+    """
+    names = [name if name.isprintable() else to_field(name) or name for name in columns]
+    value = ",".join(names)
+    if option in LISTS:
+        value = ",".join(
+            '"' + name.replace('"', '""') + '"' if {*name} & {*',"'} else name
+            for name in names
+        )
+    # make takes $ for the begin of a variable.
+    return f"{option}={shlex.quote(value.replace('$', '$$'))}"
+
+
+def split_names(value: str) -> list[str]:
+    """Return the names in the value of an option: a,b or "a, b",c."""
+    (names,) = csv.reader([value.replace("\n", " ")], skipinitialspace=True)
+    return [name.strip() for name in names if name.strip()]
 
 
 def show(names: Iterable[str], most: int = 40) -> str:

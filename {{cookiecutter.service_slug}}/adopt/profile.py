@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as types
 
-from adopt.layout import Refusal, say
+from adopt.layout import Refusal
+from adopt.names import say
 from training.dialect import (
     NO_NUMBER,
     NO_VALUE,
@@ -33,23 +35,46 @@ MOSTLY = 0.5
 MANY_NUMBERS = 20
 SHOWN = 3
 
-# Up to four characters beside a number: "%", "€", "kg", "USD".
+# What stands beside a number: "%", "€", "kg", "USD", "years", "Rs.".
 UNIT = re.compile(
-    r"[(+\-−]?\s*(?P<before>[^\d\s.,+\-−()'’]{0,4})\s*[+\-−]?[\d.,'’\s]*\d[.,]?\s*"
-    r"(?P<after>[^\d\s.,()'’]{0,4})\)?"
+    r"[(+\-−]?\s*(?P<before>(?:[^\d\s.,+\-−()'’]{1,4}\.?)?)\s*[+\-−]?[\d.,'’\s]*\d"
+    r"[.,]?\s*(?P<after>(?:[^\d\s.,+\-−()'’]{1,12}\.?)?)\)?"
 )
-CURRENCIES = {*"$€£¥₹₽₩₺₴₦฿₫₪"}
-CURRENCIES |= {*"USD EUR GBP CHF JPY INR CNY SEK NOK DKK".split()}
+CURRENCIES = {"Rs", "Rs.", "Fr.", "kr", "kr.", "zł", "Kč", "Ft", "руб.", "руб"}
+CURRENCIES |= {*"USD EUR GBP CHF JPY INR CNY SEK NOK DKK PLN CZK HUF RON BGN".split()}
+CURRENCIES |= {*"CAD AUD NZD SGD HKD BRL MXN ARS CLP COP ZAR TRY RUB UAH KRW".split()}
+CURRENCIES |= {*"THB IDR MYR PHP VND ILS AED SAR EGP NGN KES PKR BDT TWD".split()}
+# Texts that end in so many different words have no unit, but are what they say.
+MOST_UNITS = 4
 
 # 007 is not 7, and float64 holds no 16 digits.
 CODE = re.compile(r"0[0-9]+|[0-9]{16,}")
 # It may be 1234, where the decimal sign is a comma.
-THOUSAND = r"^-?[0-9]{1,3}(?:\.[0-9]{3})+$"
+THOUSAND = r"^-?[1-9][0-9]{0,2}(?:\.[0-9]{3})+$"
 
-TIME = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ].*)?|\d{4}-\d{2}-\d{2}T.*")
+# Numbers with signs between them, or the name of a month between two.
+TIME = re.compile(
+    r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ].*)?"
+    r"|(?:\w{3,9},? )?\d{1,2}\.?[- ][^\W\d_]{3,9}\.?,?[- ]\d{2,4}(?: .*)?"
+    r"|(?:\w{3,9},? )?[^\W\d_]{3,9}\.? \d{1,2},? (?:\d{4}|[\d:]{5,8})(?: .*)?"
+    r"|(?:19|20)\d{2}-?(?:0[1-9]|1[0-2])(?:-?(?:0[1-9]|[12]\d|3[01]))?"
+    r"|\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[AaPp][Mm])?"
+)
 DAYS = ["%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y"]
-DAYS += ["%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y"]
+DAYS += ["%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d %b %Y", "%d %B %Y"]
+DAYS += ["%d-%b-%Y", "%d-%b-%y", "%d. %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y"]
+DAYS += ["%a, %d %b %Y"]
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+FORMS = ["ISO8601", *(day + clock for day in DAYS for clock in CLOCKS)]
+FORMS += ["%Y-%m", "%Y%m%d", "%a %b %d %H:%M:%S %Y"]
+FORMS += [clock.strip() for clock in CLOCKS[1:]]
+# So many of the cells of a column of times are some; of so many, the format is found.
+MOSTLY_TIMES, SEEN = 0.8, 500
+# An integer that is a day: 20260131. Fewer of them may be anything.
+DAY, MANY_DAYS = (
+    re.compile(r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"),
+    5,
+)
 
 
 class Holds(StrEnum):
@@ -61,7 +86,7 @@ class Holds(StrEnum):
     TIMES = "times"
     TEXTS = "texts"
     VECTORS = "lists of numbers"
-    OTHER = "values of a type that no model reads"
+    OTHER = "objects, bytes, hours, or lists that are not all of as many numbers"
 
 
 @dataclass(frozen=True)
@@ -70,7 +95,8 @@ class Profile:
 
     `cells` are its values: numbers as float64, all else as text; null is a gap. `unit`
     stands beside the numbers. `comma` tells whether their decimal sign is a comma; it
-    is None if the cells could be read either way. `form` is the format of times.
+    is None if the cells could be read either way. `form` is the format of times; it is
+    "" if they are not all written in one way.
     """
 
     name: str
@@ -124,6 +150,12 @@ def profile(
         return Profile(name, Holds.NOTHING, array)
     if types.is_boolean(kind):
         return Profile(name, Holds.FLAGS, array.cast(pa.large_string()))
+    if types.is_integer(kind) and len(array) > array.null_count:
+        if not _is_exact(array):  # an identifier, as in a text file
+            return Profile(name, Holds.TEXTS, to_texts(array))
+        texts = to_texts(array)
+        if not as_text and _are_days(pc.unique(texts.drop_null()).to_pylist()):
+            return Profile(name, Holds.TIMES, texts, form="%Y%m%d")
     if types.is_integer(kind) or types.is_floating(kind):
         return _profile_numbers(name, array, as_text)
     if types.is_timestamp(kind) or types.is_date(kind):
@@ -134,6 +166,19 @@ def profile(
     return Profile(
         name, Holds.VECTORS if length else Holds.OTHER, array, length=length or 1
     )
+
+
+def _is_exact(array: pa.Array) -> bool:
+    """Return whether float64 holds all integers."""
+    ends = pc.min_max(array).as_py()
+    return bool(max(abs(ends["min"]), abs(ends["max"])) < 2**53)
+
+
+def _are_days(words: Sequence[str]) -> bool:
+    """Return whether integers are days, such as 20260131."""
+    if len(words) < MANY_DAYS or not all(map(DAY.fullmatch, words)):
+        return False
+    return fits(words, "%Y%m%d")
 
 
 def _profile_numbers(name: str, array: pa.Array, as_text: bool) -> Profile:
@@ -152,7 +197,7 @@ def _profile_numbers(name: str, array: pa.Array, as_text: bool) -> Profile:
 
 
 def _find_length(array: pa.Array) -> int:
-    """Return how many numbers each list has; 0 if they differ, or are none."""
+    """Return how many numbers each list has; 0 if they differ, or some are none."""
     kind = array.type
     if not (types.is_list(kind) or types.is_large_list(kind)) and not (
         types.is_fixed_size_list(kind)
@@ -161,18 +206,27 @@ def _find_length(array: pa.Array) -> int:
     if not (types.is_integer(kind.value_type) or types.is_floating(kind.value_type)):
         return 0
     lengths = set(pc.list_value_length(array.drop_null()).to_pylist())
-    return lengths.pop() if len(lengths) == 1 else 0
+    numbers = array.drop_null().flatten().cast(pa.float64(), safe=False)
+    if len(lengths) > 1 or not pc.all(pc.is_finite(numbers), skip_nulls=False).as_py():
+        return 0
+    return lengths.pop() if lengths else 0
 
 
 def _profile_texts(
     name: str, array: pa.Array, comma: bool | None, as_text: bool
 ) -> Profile:
-    cells = drop_marks(pc.utf8_trim_whitespace(array), NO_VALUE)
+    cells = pc.utf8_trim_whitespace(array)
+    marks = NO_VALUE
+    if pc.any(pc.equal(cells, "+")).as_py() and len(pc.unique(cells)) <= MANY_NUMBERS:
+        marks = marks - {"-"}  # the other of two
+    cells = drop_marks(cells, marks)
     if cells.null_count == len(cells):
         return Profile(name, Holds.NOTHING, cells)
     texts = Profile(name, Holds.TEXTS, cells)
     if as_text:
         return texts
+    if times := _read_times(name, cells):
+        return times
     if numbers := _read_plain(name, cells):
         return numbers
     written = pc.unique(cells.drop_null()).to_pylist()
@@ -181,8 +235,6 @@ def _profile_texts(
         return Profile(name, Holds.FLAGS, pc.utf8_lower(cells))
     if any(CODE.fullmatch(word) for word in words):
         return texts
-    if form := find_time_format(written):
-        return Profile(name, Holds.TIMES, cells, form=form)
     return _read_numbers(texts, words, comma) or texts
 
 
@@ -220,8 +272,11 @@ def _read_numbers(
         _check_mixture(texts, cells, wrong)
         return None
     numbers = to_numbers(texts.cells, unit, bool(sign)).cast(pa.float64())
-    if not np.isfinite(numbers.drop_null().to_numpy(zero_copy_only=False)).all():
-        return None
+    if not pc.all(pc.is_finite(numbers)).as_py():
+        raise Refusal(
+            f"{texts.name!r} has numbers beyond 1e308, which no model reads. Correct "
+            f"them, or leave the column out: {say('DROP', texts.name)}."
+        )
     points = any("." in cell or "," in cell and sign for cell in cells)
     return Profile(texts.name, Holds.NUMBERS, numbers, unit, sign, has_points=points)
 
@@ -234,20 +289,27 @@ def _find_unit(texts: Profile, cells: Sequence[str]) -> str:
             units[""] += 1
         elif match := UNIT.fullmatch(cell):
             before, after = match["before"], match["after"]
-            if before and (after or before not in CURRENCIES):
+            if before and (after or not is_currency(before)):
                 return ""  # a code, such as Q4
             units[before or after] += 1
     named = [unit for unit in units if unit]
-    known = [unit for unit in named if unit in CURRENCIES or unit == "%"]
-    if len(named) == 1 and not (named[0] == "%" and units[""]):
+    if len(named) == 1 and (not units[""] or is_currency(named[0])):
         return named[0]
-    if known and sum(units.values()) > len(cells) * MOSTLY:
-        shown = ", ".join(f"{unit!r}" if unit else "none" for unit in sorted(units))
+    is_known = "%" in named or any(map(is_currency, named))
+    is_measure = 0 < len(named) <= MOST_UNITS and len(cells) > MANY_NUMBERS
+    if (is_known or is_measure) and sum(units.values()) > len(cells) * MOSTLY:
+        shown = ", ".join(repr(unit) if unit else "none" for unit in sorted(+units))
         raise Refusal(
             f"{texts.name!r} mixes units beside its numbers ({shown}). Write all in "
-            f"one unit, or leave it out: {say('DROP', texts.name)}."
+            f"one unit; or read the column as text ({say('TEXT', texts.name)}), or "
+            f"leave it out ({say('DROP', texts.name)})."
         )
     return ""
+
+
+def is_currency(unit: str) -> bool:
+    """Return whether a unit is a currency: a sign, or a known name."""
+    return unit in CURRENCIES or any(unicodedata.category(one) == "Sc" for one in unit)
 
 
 def _find_sign(
@@ -293,20 +355,48 @@ def _check_mixture(texts: Profile, cells: Sequence[str], wrong: Sequence[str]) -
     )
 
 
-def find_time_format(cells: Sequence[str]) -> str:
-    """Return the format that fits all cells; "" if they are no times."""
-    written = [cell for cell in cells if cell.lower() not in NO_NUMBER]
-    if not written or not all(map(TIME.fullmatch, written)):
-        return ""
-    forms = ["ISO8601", *(day + clock for day in DAYS for clock in CLOCKS)]
-    return next((form for form in forms if fits(written, form)), "")
+def _read_times(name: str, cells: pa.Array) -> Profile | None:
+    """Return the profile of times; None if the texts are none.
+
+    A few may be none: nobody wants the others read as text.
+    """
+    cells = drop_marks(cells, NO_NUMBER)
+    written = pc.unique(cells.drop_null()).to_pylist()
+    if not written or not _are_times(written[:SEEN]):
+        return None
+    if all(DAY.fullmatch(cell) for cell in written):
+        form = "%Y%m%d" if _are_days(written) else None
+        return Profile(name, Holds.TIMES, cells, form=form) if form else None
+    sample = written[:SEEN]
+    for form in FORMS:
+        if fits(sample, form) and fits(written, form):
+            return Profile(name, Holds.TIMES, cells, form=form)
+    read = np.any([_parse(sample, form) for form in FORMS], axis=0)
+    return Profile(name, Holds.TIMES, cells) if read.mean() >= MOSTLY_TIMES else None
+
+
+def _are_times(cells: Sequence[str]) -> bool:
+    matches = sum(map(bool, map(TIME.fullmatch, cells)))
+    return matches >= len(cells) * MOSTLY_TIMES
+
+
+def _parse(cells: Sequence[str], form: str) -> npt.NDArray[np.bool_]:
+    """Return which cells are times in a format."""
+    texts = pd.Series(list(cells), dtype=object)
+    times = pd.to_datetime(texts, format=form, errors="coerce", utc=True)
+    return np.asarray(times.notna())
 
 
 def fits(cells: Sequence[str], form: str) -> bool:
     """Return whether all cells are times in a format."""
-    texts = pd.Series(list(cells), dtype=object)
-    times = pd.to_datetime(texts, format=form, errors="coerce", utc=True)
-    return bool(times.notna().all())
+    return bool(_parse(cells, form).all())
+
+
+def find_odd_times(cells: Sequence[str]) -> list[str]:
+    """Return the cells that are not in the format that most are in."""
+    best = max(FORMS, key=lambda form: int(_parse(cells[:SEEN], form).sum()))
+    read = _parse(cells, best)
+    return [cell for cell, is_read in zip(cells, read, strict=True) if not is_read]
 
 
 def round_out(number: float, up: bool) -> float:

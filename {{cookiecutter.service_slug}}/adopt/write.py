@@ -1,7 +1,8 @@
 """Write what was inferred into the files of the service: contract, samples, configs.
 
 Each function takes the text of a file and returns the new one. What a person has
-written beside the fields, such as validators and methods, stays where it is.
+written beside the fields, such as validators and methods, stays where it is: a
+validator, if its field is of the kind that it was.
 """
 
 import ast
@@ -9,12 +10,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import yaml
 
 from adopt.infer import Plan
 from adopt.layout import Refusal
+from serving.fields import read_kinds, read_task
+from training.schema import LABEL
 
 # Where the names come from that a field may use.
 MODULES = {
@@ -48,7 +52,7 @@ def write_contract(text: str, plan: Plan, kept: set[str]) -> str:
     if "group" not in labelled:  # it has a default, and is empty then
         kept = kept | {"group"}
     wanted = {"Instance": fields, "LabelledInstance": labelled}
-    known = {*fields, *labelled, "group"}
+    known = kept | find_alike(text, plan) | {"group"}
     for name, lines in wanted.items():
         own = {} if name == "Instance" else fields
         text = _replace_fields(text, name, lines, kept, {*own})
@@ -56,6 +60,40 @@ def write_contract(text: str, plan: Plan, kept: set[str]) -> str:
     if "MAX_TEXT_LENGTH" in text and not _assigned(text, "MAX_TEXT_LENGTH"):
         text = text.replace("MAX_TEXT_LENGTH", "10_000")
     return format_code(_update_imports(text))
+
+
+def load_contract(text: str) -> ModuleType:
+    """Return a contract as a module, without writing it. Raises Refusal."""
+    module = ModuleType("contract")
+    try:
+        exec(compile(text, "app/contract.py", "exec"), module.__dict__)
+    except Exception as error:  # whatever a person has written there
+        raise Refusal(
+            f"app/contract.py does not work with the new fields: {error}. Change what "
+            "needs the old ones, or remove it."
+        ) from None
+    return module
+
+
+def find_alike(text: str, plan: Plan) -> set[str]:
+    """Return the fields that a contract has in the kind that a plan gives them.
+
+    Raises Refusal.
+    """
+    old = load_contract(text)
+    try:
+        kinds = {each.name: each for each in read_kinds(old.Instance)}
+        task = read_task(old.LabelledInstance)
+    except (AttributeError, ValueError):
+        return set()
+    alike = {
+        each.name
+        for each in plan.fields
+        if each.name in kinds
+        if kinds[each.name].kind is each.kind
+        if kinds[each.name].optional is bool(each.default)
+    }
+    return alike | ({LABEL} if task is plan.task else set())
 
 
 def read_fields(text: str, name: str) -> dict[str, ast.AnnAssign]:
@@ -137,7 +175,10 @@ def _apply(lines: Lines, edits: Sequence[tuple[int, int, Lines]]) -> str:
 
 
 def _remove_validators(text: str, name: str, known: set[str]) -> str:
-    """Take fields that are gone out of validators; one that has no others goes, too."""
+    """Take fields that are gone, or of another kind, out of validators.
+
+    One that has no others goes, too.
+    """
     lines = text.splitlines()
     edits: list[tuple[int, int, Lines]] = []
     for function in _find_class(text, name).body:

@@ -7,8 +7,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from checks.api import operations
-from checks.exchanges import find_missing, read_exchanges
+from checks.api import find_missing, operations, read_exchanges
 from checks.repository import Repository, inner_statements
 from checks.results import Finding, NotChecked
 from checks.rule import rule

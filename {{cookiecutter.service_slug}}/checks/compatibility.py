@@ -14,13 +14,12 @@ METHODS = {"get", "put", "post", "delete", "patch"}
 LOWER_BOUNDS = ("minimum", "exclusiveMinimum", "minLength", "minItems")
 UPPER_BOUNDS = ("maximum", "exclusiveMaximum", "maxLength", "maxItems")
 PATTERNS = ("pattern", "format", "multipleOf", "uniqueItems")
-DEEPEST = 30  # a schema may contain itself
 
 
 def find_breaks(old: Schema, new: Schema) -> Iterator[tuple[str, str]]:
     """Yield the operation and, in words, what of it breaks the clients of the old API.
 
-    list(find_breaks(released, openapi()))
+    >>> list(find_breaks(released, openapi()))
     [("POST /v1/predict", "of the request, `room` is now required")]
     """
     for path, item in old.get("paths", {}).items():
@@ -32,13 +31,13 @@ def find_breaks(old: Schema, new: Schema) -> Iterator[tuple[str, str]]:
                 continue
             operations = item[method], changed
             for reason in (
-                *of_requests(old, new, *operations),
-                *of_answers(old, new, *operations),
+                *compare_requests(old, new, *operations),
+                *compare_answers(old, new, *operations),
             ):
                 yield name, reason
 
 
-def of_requests(
+def compare_requests(
     old_document: Schema, new_document: Schema, old: Schema, new: Schema
 ) -> Iterator[str]:
     """Yield which requests of an operation are no longer taken."""
@@ -67,7 +66,7 @@ def of_requests(
                 yield f"of the request, {reason}"
 
 
-def of_answers(
+def compare_answers(
     old_document: Schema, new_document: Schema, old: Schema, new: Schema
 ) -> Iterator[str]:
     """Yield which answers of an operation are new to its clients."""
@@ -97,22 +96,27 @@ class Difference:
     def __init__(self, wide: Schema, narrow: Schema, of_answers: bool = False) -> None:
         self._wide, self._narrow = wide, narrow
         self._of_answers = of_answers
+        self._at_work: set[tuple[int, int]] = set()  # ids of pairs of schemas
 
-    def find(
-        self, wide: Schema, narrow: Schema, at: str = "", depth: int = 0
-    ) -> list[str]:
-        """Return what the wide schema allows and the narrow one does not, in words."""
-        if depth > DEEPEST:
+    def find(self, wide: Schema, narrow: Schema, at: str = "") -> list[str]:
+        """Return what the wide schema allows and the narrow one does not, in words.
+
+        `at` is the path of the two in the body.
+        """
+        pair = id(wide), id(narrow)
+        if pair in self._at_work:  # a schema may contain itself
             return []
+        self._at_work.add(pair)
         found: list[str] = []
         others = alternatives(self._narrow, narrow)
         for one in alternatives(self._wide, wide):
-            reasons = (self._compare(one, other, at, depth) for other in others)
+            reasons = [self._compare(one, other, at) for other in others]
             fewest = min(reasons, key=len)
             found += fewest
+        self._at_work.remove(pair)
         return list(dict.fromkeys(found))
 
-    def _compare(self, a: Schema, b: Schema, at: str, depth: int) -> list[str]:
+    def _compare(self, a: Schema, b: Schema, at: str) -> list[str]:
         """Compare two alternatives."""
         name = f"`{at}`" if at else "the whole"
         kinds = a.get("type"), b.get("type")
@@ -120,11 +124,11 @@ class Difference:
             old, new = self._in_time(*kinds)
             return [f"{name} was {old or 'anything'} and is {new or 'anything'}"]
         found = [f"{name} {reason}" for reason in self._values_and_bounds(a, b)]
-        found += self._fields(a, b, at, depth)
+        found += self._fields(a, b, at)
         for key, part in (("items", f"{at}[]"), ("additionalProperties", f"{at}.*")):
             inner, other = a.get(key, {}), b.get(key)
             if isinstance(inner, dict) and isinstance(other, dict):
-                found += self.find(inner, other, part, depth + 1)
+                found += self.find(inner, other, part)
         return found
 
     def _values_and_bounds(self, a: Schema, b: Schema) -> Iterator[str]:
@@ -140,7 +144,7 @@ class Difference:
                 old, new = self._in_time(a.get(name), b[name])
                 yield f"had the {name} {old} and has {new}"
 
-    def _fields(self, a: Schema, b: Schema, at: str, depth: int) -> Iterator[str]:
+    def _fields(self, a: Schema, b: Schema, at: str) -> Iterator[str]:
         """Yield how the fields of two objects differ."""
         has, knows = a.get("properties", {}), b.get("properties", {})
         inside = f"{at}." if at else ""
@@ -154,7 +158,7 @@ class Difference:
             yield f"`{inside}{name}` is gone"
         for name, schema in has.items():
             if name in knows:
-                yield from self.find(schema, knows[name], f"{inside}{name}", depth + 1)
+                yield from self.find(schema, knows[name], f"{inside}{name}")
             elif not self._of_answers and b.get("additionalProperties") is False:
                 yield f"`{inside}{name}` is no longer taken"
 

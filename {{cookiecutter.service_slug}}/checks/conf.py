@@ -23,7 +23,10 @@ suppress_warnings = ["misc.highlighting_failure"]  # examples may leave things o
 
 
 def add_contents(app: Sphinx, name: str, source: list[str]) -> None:
-    """Add the contents, by folders, to README.md: hosts of Git show it without them."""
+    """Add a table of contents, by folder, to the page of README.md.
+
+    It is not in the file, because hosts of Git would show its directives as text.
+    """
     if name != root_doc:
         return
     folders: dict[str, list[str]] = {}

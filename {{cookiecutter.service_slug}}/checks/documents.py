@@ -120,7 +120,7 @@ def released_api_keeps_its_clients(repository: Repository) -> Iterator[Finding]:
     a bound takes less, an answer may be another. Serve the change under a new version
     of the path, beside the old one. Before the first tag, the contract is free.
     """
-    tags = repository.git("tag", "--list", "v*", "--sort=-v:refname").split()
+    tags = repository.git("tag", "--list", "v[0-9]*", "--sort=-v:refname").split()
     if not tags and repository.press_release.get("status") == "launched":
         what = "Tag what clients rely on: `git tag v1.0.0`, then `git push --tags`."
         yield repository.find(PRESS_RELEASE, what, "status:")

@@ -15,10 +15,17 @@ from typing import Any
 
 from app.settings import Settings
 from checks import generated
-from checks.api import Operation, openapi, operations
-from checks.compatibility import alternatives
-from checks.exchanges import Exchange, find_missing, read_exchanges
+from checks.api import (
+    Exchange,
+    Operation,
+    find_missing,
+    openapi,
+    operations,
+    read_exchanges,
+)
+from checks.compatibility import alternatives, values
 from checks.repository import Repository
+from checks.results import NotChecked
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "reference"
@@ -59,21 +66,25 @@ def api_page(exchanges: list[Exchange]) -> str:
     ]
     for operation in operations():
         parts += [f"## {operation.name}", operation.description.get("description", "")]
-        parts += described(operation)
+        parts += describe_operation(operation)
         for exchange in exchanges:
             if exchange.is_of(operation):
-                parts += shown(exchange)
+                parts += show_exchange(exchange)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def described(operation: Operation) -> Iterator[str]:
+def describe_operation(operation: Operation) -> Iterator[str]:
     """Yield tables of the parameters, the body and the answers of an operation."""
     rows = [
-        (f"`{one['name']}` ({one['in']})", kind_of(one["schema"]), one.get("required"))
+        (
+            f"`{one['name']}` ({one['in']})",
+            name_type(one["schema"]),
+            one.get("required"),
+        )
         for one in operation.description.get("parameters", [])
     ]
     body = operation.description.get("requestBody", {}).get("content", {})
-    rows += fields_of(body.get("application/json", {}).get("schema", {}))
+    rows += list_fields(body.get("application/json", {}).get("schema", {}))
     if rows:
         yield table(
             ["Request", "Type", "Required"],
@@ -86,39 +97,41 @@ def described(operation: Operation) -> Iterator[str]:
     )
     for status, answer in answers.items():
         content = answer.get("content", {}).get("application/json", {})
-        rows = list(fields_of(content.get("schema", {})))
+        rows = list(list_fields(content.get("schema", {})))
         if status.startswith("2") and rows:
             yield table([f"In {status}", "Type"], [row[:2] for row in rows])
 
 
-def fields_of(
+def list_fields(
     schema: dict[str, Any], at: str = "", above: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, str, bool]]:
-    """Yield name, type and necessity of each field, nested ones with their path."""
+    """Yield each field, nested ones with their path: name, type, and if it is required.
+
+    `above` are the titles of the schemas that hold this one: it may contain itself.
+    """
     for one in alternatives(openapi(), schema):
         if "items" in one:
-            yield from fields_of(one["items"], f"{at}[]", above)
+            yield from list_fields(one["items"], f"{at}[]", above)
         if one.get("title", "") in above:
             continue
         for name, field in one.get("properties", {}).items():
             path = f"{at}.{name}".lstrip(".")
-            yield f"`{path}`", kind_of(field), name in one.get("required", [])
-            yield from fields_of(field, path, (*above, one.get("title", "")))
+            yield f"`{path}`", name_type(field), name in one.get("required", [])
+            yield from list_fields(field, path, (*above, one.get("title", "")))
 
 
-def kind_of(schema: dict[str, Any]) -> str:
+def name_type(schema: dict[str, Any]) -> str:
     """Return the type of a value and its bounds in words."""
-    return " or ".join(map(kind_of_one, alternatives(openapi(), schema)))
+    return " or ".join(map(name_alternative, alternatives(openapi(), schema)))
 
 
-def kind_of_one(schema: dict[str, Any]) -> str:
-    """Return the type of one alternative in words."""
-    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
+def name_alternative(schema: dict[str, Any]) -> str:
+    """Return one of the types of a value and its bounds in words."""
     kind = str(schema.get("type", "any"))
-    if values is not None:
-        kind = ", ".join(f"`{json.dumps(value)}`" for value in values)
+    if listed := values(schema):
+        kind = ", ".join(f"`{json.dumps(value)}`" for value in listed)
     elif kind == "array" and "properties" not in str(schema.get("items")):
-        kind = f"array of {kind_of(schema.get('items', {}))}"
+        kind = f"array of {name_type(schema.get('items', {}))}"
     bounds = [
         text.format(f"`{schema[name]}`")
         for name, text in BOUNDS.items()
@@ -127,17 +140,17 @@ def kind_of_one(schema: dict[str, Any]) -> str:
     return ", ".join([kind, *bounds])
 
 
-def shown(exchange: Exchange) -> list[str]:
+def show_exchange(exchange: Exchange) -> list[str]:
     """Return a request of the tests and its answer."""
-    asked = "\n".join([f"{exchange.method} {exchange.path}", *exchange.headers])
+    head = "\n".join([f"{exchange.method} {exchange.path}", *exchange.headers])
     return [
         f"**{exchange.status}**",
-        fence("text", f"{asked}\n\n{pretty(exchange.request)}".strip()),
-        fence("json", pretty(exchange.answer)),
+        fence("text", f"{head}\n\n{indent_json(exchange.request)}".strip()),
+        fence("json", indent_json(exchange.answer)),
     ]
 
 
-def pretty(text: str) -> str:
+def indent_json(text: str) -> str:
     """Return JSON on several lines; any other text as it is."""
     try:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
@@ -152,7 +165,8 @@ def settings_page() -> str:
     for name, field in schema["properties"].items():
         default = Settings.model_fields[name].get_default(call_default_factory=True)
         shown = f"`{default}`" if str(default) else ""
-        rows.append([f"`{name.upper()}`", kind_of(field), shown, field["description"]])
+        variable, kind = f"`{name.upper()}`", name_type(field)
+        rows.append([variable, kind, shown, field["description"]])
     head = (
         "# Settings\n\nEach is an environment variable, or a file of its name in lower "
         "case in `/run/secrets`.\n\n"
@@ -161,11 +175,8 @@ def settings_page() -> str:
 
 
 def verbs_page(repository: Repository) -> str:
-    """Return the verbs of the Makefile."""
-    found = re.findall(
-        r"^([a-z][a-z-]*):.*?## (.*)$", repository.read("Makefile"), re.M
-    )
-    rows = [[f"`make {verb}`", text] for verb, text in found]
+    """Return the verbs of make."""
+    rows = [[f"`make {verb}`", text] for verb, text in repository.verbs.items() if text]
     return "# Verbs of make\n\n" + table(["Verb", "What it does"], rows) + "\n"
 
 
@@ -178,12 +189,15 @@ def code_page(repository: Repository, package: str) -> str:
         tree = ast.parse(source)
         if text := ast.get_docstring(tree):
             parts += [f"## {name}", text]
-            parts += members(tree, "")
+            parts += list_members(tree)
     return "\n\n".join(parts) + "\n"
 
 
-def members(tree: ast.Module | ast.ClassDef, prefix: str) -> Iterator[str]:
-    """Yield signature and docstring of what a module or a class has in public."""
+def list_members(tree: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[str]:
+    """Yield signature and docstring of what a module or a class has in public.
+
+    `prefix` stands before the names of functions, such as `Model.`.
+    """
     for node in tree.body:
         if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue
@@ -195,17 +209,17 @@ def members(tree: ast.Module | ast.ClassDef, prefix: str) -> Iterator[str]:
             yield fence(
                 "python", f"class {node.name}" + (f"({bases})" if bases else "")
             )
-            yield quoted(text)
-            yield from members(node, f"{node.name}.")
+            yield quote(text)
+            yield from list_members(node, f"{node.name}.")
             continue
         word = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
         returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
         signature = f"{word} {prefix}{node.name}({ast.unparse(node.args)}){returns}"
         yield fence("python", signature)
-        yield quoted(text)
+        yield quote(text)
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """Return a docstring as a quotation, below its signature."""
     return "\n".join(
         f"> {line}".rstrip() for line in inspect.cleandoc(text).split("\n")
@@ -214,24 +228,27 @@ def quoted(text: str) -> str:
 
 def fence(language: str, text: str) -> str:
     """Return a block of code, whatever back-ticks are in it."""
-    marks = "`" * max(3, *(len(one) + 1 for one in re.findall("`+", text) or [""]))
+    longest = max((len(one) for one in re.findall("`+", text)), default=0)
+    marks = "`" * max(3, longest + 1)
     return f"{marks}{language}\n{text}\n{marks}"
 
 
 def table(head: list[str], rows: list[Any]) -> str:
     """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |"
-        for line in lines
-    )
+    escaped = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
 def main() -> int:
     """Update the documents, write the pages; return 1 if an example is missing."""
     generated.main()
     repository = Repository(ROOT, date.today())
-    if missing := list(find_missing(read_exchanges(repository))):
+    try:
+        missing = list(find_missing(read_exchanges(repository)))
+    except NotChecked as error:
+        missing = [str(error)]
+    if missing:
         print("\n".join(missing), file=sys.stderr)
         return 1
     FOLDER.mkdir(exist_ok=True)

@@ -1,6 +1,7 @@
 """The facts that the checks share: files, documents, Git. Each is read once."""
 
 import ast
+import fnmatch
 import json
 import re
 import subprocess
@@ -117,9 +118,17 @@ class Repository:
         return {cells[0]: cells[1] for _, cells in rows if len(cells) > 1}
 
     @cached_property
-    def verbs(self) -> set[str]:
-        """The verbs of the Makefile."""
-        return set(re.findall(r"^([a-z][a-z-]*):", self.read("Makefile"), re.M))
+    def verbs(self) -> dict[str, str]:
+        """The verbs of make, with what `make help` says of them; "" if it says nothing.
+
+        The Makefile includes those of the options: `*/verbs.mk`.
+        """
+        names = ["Makefile", *fnmatch.filter(self.files, "*/verbs.mk")]
+        text = "\n".join(map(self.read, names))
+        verbs: dict[str, str] = {}
+        for verb, meaning in re.findall(r"^([a-z][a-z-]*):(?:.*## (.*))?", text, re.M):
+            verbs[verb] = meaning or verbs.get(verb, "")
+        return verbs
 
     @cached_property
     def alerts(self) -> list[dict[str, Any]]:

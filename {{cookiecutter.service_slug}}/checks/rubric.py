@@ -20,7 +20,7 @@ PARTS = ("Data", "Model", "Infrastructure", "Monitoring")
 
 
 class Facts:
-    """What the answers are found in: the repository, and how its rules stand."""
+    """What answers the questions: the repository, and the results of the rules."""
 
     def __init__(self, repository: Repository, results: Mapping[str, Result]) -> None:
         self.repository = repository
@@ -35,7 +35,7 @@ class Facts:
         return all(self.repository.has(name) for name in names)
 
     def says(self, start: str, pattern: str) -> bool:
-        """Return whether a file whose name begins so matches a pattern."""
+        """Return whether the text of a file below `start` matches a pattern."""
         return any(
             re.search(pattern, self.repository.read(name), re.MULTILINE)
             for name in self.repository.files
@@ -70,7 +70,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Way:
-    """A way in which a service answers a question, and how it is seen."""
+    """Something that answers a question, in words, and whether a service has it."""
 
     what: str
     holds: Callable[[Facts], bool]
@@ -159,7 +159,7 @@ QUESTIONS = (
     ),
     Question(
         "Data",
-        "What turns fields into columns is tested",
+        "The code that turns fields into columns is tested",
         "Test it in tests/training and tests/serving.",
         Way(
             "tests of both sides",
@@ -177,7 +177,7 @@ QUESTIONS = (
     ),
     Question(
         "Model",
-        "What is measured offline tells what users gain",
+        "Offline metrics agree with what users gain",
         "Collect what users correct (O3); write `result` of `success` (O7).",
         Way(
             "corrections of users are compared with the predictions",
@@ -291,14 +291,14 @@ QUESTIONS = (
     ),
     Question(
         "Monitoring",
-        "Changes of what it depends on are announced",
+        "Changes of its dependencies are announced",
         "Let the pipeline run `make upgrade`.",
         Way("the pipeline proposes upgrades", lambda f: f.runs("make upgrade")),
         Way("`make upgrade`", lambda f: "upgrade" in f.repository.verbs),
     ),
     Question(
         "Monitoring",
-        "Inputs keep to what the training data kept to",
+        "Requests keep to the schema of the training data",
         "Write an alert on the share of requests that are refused (422).",
         Way("an alert on refused requests", lambda f: f.alerts(r"422")),
         Way(
@@ -328,7 +328,7 @@ QUESTIONS = (
     ),
     Question(
         "Monitoring",
-        "No answer is not a number",
+        "NaN is never answered",
         "Refuse what the model answers with NaN.",
         Way(
             "such an answer is the problem `no-prediction`",
@@ -365,7 +365,10 @@ def answer(question: Question, facts: Facts) -> Answer:
 
 
 def is_seen(way: Way, facts: Facts) -> bool:
-    """Return whether a way is taken; what cannot be read is for the rules to tell."""
+    """Return whether a way is taken. A file that cannot be read counts as no.
+
+    The rules report such files.
+    """
     try:
         return way.holds(facts)
     except Exception:

@@ -82,8 +82,8 @@ def one_model_for_all(repository: Repository) -> Iterator[Finding]:
 def feedback_comes_back(repository: Repository) -> Iterator[Finding]:
     """What the end users correct comes back as training data.
 
-    A package `feedback/` collects it, and the configuration of the training data reads
-    it: `data: feedback` in training/conf/config.yaml.
+    A package `feedback/` collects it, and training reads it: `corrections` in
+    training/conf/config.yaml names the file of `make feedback`.
     """
     if not repository.has("feedback"):
         yield Finding(
@@ -91,9 +91,9 @@ def feedback_comes_back(repository: Repository) -> Iterator[Finding]:
             "way in which corrections come back.",
             "docs/waivers.toml",
         )
-    elif "feedback" not in str(repository.yaml(CONFIG)["defaults"]):
-        what = "Training does not read what users corrected: `data: feedback`."
-        yield repository.find(CONFIG, what, "data:")
+    elif not repository.yaml(CONFIG).get("corrections"):
+        what = "Training does not read what users corrected: name the file."
+        yield repository.find(CONFIG, what, "corrections:")
 
 
 @rule("O4")

@@ -122,7 +122,7 @@ def read_numbers(text: str) -> list[Any]:
 
 
 def read_json(text: str) -> Any:
-    """Return what JSON says. Other text is sent as it is: the service refuses it."""
+    """Return the value of a JSON text; the service refuses other text, as it is."""
     try:
         return json.loads(text)
     except ValueError:

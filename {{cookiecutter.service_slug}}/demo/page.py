@@ -57,7 +57,7 @@ def main() -> None:
 def ask_instance(
     fields: list[Field], samples: list[dict[str, Any]]
 ) -> dict[str, Any] | None:
-    """Return the instance once it is to be predicted for, else None."""
+    """Return the instance that was entered, once “Predict” is clicked; else None."""
     place = st.selectbox(
         "Example", range(len(samples)), format_func=lambda n: describe(samples[n])
     )
@@ -84,7 +84,7 @@ def describe(sample: dict[str, Any]) -> str:
 
 
 def ask_value(field: Field, label: str, sample: Any, key: str) -> Any:
-    """Return what is entered for a field; None where that is nothing."""
+    """Show a field and return what is entered; None if that is nothing."""
     shown: dict[str, Any] = {"help": field.help or None, "key": key}
     is_exact = not isinstance(sample, int) or abs(sample) <= LARGEST
     match field.kind:
@@ -119,7 +119,7 @@ def ask_value(field: Field, label: str, sample: Any, key: str) -> Any:
 def ask_number(
     label: str, field: Field, sample: float | None, shown: dict[str, Any]
 ) -> float | None:
-    """Return the number that is entered; None if there is none."""
+    """Show a number and return what is entered; None if that is nothing."""
     read = int if field.whole else float
     bounds: dict[str, Any] = {
         name: None if one is None else read(one)
@@ -146,7 +146,7 @@ def name_choice(choice: Any) -> str:
 def predict(
     url: str, document: Document, instance: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """Return the answer of the service; None, after it is shown, of an error."""
+    """Return the answer of the service; show an error, and return None."""
     body: dict[str, Any] = {"instances": [instance]}
     known = document["components"]["schemas"].get("PredictRequest", {})
     if "probabilities" in known.get("properties", {}):
@@ -210,7 +210,7 @@ def ask_feedback(
 
 
 def ask_truth(truth: Field, labels: list[str], key: str) -> Any:
-    """Return the truth that is entered: of any text, one of the labels or another."""
+    """Return the truth that is entered: any text may be one that is no label yet."""
     title = "Wrong, it is …"
     if truth.kind == "text":
         return st.selectbox(title, labels, None, accept_new_options=True, key=key)

@@ -103,7 +103,7 @@ def show_tunnel(kubectl: Kubectl, stage: str, component: str) -> None:
 def _what_runs(
     releases: Releases, manifests: list[Manifest], live: dict[Key, Manifest]
 ) -> tuple[dict[int, Release], int | None]:
-    """The recorded releases, and the number of that to which a rollback will go.
+    """Return the recorded releases, and the number of that to which a rollback will go.
 
     What runs without a record, from an older `make deploy`, gets one.
     """
@@ -124,7 +124,7 @@ def _what_runs(
 
 
 def _target(known: dict[int, Release], live: Manifest | None, to: str) -> Release:
-    """The release to go back to. Raises DeployError if there is none."""
+    """Return the release to go back to. Raises DeployError if there is none."""
     recorded = ", ".join(map(str, known)) or "none"
     if to and (not to.isdigit() or int(to) not in known):
         raise DeployError(f"TO={to} is not recorded; these releases are: {recorded}.")
@@ -148,7 +148,7 @@ def _find(kubectl: Kubectl, deployment: Manifest) -> Manifest | None:
 
 
 def _live_images(kubectl: Kubectl, manifests: list[Manifest]) -> list[str]:
-    """The images that run, that of the server first."""
+    """Return the images that run, that of the server first. Raises DeployError."""
     if (live := _find(kubectl, server(manifests))) is None:
         raise DeployError("IMAGE=live: nothing runs there yet.")
     found = (_find(kubectl, one) for one in of_kind(manifests, "Deployment"))
@@ -157,7 +157,7 @@ def _live_images(kubectl: Kubectl, manifests: list[Manifest]) -> list[str]:
 
 
 def _commit() -> str:
-    """The commit of the working tree, for the record; nothing without Git."""
+    """Return the commit of the working tree, for the record; nothing without Git."""
     command = "git describe --always --abbrev=40 --dirty --exclude *".split()
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -167,7 +167,7 @@ def _commit() -> str:
 
 
 def main() -> int:
-    """Returns the exit code."""
+    """Run the given verb, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python3 -m deploy", description=__doc__)
     parser.add_argument("verb", choices=["apply", "rollback", "releases", "tunnel"])
     parser.add_argument("stage", help="a directory in deploy/overlays")

@@ -65,24 +65,24 @@ class Key(NamedTuple):
 
     @property
     def resource(self) -> str:
-        """Its kind, as kubectl takes it."""
+        """Return the kind, as kubectl takes it."""
         return f"{self.kind}.{self.group}".rstrip(".").lower()
 
 
 def key(manifest: Manifest) -> Key:
-    """The key of an object."""
+    """Return the key of an object."""
     group, _, _ = manifest["apiVersion"].rpartition("/")
     metadata = manifest["metadata"]
     return Key(group, manifest["kind"], metadata.get("namespace", ""), metadata["name"])
 
 
 def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
-    """The manifests of one kind."""
+    """Return the manifests of one kind."""
     return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
 def check_stage(stage: str) -> Path:
-    """The overlay of a stage. Raises DeployError if there is none."""
+    """Return the overlay of a stage. Raises DeployError if there is none."""
     stages = sorted(path.name for path in OVERLAYS.iterdir())
     if stage not in stages:
         raise DeployError(f"ENV={stage} is no stage: {' '.join(stages)}.")
@@ -103,8 +103,9 @@ def render(kubectl: Kubectl, kustomization: Path) -> list[Manifest]:
 def write_kustomization(stage: str, images: list[str]) -> None:
     """Write outputs/deploy: the overlay of a stage with its images by digest.
 
-    The first image is that of the server. Another one takes the place of the image of
-    the same last name. Raises DeployError if one is named otherwise than by its digest.
+    The first image is that of the server. Each other one replaces the image whose name
+    ends alike, as `…/intent-service-demo`, in the manifests. Raises DeployError if one
+    is not named by its digest.
     """
     base = (ROOT / "deploy" / "base" / "deployment.yaml").read_text(encoding="utf-8")
     repository = re.findall(r"^ +image: (\S+)", base, re.MULTILINE)[0]
@@ -147,7 +148,7 @@ def check_images(manifests: list[Manifest]) -> None:
 
 
 def server(manifests: list[Manifest]) -> Manifest:
-    """The Deployment of the server. Raises DeployError if there is not just one."""
+    """Return the Deployment of the server. Raises DeployError unless there is one."""
     found = [
         manifest
         for manifest in of_kind(manifests, "Deployment")
@@ -165,19 +166,19 @@ def server(manifests: list[Manifest]) -> Manifest:
 
 
 def image_of(deployment: Manifest) -> str:
-    """The image of the first container."""
+    """Return the image of the first container."""
     return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
 def images_of(manifests: list[Manifest]) -> list[str]:
-    """The images of all Deployments, that of the server first."""
+    """Return the images of all Deployments, that of the server first."""
     first = image_of(server(manifests))
     others = {image_of(one) for one in of_kind(manifests, "Deployment")} - {first}
     return [first, *sorted(others)]
 
 
 def selector_differs(manifest: Manifest, live: dict[Key, Manifest]) -> bool:
-    """Whether it is a Deployment that is there with another selector."""
+    """Return whether it is a Deployment that is there with another selector."""
     there = live.get(key(manifest))
     return (
         manifest["kind"] == "Deployment"
@@ -187,7 +188,7 @@ def selector_differs(manifest: Manifest, live: dict[Key, Manifest]) -> bool:
 
 
 def least_replicas(manifests: list[Manifest], deployment: Manifest) -> int | None:
-    """How many pods of a Deployment there are at least; None if nothing says so."""
+    """Return the least number of pods of a Deployment; None if nothing says so."""
     for scaler in of_kind(manifests, "HorizontalPodAutoscaler"):
         target = scaler["spec"]["scaleTargetRef"]
         if (target["kind"], target["name"]) == (

@@ -8,12 +8,12 @@ from deploy.kubectl import DeployError, Kubectl
 from deploy.manifests import COMPONENT, Key, Manifest, key, of_kind
 
 MIGRATION = "migration"
-PAUSE = 1.0  # seconds between two looks
+PAUSE = 1.0  # seconds between two requests for the state of a Job
 MARGIN = 30.0  # seconds that Kubernetes may be late to end a Job
 
 
 def migrations(manifests: list[Manifest]) -> list[Manifest]:
-    """The Jobs with the component `migration`."""
+    """Return the Jobs with the component `migration`."""
     return [
         job
         for job in of_kind(manifests, "Job")
@@ -22,9 +22,9 @@ def migrations(manifests: list[Manifest]) -> list[Manifest]:
 
 
 def name_by_content(manifests: list[Manifest]) -> None:
-    """Give each migration a name that follows from what it runs.
+    """Give each migration a name with the hash of what it runs.
 
-    A Job can never change: a new image needs another one.
+    A Job cannot be changed: a new image needs a new one.
     """
     for job in migrations(manifests):
         content = json.dumps(job["spec"], sort_keys=True).encode()
@@ -35,7 +35,7 @@ def name_by_content(manifests: list[Manifest]) -> None:
 def migrate(kubectl: Kubectl, manifests: list[Manifest]) -> None:
     """Run the migrations and wait for them; one that is done is not run again.
 
-    Raises DeployError if one fails, with the end of its log.
+    Raises DeployError if one fails, with the end of its log, or does not end in time.
     """
     for job in migrations(manifests):
         which = key(job)
@@ -63,7 +63,11 @@ def _wait(kubectl: Kubectl, which: Key, seconds: float) -> None:
                 "the migration or the database, then deploy again."
             )
         time.sleep(PAUSE)
-    raise DeployError(f"{which} has not ended for {seconds:.0f} s.")
+    raise DeployError(
+        f"{which} has not ended for {seconds:.0f} s: the pods were not changed and "
+        f"serve on. Its log: kubectl --namespace {which.namespace} logs "
+        f"job/{which.name}"
+    )
 
 
 def _place(which: Key) -> tuple[str, ...]:
@@ -76,7 +80,7 @@ def _find(kubectl: Kubectl, which: Key) -> Manifest | None:
 
 
 def _ended(job: Manifest) -> str | None:
-    """`Complete` or `Failed`; None while it runs."""
+    """Return `Complete` or `Failed`; None while it runs."""
     for condition in job.get("status", {}).get("conditions", []):
         kind = str(condition["type"])
         if kind in ("Complete", "Failed") and condition["status"] == "True":

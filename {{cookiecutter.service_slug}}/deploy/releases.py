@@ -43,12 +43,12 @@ class Release:
 
     @property
     def images(self) -> list[str]:
-        """The images of the Deployments, that of the server first."""
+        """Return the images of the Deployments, that of the server first."""
         return images_of(self.manifests)
 
 
 def text(manifests: list[Manifest]) -> str:
-    """Manifests as a record has them: kubectl can apply that."""
+    """Return manifests as a record has them: kubectl can apply that."""
     whole = {"apiVersion": "v1", "kind": "List", "items": manifests}
     return json.dumps(whole, indent=1)
 
@@ -67,7 +67,7 @@ class Releases:
         self._where = ("--namespace", self._which.namespace)
 
     def read(self) -> dict[int, Release]:
-        """The recorded releases by their numbers, the oldest first."""
+        """Return the recorded releases by their numbers, the oldest first."""
         selector = ("--selector", _selector(self._labels))
         records = self._kubectl.items("configmaps", *self._where, *selector)
         found = {release.number: release for release in map(_release, records)}
@@ -122,7 +122,7 @@ class Releases:
             self._kubectl.run(*delete, *self._where)
 
     def found(self, manifests: list[Manifest]) -> list[Manifest]:
-        """What is there without a record, as an older `make deploy` has applied it."""
+        """Return what an older `make deploy` has applied and not recorded."""
         labels = {
             NAME: self._labels[NAME],
             COMPONENT: "server",
@@ -147,7 +147,7 @@ class Releases:
 def release_of(
     deployment: Manifest | None, known: dict[int, Release]
 ) -> Release | None:
-    """Which release a Deployment in the cluster is; None if no record has it."""
+    """Return which release a Deployment in the cluster is; None if no record has it."""
     if deployment is None:
         return None
     number = deployment["metadata"].get("annotations", {}).get(RELEASE, "")

@@ -130,7 +130,7 @@ class Application(FastAPI):
         6. FastAPI, for all other routes.
         """
         service: Service[Any] = self.state.service
-        docs.add_front_door(self)  # last, so that yours comes first
+        docs.redirect_root(self)  # last, so that yours comes first
         prepare_routes(self.router.routes)
         routes = list(iter_route_contexts(self.routes))
         # FastAPI names a span while it matches the route.

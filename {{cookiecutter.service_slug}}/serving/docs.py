@@ -1,4 +1,4 @@
-"""The page at /docs, which shows the API and asks it, without a host of anybody else.
+"""The page at /docs: it shows the API, tries it out, and loads nothing from elsewhere.
 
 FastAPI's own page loads Swagger UI from a CDN. The package fastapi-swagger has its
 files; nothing else of it is used.
@@ -21,7 +21,7 @@ ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
 PATHS = frozenset({"/", PAGE, RETURN, *(f"{PAGE}/{name}" for name in ASSETS)})
 
 FOLDER = Path(str(files("fastapi_swagger.resources")))
-# Else the page would send the address of the document to a validator on the Internet.
+# Otherwise the page would send the address of the document to a public validator.
 PARAMETERS: dict[str, Any] = {"validatorUrl": None}
 
 
@@ -41,25 +41,25 @@ def add_page(app: FastAPI) -> None:
             swagger_ui_parameters=PARAMETERS,
         )
 
-    async def come_back(request: Request) -> Response:
+    async def return_from_login(request: Request) -> Response:
         return get_swagger_ui_oauth2_redirect_html()
 
     async def send_asset(request: Request) -> Response:
         return FileResponse(FOLDER / Path(request.scope["path"]).name)
 
     app.add_route(PAGE, show, include_in_schema=False)
-    app.add_route(RETURN, come_back, include_in_schema=False)
+    app.add_route(RETURN, return_from_login, include_in_schema=False)
     for name in ASSETS:
         app.add_route(f"{PAGE}/{name}", send_asset, include_in_schema=False)
 
 
-def add_front_door(app: FastAPI) -> None:
-    """Let `GET /` lead to the page, where no route of yours takes it."""
+def redirect_root(app: FastAPI) -> None:
+    """Redirect `GET /` to the page, unless a route of yours takes it."""
 
-    async def lead(request: Request) -> Response:
+    async def redirect(request: Request) -> Response:
         return RedirectResponse(f"{prefix(request)}{PAGE}")
 
-    app.add_route("/", lead, include_in_schema=False)
+    app.add_route("/", redirect, include_in_schema=False)
 
 
 def prefix(request: Request) -> str:

@@ -9,21 +9,21 @@ Its Markdown and its OpenAPI document differ in a few places; both forms are ser
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated, Any, Never, cast
 
 from fastapi import APIRouter, Body
 from pydantic import AfterValidator
 from typing_extensions import NotRequired, TypedDict
 
-from serving.build import read_project
+from serving.build import Project, read_project
 from serving.contract import Contract
 from serving.fields import InstanceT
 from serving.model import Answer, Row
 from serving.problems import (
     BINARY_TENSORS,
+    MAX_LISTED,
     NOT_READY,
     UNKNOWN_MODEL,
     InvalidField,
@@ -37,17 +37,19 @@ from serving.problems import (
 from serving.requests import V2
 from serving.routing import ContractRoute, check_media_type
 from serving.service import Service
-from serving.tensors import InputTensor, Parameters, TensorReader, strictly
+from serving.tensors import InputTensor, Parameters, Rows, TensorReader, strictly
 
 BINARY_HEADER = b"inference-header-content-length"
 PLATFORM = "onnx_onnxv1"
 VERSION = "/versions/{version}"
 # Parameters of Triton's extensions, which would change the form of an output.
-FOREIGN = ("classification", "shared_memory_region")
-BINARY = (
+EXTENSIONS = ("classification", "shared_memory_region")
+NO_BINARY = (
     "in binary form, which this service does not have; ask for each output with "
     "binary_data=False."
 )
+TURN = 100  # answers after which other requests have their turn
+UNLISTED: dict[str, Any] = {"include_in_schema": False, "response_model": None}
 
 logger = logging.getLogger(__name__)
 
@@ -172,17 +174,20 @@ def router(
     if not service.settings.open_inference:
         return api
     project = read_project()
-    name = project.name
-    reader = TensorReader(contract, max_rows)
+    add_server(api, service, project)
+    add_model(api, service, project.name, TensorReader(contract, max_rows), log_texts)
+    refuse_other_models(api, project.name)
+    return api
 
-    def read_rows(request: InferRequest) -> tuple[InferRequest, list[InstanceT]]:
-        return request, reader.read(request["inputs"])
+
+def add_server(api: APIRouter, service: Service[InstanceT], project: Project) -> None:
+    """Add the routes about the server."""
 
     @api.get("/", include_in_schema=False)
     @api.get("")
     async def server_metadata() -> ServerMetadata:
         """Return name and version of the server."""
-        return ServerMetadata(name=name, version=project.version)
+        return ServerMetadata(name=project.name, version=project.version)
 
     @api.get("/health/live")
     async def server_live() -> ServerLive:
@@ -192,10 +197,31 @@ def router(
     @api.get("/health/ready", responses=documented(503))
     async def server_ready() -> ServerReady:
         """Readiness, as `/readyz`."""
-        check_ready()
+        check_ready(service)
         return ServerReady(live=True, ready=True)
 
+
+def add_model(
+    api: APIRouter,
+    service: Service[InstanceT],
+    name: str,
+    reader: TensorReader[InstanceT],
+    log_texts: bool,
+) -> None:
+    """Add the routes about the model, with its version and without."""
     of_model, of_version = f"/models/{name}", f"/models/{name}" + VERSION
+
+    def read_rows(request: InferRequest) -> tuple[InferRequest, list[InstanceT]]:
+        return request, reader.read(request["inputs"])
+
+    def check_version(version: str) -> None:
+        if version != (served := service.model.version):
+            raise ProblemError(
+                UNKNOWN_MODEL,
+                f"There is no version {shorten(version)!r} of the model {name!r}: the "
+                f"one that is served is {served!r}. Without a version in the path, "
+                "that one answers.",
+            )
 
     @api.get(of_model, responses=documented(503))
     async def model_metadata() -> InferenceModel:
@@ -204,16 +230,8 @@ def router(
         return InferenceModel(
             name=name,
             versions=[model.version],
-            inputs=[
-                TensorInfo(name=field, datatype=datatype, shape=[-1, *shape])
-                for field, (datatype, shape) in reader.describe().items()
-            ],
-            outputs=[
-                TensorInfo(name=output, datatype=datatype, shape=[-1, *shape])
-                for output, (datatype, shape) in describe_outputs(
-                    len(model.labels)
-                ).items()
-            ],
+            inputs=list_tensors(reader.describe()),
+            outputs=list_tensors(describe_outputs(len(model.labels))),
         )
 
     @api.get(of_version, responses=documented(404, 503))
@@ -225,7 +243,7 @@ def router(
     @api.get(f"{of_model}/ready", responses=documented(503))
     async def model_ready() -> ModelReady:
         """Return whether the model takes requests."""
-        check_ready()
+        check_ready(service)
         return ModelReady(name=name, ready=True)
 
     @api.get(f"{of_version}/ready", responses=documented(404, 503))
@@ -241,22 +259,13 @@ def router(
         """Predict for the rows of the input tensors."""
         asked, instances = cast("tuple[InferRequest, list[InstanceT]]", request)
         model = service.model
-        known = describe_outputs(len(model.labels))
-        wanted = choose_outputs(asked, known)
+        wanted = choose_outputs(asked, describe_outputs(len(model.labels)))
         answers = await service.batcher.submit(instances)
         for number, answer in enumerate(answers, 1):
             service.metrics.record_prediction(answer)
-            if number % 100 == 0:
-                await asyncio.sleep(0)  # let other requests have their turn
-        outputs = []
-        for output in wanted:
-            datatype, shape = known[output]
-            tensor = OutputTensor(
-                output, datatype, [len(answers), *shape], COLUMNS[output](answers)
-            )
-            outputs.append(tensor)
-            if len(answers) > 100:
+            if number % TURN == 0:
                 await asyncio.sleep(0)
+        outputs = await make_outputs(answers, wanted)
         if log_texts:
             sent = [each.model_dump(mode="json") for each in instances]
             columns = {tensor.name: tensor.data for tensor in outputs}
@@ -276,37 +285,28 @@ def router(
         check_version(version)
         return await infer(request)
 
-    async def refuse_model(model: str) -> Never:
+
+def check_ready(service: Service[InstanceT]) -> None:
+    """Raise ProblemError (503), with the reason, unless the service is ready."""
+    if not service.lifecycle.ready:
+        raise unavailable(NOT_READY, service.lifecycle.reason)
+
+
+def refuse_other_models(api: APIRouter, name: str) -> None:
+    """Answer 404, with the name of the served model, for every other model."""
+
+    async def refuse(model: str) -> Never:
         raise ProblemError(
             UNKNOWN_MODEL,
             f"There is no model {shorten(model)!r}: the model of this service is "
             f"{name!r}.",
         )
 
+    of_model = "/models/{model}"
     for path in ("", "/ready", VERSION, f"{VERSION}/ready"):
-        api.add_api_route("/models/{model}" + path, refuse_model, **UNLISTED)
+        api.add_api_route(of_model + path, refuse, **UNLISTED)
     for path in ("/infer", f"{VERSION}/infer"):
-        api.add_api_route(
-            "/models/{model}" + path, refuse_model, methods=["POST"], **UNLISTED
-        )
-
-    def check_ready() -> None:
-        if not service.lifecycle.ready:
-            raise unavailable(NOT_READY, service.lifecycle.reason)
-
-    def check_version(version: str) -> None:
-        if version != (served := service.model.version):
-            raise ProblemError(
-                UNKNOWN_MODEL,
-                f"There is no version {shorten(version)!r} of the model {name!r}: the "
-                f"one that is served is {served!r}. Without a version in the path, "
-                "that one answers.",
-            )
-
-    return api
-
-
-UNLISTED: dict[str, Any] = {"include_in_schema": False, "response_model": None}
+        api.add_api_route(of_model + path, refuse, methods=["POST"], **UNLISTED)
 
 
 # The values of each output. A tensor of texts has no null: a model that abstains gives
@@ -325,9 +325,27 @@ COLUMNS: dict[str, Callable[[Sequence[Answer]], list[Any]]] = {
 }
 
 
-@lru_cache(maxsize=1)
-def describe_outputs(labels: int) -> dict[str, tuple[str, list[int]]]:
-    """Return datatype and shape of a row of each output of a model with labels."""
+async def make_outputs(answers: Sequence[Answer], wanted: Rows) -> list[OutputTensor]:
+    """Return the wanted outputs, and let other requests have their turn."""
+    outputs = []
+    for name, (datatype, shape) in wanted.items():
+        values = COLUMNS[name](answers)
+        outputs.append(OutputTensor(name, datatype, [len(answers), *shape], values))
+        if len(answers) > TURN:
+            await asyncio.sleep(0)
+    return outputs
+
+
+def list_tensors(rows: Rows) -> list[TensorInfo]:
+    """Return the tensors of any number of such rows."""
+    return [
+        TensorInfo(name=name, datatype=datatype, shape=[-1, *shape])
+        for name, (datatype, shape) in rows.items()
+    ]
+
+
+def describe_outputs(labels: int) -> Rows:
+    """Return the outputs of a model with so many labels; a regression has none."""
     if not labels:
         return {"value": ("FP32", [])}
     return {
@@ -337,10 +355,8 @@ def describe_outputs(labels: int) -> dict[str, tuple[str, list[int]]]:
     }
 
 
-def choose_outputs(
-    request: InferRequest, known: Mapping[str, tuple[str, list[int]]]
-) -> list[str]:
-    """Return the names of the wanted outputs: those that are asked for, or all.
+def choose_outputs(request: InferRequest, known: Rows) -> Rows:
+    """Return the wanted outputs: those that are asked for, in their order, or all.
 
     Raises ProblemError (422) for one that does not exist, or in the binary form.
     """
@@ -348,36 +364,38 @@ def choose_outputs(
     outputs = request.get("outputs")
     if not outputs:
         if binary:
-            why = f"All outputs are asked for {BINARY}"
+            why = f"All outputs are asked for {NO_BINARY}"
             raise contract_violation([_mistake("/parameters/binary_data_output", why)])
-        return list(known)
+        return known
 
-    chosen: list[str] = []
+    chosen: Rows = {}
     mistakes = []
-    for place, output in enumerate(outputs):
+    # It runs in the event loop. Of more outputs, one is unknown or asked for twice.
+    for place, output in enumerate(outputs[:MAX_LISTED]):
         name, parameters = output["name"], output.get("parameters")
-        problem: tuple[str, str] | None = None
+        problem: tuple[str, str] | None
         if name not in known:
             problem = "name", f"does not exist; the outputs are {', '.join(known)}."
         elif name in chosen:
             problem = "name", "is asked for twice; ask for it once."
-        elif parameters or binary:
+        else:
             problem = _find_extension(parameters or {}, binary)
-        chosen.append(name)
+            chosen[name] = known[name]
         if problem:
             part, reason = problem
             why = f"The output {shorten(name)!r} {reason}"
             mistakes.append(_mistake(f"/outputs/{place}/{part}", why))
     if mistakes:
-        raise contract_violation(mistakes)
+        complete = len(outputs) <= MAX_LISTED
+        raise contract_violation(mistakes, complete=complete)
     return chosen
 
 
 def _find_extension(parameters: Parameters, binary: bool) -> tuple[str, str] | None:
     """Return the parameter that asks for what the service does not have, and why."""
     if parameters.get("binary_data", binary):
-        return "parameters/binary_data", f"is asked for {BINARY}"
-    for name in FOREIGN:
+        return "parameters/binary_data", f"is asked for {NO_BINARY}"
+    for name in EXTENSIONS:
         if name in parameters:
             return (
                 f"parameters/{name}",

@@ -14,6 +14,8 @@ from serving.problems import InvalidField, ProblemError, contract_violation, sho
 from serving.validation import BoundedValidator
 
 Parameters: TypeAlias = dict[str, Any]
+# The datatype and the shape of a row of each tensor, by its name.
+Rows: TypeAlias = dict[str, tuple[str, list[int]]]
 
 NUMBERS = frozenset(
     {
@@ -70,9 +72,11 @@ class TensorReader(Generic[InstanceT]):
     """Read the tensors of a request as instances."""
 
     def __init__(self, contract: type[InstanceT], max_rows: int) -> None:
+        """A request has at most `max_rows` rows."""
         self._max_rows = max_rows
+        fields = contract.model_fields
         self._columns = {
-            field.name: _column(field, contract.model_fields[field.name].is_required())
+            field.name: _describe_field(field, fields[field.name].is_required())
             for field in read_kinds(contract)
         }
         self._required = {
@@ -81,8 +85,8 @@ class TensorReader(Generic[InstanceT]):
         rows: Any = list[contract]  # type: ignore[valid-type]
         self._rows = BoundedValidator(TypeAdapter(rows))
 
-    def describe(self) -> dict[str, tuple[str, list[int]]]:
-        """Return datatype and shape of a row of each input, by its name."""
+    def describe(self) -> Rows:
+        """Return the inputs."""
         return {
             name: (column.datatype, column.shape)
             for name, column in self._columns.items()
@@ -125,7 +129,7 @@ class TensorReader(Generic[InstanceT]):
         sent = {tensor["name"] for tensor in tensors}
         missing = [
             f"The input {name!r} is missing; send it as {column.datatype} of the shape "
-            f"{_show(['n', *column.shape])}."
+            f"{_format_shape(['n', *column.shape])}."
             for name, column in self._columns.items()
             if column.required and name not in sent
         ]
@@ -155,7 +159,7 @@ class TensorReader(Generic[InstanceT]):
         if not 1 <= len(values) <= self._max_rows:
             raise TensorError(
                 "shape",
-                f"has the shape {shorten(_show(shape))}; send from 1 to "
+                f"has the shape {shorten(_format_shape(shape))}; send from 1 to "
                 f"{self._max_rows} rows.",
             )
         if column.convert is None:
@@ -171,8 +175,8 @@ class TensorReader(Generic[InstanceT]):
         if shape[1:] != column.shape and (width > 1 or shape[1:] not in ([], [1])):
             raise TensorError(
                 "shape",
-                f"has the shape {shorten(_show(shape))}; send "
-                f"{_show(['n', *column.shape])}, n being the number of rows.",
+                f"has the shape {shorten(_format_shape(shape))}; send "
+                f"{_format_shape(['n', *column.shape])}, n being the number of rows.",
             )
         if not shape or not 1 <= shape[0] <= self._max_rows:
             return []  # and no reading of more than is allowed
@@ -182,56 +186,56 @@ class TensorReader(Generic[InstanceT]):
         return [values[at : at + width] for at in range(0, len(values), width)]
 
 
-def _column(field: FieldKind, required: bool) -> Column:
+def _describe_field(field: FieldKind, required: bool) -> Column:
     """Return how a field stands in a tensor."""
     shape = [field.length] if field.kind is Kind.VECTOR else []
-    datatype, convert = _datatype(field)
+    datatype, convert = _choose_datatype(field)
     return Column(field, datatype, shape, required, convert)
 
 
-def _datatype(field: FieldKind) -> tuple[str, Callable[[Any], Any] | None]:
-    """Return the datatype of a field, and what makes its values of those of JSON.
+def _choose_datatype(field: FieldKind) -> tuple[str, Callable[[Any], Any] | None]:
+    """Return the datatype of a field, and how its values are made of those of JSON.
 
-    Clients send missing numbers as null or NaN, and missing texts, for which an array
-    has no sign, as "". Their arrays of integers are often of floats.
+    Clients send a missing number as null or NaN, and a missing text as "", because an
+    array of texts has no null. They often send integers as floats.
     """
     number = "INT64" if field.whole else "FP32"
     exact = not (field.optional or field.whole)  # nothing to convert
     match field.kind:
         case Kind.TEXT:
             return "BYTES", (
-                partial(_choose, {MISSING: None}) if field.optional else None
+                partial(_read_choice, {MISSING: None}) if field.optional else None
             )
         case Kind.CATEGORY:
-            return _datatype_of_choices(field)
+            return _choose_datatype_of_choices(field)
         case Kind.FLAG:
             return "BOOL", None
         case Kind.NUMBER:
-            return number, None if exact else partial(_number, field)
+            return number, None if exact else partial(_read_number, field)
         case Kind.VECTOR:
-            return number, None if exact else partial(_vector, field)
+            return number, None if exact else partial(_read_vector, field)
 
 
-def _datatype_of_choices(
+def _choose_datatype_of_choices(
     field: FieldKind,
 ) -> tuple[str, Callable[[Any], Any] | None]:
     types = {type(value) for value in field.values}
     if types == {int}:
-        return "INT64", partial(_number, replace(field, whole=True))
+        return "INT64", partial(_read_number, replace(field, whole=True))
     if types == {bool}:
         return "BOOL", None
     by_text = dict(zip(field.choices, field.values, strict=True))
     if field.optional:
         by_text[MISSING] = None
-    return "BYTES", partial(_choose, by_text)
+    return "BYTES", partial(_read_choice, by_text)
 
 
-def _choose(by_text: Mapping[str, Any], text: Any) -> Any:
+def _read_choice(by_text: Mapping[str, Any], text: Any) -> Any:
     """Return the choice of a text; another value is for the contract to refuse."""
     return by_text.get(text, text) if isinstance(text, str) else text
 
 
-def _number(field: FieldKind, value: Any) -> Any:
+def _read_number(field: FieldKind, value: Any) -> Any:
     if not isinstance(value, float):
         return value
     if field.optional and isnan(value):
@@ -239,8 +243,8 @@ def _number(field: FieldKind, value: Any) -> Any:
     return int(value) if field.whole and value.is_integer() else value
 
 
-def _vector(field: FieldKind, row: list[Any]) -> Any:
-    values = [_number(field, value) for value in row]
+def _read_vector(field: FieldKind, row: list[Any]) -> Any:
+    values = [_read_number(field, value) for value in row]
     return None if field.optional and values.count(None) == len(values) else values
 
 
@@ -250,7 +254,8 @@ def _flatten(data: list[Any], shape: list[int]) -> list[Any]:
         if len(data) != (count := prod(shape)):
             raise TensorError(
                 "data",
-                f"has {len(data)} values; the shape {_show(shape)} takes {count}.",
+                f"has {len(data)} values; the shape {_format_shape(shape)} takes "
+                f"{count}.",
             )
         return data
     level: list[Any] = [data]
@@ -258,8 +263,8 @@ def _flatten(data: list[Any], shape: list[int]) -> list[Any]:
         if not all(isinstance(part, list) and len(part) == size for part in level):
             raise TensorError(
                 "data",
-                f"has nested lists that are not of the shape {_show(shape)}; nest "
-                "them like the shape, or send a flat list.",
+                f"has nested lists that are not of the shape {_format_shape(shape)}; "
+                "nest them like the shape, or send a flat list.",
             )
         level = [value for part in level for value in part]
     return level
@@ -295,5 +300,5 @@ def _move(mistake: InvalidField, names: Sequence[str]) -> InvalidField:
     )
 
 
-def _show(shape: Sequence[Any]) -> str:
+def _format_shape(shape: Sequence[Any]) -> str:
     return f"[{', '.join(map(str, shape))}]"

@@ -93,7 +93,8 @@ def make_label(label: FieldKind, number: int) -> Any:
 def overrides(rows: Path) -> list[str]:
     """Return the overrides that train on these rows, whatever `training/conf` has."""
     source = "{_target_: training.sources.table, path: '%s'}" % rows
-    return ["~data", f"+data={source}", "validation.folds=2", "~gate", "+gate={}"]
+    chosen = ["~data", f"+data={source}", "corrections=null"]
+    return [*chosen, "validation.folds=2", "~gate", "+gate={}"]
 
 
 def compose_config(directory: Path, *chosen: str) -> "Config":

@@ -35,17 +35,7 @@ def record(response: httpx2.Response) -> None:
         {
             "method": request.method,
             "path": request.url.raw_path.decode("ascii"),
-            "headers": [
-                f"{name}: {shown}"
-                for name, shown in (
-                    ("Content-Type", request.headers.get("content-type")),
-                    (
-                        "Authorization",
-                        "authorization" in request.headers and "Bearer …",
-                    ),
-                )
-                if shown
-            ],
+            "headers": list_headers(request),
             "request": body,
             "status": response.status_code,
             "answer": answer,
@@ -53,15 +43,29 @@ def record(response: httpx2.Response) -> None:
     )
 
 
+def list_headers(request: httpx2.Request) -> list[str]:
+    """Return the headers that an example shows, without the key."""
+    headers = []
+    if media := request.headers.get("content-type"):
+        headers.append(f"Content-Type: {media}")
+    if "authorization" in request.headers:
+        headers.append("Authorization: Bearer …")
+    return headers
+
+
 def keep(exchange: Exchange) -> None:
-    """Keep an exchange: with the samples of app/examples.py rather, and short."""
+    """Keep an exchange, if it is the best example of its answer so far."""
     key = exchange["method"], exchange["path"], exchange["status"]
     if key not in kept or rank(exchange) < rank(kept[key]):
         kept[key] = exchange
 
 
 def rank(exchange: Exchange) -> tuple[bool, int, str]:
-    """Return what orders the examples of one answer, the best first."""
+    """Return what orders the examples of one answer: the best is the least.
+
+    A sample of app/examples.py is better than another body, and a short one than a long
+    one.
+    """
     has_sample = any(sample in exchange["request"] for sample in SAMPLES)
     whole = json.dumps(exchange)
     return not has_sample, len(whole), whole

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from sklearn.pipeline import Pipeline
 
 from training.columns import read_inputs, read_labels
+from training.corrections import read_tenants
 from training.diagnosis import MIN_ROWS, cut_slices, judge_rows
 from training.files import read_rows
 from training.revision import git
@@ -51,9 +52,10 @@ def run(config: Config, commit: str) -> list[str]:
     theirs = fit(recipe.create().build(schema), schema, train)
     ours = fit(config.model.create().build(schema), schema, train)
     truth = read_labels(schema, test)
+    tenants = read_tenants(schema, test, config.corrections)
     return [
         f"{'':38}{'rows':>8}{commit[:12]:>14}{'today':>10}",
-        *compare_slices(schema, test, truth, theirs, ours),
+        *compare_slices(schema, test, truth, theirs, ours, tenants),
         conclude(schema, test, truth, theirs, ours, commit),
     ]
 
@@ -66,8 +68,8 @@ def read_recipe(commit: str) -> Component:
     except (OSError, subprocess.CalledProcessError) as error:
         reason = getattr(error, "stderr", "") or str(error)
         raise PipelineError(
-            f"{commit} has no {REPORT}: {reason.strip()}. Name a commit that has one: "
-            "make compare WITH=HEAD~1"
+            f"{commit} has no {REPORT}: {reason.strip()}. Name a commit that has one, "
+            "such as WITH=HEAD~1."
         ) from None
     except (ValidationError, yaml.YAMLError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
@@ -85,7 +87,12 @@ def describe(recipe: Component) -> str:
 
 
 def compare_slices(
-    schema: Schema, test: pd.DataFrame, truth: Truth, theirs: Pipeline, ours: Pipeline
+    schema: Schema,
+    test: pd.DataFrame,
+    truth: Truth,
+    theirs: Pipeline,
+    ours: Pipeline,
+    tenants: "pd.Series[str]",
 ) -> list[str]:
     """Return a line for the whole and for each slice: rows, their metric, ours."""
     inputs = read_inputs(schema, test)
@@ -93,7 +100,10 @@ def compare_slices(
         judge_rows(schema.task, truth, predict(model, inputs), label_names(model))
         for model in (theirs, ours)
     ]
-    slices = [("all", np.ones(len(test), np.bool_)), *cut_slices(schema, test)]
+    slices = [
+        ("all", np.ones(len(test), np.bool_)),
+        *cut_slices(schema, test, tenants),
+    ]
     return [
         f"{f'{found[0].name}, {name}'[:38]:38}{mask.sum():>8}"
         + f"{found[0][mask].mean():>14.4f}{found[1][mask].mean():>10.4f}"

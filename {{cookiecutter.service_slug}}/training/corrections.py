@@ -1,14 +1,14 @@
-"""Join what users have corrected to a source of training data.
+"""Join what users have corrected to the training data, whatever its source.
 
 A correction takes the place of every row of the source with the same inputs, and the
 group of the first of them: so a correction and its original are never parted by the
-split, and never contradict each other. Without a file of corrections, the source is
-what it is.
+split, and never contradict each other.
 """
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +17,29 @@ import pyarrow as pa
 
 from training.schema import GROUP, Schema, read_schema
 from training.stage import PipelineError
-from training.tables import Chunk, read_table, split_frame
+from training.tables import Chunk, read_table
 from training.validation import Validator
 
 logger = logging.getLogger(__name__)
 
+TENANT = "tenant"
+# The columns of an export that say where a row comes from.
+BESIDE = {TENANT, "feedback_id", "received_at"}
 
-def join(source: pd.DataFrame | Iterable[Chunk], file: Path) -> Iterator[Chunk]:
+
+def find(path: Path | None) -> Path | None:
+    """Return the path of a file of corrections if there is one."""
+    return path if path and path.exists() else None
+
+
+def join(source: Iterable[Chunk], file: Path) -> Iterator[Chunk]:
     """Yield the rows of a source, some of them replaced by the corrections in a file.
 
     A row that breaks the contract is yielded as it is: `training.ingest` reports it.
     Raises PipelineError if the file cannot be read.
     """
-    chunks: Iterable[Chunk]
-    if isinstance(source, pd.DataFrame):
-        chunks = split_frame(source, "the source")
-    else:
-        chunks = source
-    if not file.exists():
-        logger.info("There are no corrections: %s is missing (make feedback)", file)
-        yield from chunks
-        return
-    schema = read_schema()
-    corrections = Corrections(schema, file)
-    for chunk in chunks:
+    corrections = Replacements(read_schema(), file)
+    for chunk in source:
         yield corrections.keep_others(chunk)
     logger.info(
         "%d corrections were added; they replace %d rows",
@@ -50,32 +49,74 @@ def join(source: pd.DataFrame | Iterable[Chunk], file: Path) -> Iterator[Chunk]:
     yield corrections.as_chunk()
 
 
-class Corrections:
-    """The rows of an export, by their inputs."""
+def part(
+    chunk: Chunk, contract: Container[str]
+) -> tuple[dict[str, pa.Array], list[str]]:
+    """Return the columns that the contract has, and the tenant of each row, if known.
+
+    What `make feedback` exports says also where a row comes from.
+    """
+    columns = {
+        name: column
+        for name, column in chunk.columns.items()
+        if name in contract or name not in BESIDE
+    }
+    beside = chunk.columns.get(TENANT) if TENANT not in contract else None
+    return columns, [] if beside is None else beside.to_pylist()
+
+
+def read_tenants(
+    schema: Schema, rows: pd.DataFrame, path: Path | None
+) -> "pd.Series[str]":
+    """Return for each row the tenant whose correction it is; empty if it is none.
+
+    `path` is that of the corrections, if there are any. Raises PipelineError if the
+    file cannot be read.
+    """
+    if not (file := find(path)):
+        return pd.Series("", rows.index, dtype=str)
+    corrections = Replacements(schema, file)
+    known = dict(zip(corrections.keys(), corrections.tenants, strict=True))
+    fields = [field.name for field in schema.fields]
+    table = pa.Table.from_pandas(rows[fields], preserve_index=False)
+    keys = corrections.keys(table)
+    return pd.Series([known.get(key, "") for key in keys], rows.index, dtype=str)
+
+
+class Replacements:
+    """Corrections, and which rows of a source they replace.
+
+    `tenants` says whose each row is; empty where the file does not say it.
+    """
 
     def __init__(self, schema: Schema, file: Path) -> None:
+        """Read the corrections. Raises PipelineError if they break the contract."""
         self._inputs = [field.name for field in schema.fields]
         self._has_group = schema.has_group
         self._validator = Validator(schema.labelled)
         self._file = file
         self.replaced = 0
         self._known = known = schema.labelled.model_fields
+        self.tenants: list[str] = []
         tables = []
         for chunk in read_table(file):
-            columns = {
-                name: column for name, column in chunk.columns.items() if name in known
-            }
-            table, wrong = self._validator.judge(
-                Chunk(chunk.source, chunk.unit, chunk.places, columns)
-            )
+            columns, tenants = part(chunk, known)
+            wrong = [f"It has no field {name}." for name in columns.keys() - known]
+            if not wrong:
+                table, wrong = self._validator.judge(replace(chunk, columns=columns))
             if wrong:
                 raise PipelineError(
                     f"{file} does not fit app/contract.py: export it again (make "
-                    f"feedback), which leaves such rows out. {wrong[0]}"
+                    "feedback), which leaves such rows out; or set corrections: null "
+                    f"in training/conf/config.yaml. {wrong[0]}"
                 )
             tables.append(table)
+            self.tenants += tenants or [""] * len(table)
+        if not tables:  # a Parquet file without rows
+            none = pa.array([], pa.large_string())
+            tables.append(pa.table(dict.fromkeys(known, none)))
         self.table = pa.concat_tables(tables, promote_options="permissive")
-        self._groups: dict[str, str | None] = dict.fromkeys(self._keys(self.table))
+        self._groups: dict[str, str | None] = dict.fromkeys(self.keys())
 
     def keep_others(self, chunk: Chunk) -> Chunk:
         """Return the rows of a chunk that no correction replaces."""
@@ -85,7 +126,7 @@ class Corrections:
         table, wrong = self._validator.judge(chunk)
         if wrong:
             return chunk
-        keys = self._keys(table)
+        keys = self.keys(table)
         groups = table[GROUP].to_pylist() if self._has_group else [""] * len(keys)
         for key, group in zip(keys, groups, strict=True):
             if key in self._groups and not self._groups[key]:
@@ -112,13 +153,15 @@ class Corrections:
             columns[GROUP] = pa.array(
                 [
                     self._groups[key] or f"feedback {number}"
-                    for number, key in enumerate(self._keys(self.table))
+                    for number, key in enumerate(self.keys())
                 ],
                 pa.large_string(),
             )
         places = range(1, len(self.table) + 1)
         return Chunk(str(self._file), "row", places, columns)
 
-    def _keys(self, table: pa.Table) -> list[str]:
-        rows: list[dict[str, Any]] = table.select(self._inputs).to_pylist()
+    def keys(self, table: pa.Table | None = None) -> list[str]:
+        """Return what is the same for rows of the same inputs; of all corrections."""
+        found = self.table if table is None else table
+        rows: list[dict[str, Any]] = found.select(self._inputs).to_pylist()
         return [json.dumps(row, sort_keys=True, default=str) for row in rows]

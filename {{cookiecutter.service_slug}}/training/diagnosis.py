@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 from serving.contract import Task
 from serving.fields import Kind, as_text
 from training.columns import read_inputs
+from training.corrections import TENANT
 from training.schema import GROUP, Schema
 from training.scores import Output, Truth, predict_labels, score_primary
 from training.train import label_names, predict
@@ -28,13 +29,21 @@ MAX_PERMUTED = 2_000
 
 
 def diagnose(
-    schema: Schema, pipeline: Pipeline, test: pd.DataFrame, truth: Truth, output: Output
+    schema: Schema,
+    pipeline: Pipeline,
+    test: pd.DataFrame,
+    truth: Truth,
+    output: Output,
+    tenants: "pd.Series[str]",
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables of the report that every task has, by name."""
+    """Return the tables of the report that every task has, by name.
+
+    `tenants` says whose correction each row is, if it is one.
+    """
     labels = label_names(pipeline)
     goodness = judge_rows(schema.task, truth, output, labels)
     tables = {
-        "slices": tabulate_slices(schema, test, goodness),
+        "slices": tabulate_slices(schema, test, goodness, tenants),
         "importance": permute_fields(schema, pipeline, test, truth),
         "worst": find_worst(schema, test, truth, output, labels),
     }
@@ -56,8 +65,14 @@ def judge_rows(
     return pd.Series(right.astype(np.float64), name="accuracy")
 
 
-def cut_slices(schema: Schema, rows: pd.DataFrame) -> Iterator[tuple[str, Mask]]:
-    """Yield the name and the rows of each slice: by category, flag, gap and group."""
+def cut_slices(
+    schema: Schema, rows: pd.DataFrame, tenants: "pd.Series[str]"
+) -> Iterator[tuple[str, Mask]]:
+    """Yield the name and the rows of each slice.
+
+    They are cut by category, flag, gap and group, and by the tenant whose correction a
+    row is, if it is one.
+    """
     for field in schema.fields:
         values = rows[field.name]
         if field.kind in (Kind.CATEGORY, Kind.FLAG):
@@ -66,6 +81,8 @@ def cut_slices(schema: Schema, rows: pd.DataFrame) -> Iterator[tuple[str, Mask]]
                 yield f"{field.name}: {as_text(value)}", is_value
         if field.optional:
             yield f"{field.name} is missing", values.isna().to_numpy()
+    for tenant in sorted(set(tenants) - {""}):
+        yield f"{TENANT}: {tenant}", (tenants == tenant).to_numpy(np.bool_)
     if schema.has_group:
         groups = rows[GROUP].dropna().astype(str)
         largest = groups[groups != ""].value_counts().head(MAX_GROUPS)
@@ -76,12 +93,15 @@ def cut_slices(schema: Schema, rows: pd.DataFrame) -> Iterator[tuple[str, Mask]]
 
 
 def tabulate_slices(
-    schema: Schema, rows: pd.DataFrame, goodness: "pd.Series[float]"
+    schema: Schema,
+    rows: pd.DataFrame,
+    goodness: "pd.Series[float]",
+    tenants: "pd.Series[str]",
 ) -> pd.DataFrame:
     """Return the metric of each slice of enough rows, worst first."""
     found = [("all", len(rows), goodness.mean())] + [
         (name, int(mask.sum()), goodness[mask].mean())
-        for name, mask in cut_slices(schema, rows)
+        for name, mask in cut_slices(schema, rows, tenants)
         if mask.sum() >= MIN_ROWS
     ]
     metric = str(goodness.name)

@@ -25,13 +25,18 @@ TEXT_SUFFIXES = {".csv", ".tsv", ".txt"}
 
 # What people write for a missing value, in small letters: in a number or a time, and in
 # a category or a text, where "none" may be a value.
-NO_VALUE = {"", "na", "n/a", "#n/a", "<na>", "nan", "null", "?", "-", "--"}
-NO_NUMBER = NO_VALUE | {"none", "nil", ".", "#div/0!", "#value!", "missing"}
+NO_VALUE = {"", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "-nan", "null", "\\n"}
+NO_VALUE |= {"?", "-", "--", "–", "—"}
+NO_NUMBER = NO_VALUE | {"none", "nil", "nat", ".", "missing"}
+NO_NUMBER |= {"#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!"}
 
 # Digits in groups: by comma, apostrophe or space, or by point where the decimal sign is
-# a comma. The last group has three digits.
-GROUPED = re.compile(r"\d{1,3}(?:([,'’ ])\d{2,3})*?(?:[,'’ ]\d{3})(?:\.\d*)?")
-GROUPED_BY_POINT = re.compile(r"\d{1,3}(?:[.'’ ]\d{3})+(?:,\d*)?")
+# a comma. The first group begins with no zero: 0,125 is an eighth. The last has three
+# digits.
+GROUPED = re.compile(r"[1-9]\d{0,2}(?:[,'’ ]\d{2,3})*?(?:[,'’ ]\d{3})(?:\.\d*)?")
+GROUPED_BY_POINT = re.compile(r"[1-9]\d{0,2}(?:[.'’ ]\d{3})+(?:,\d*)?")
+FLAGS = {"true", "false"}
+NO_NAME = {"", "???"}
 PLAIN = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?")
 SPACES = re.compile(r"[\s\u00a0\u2007\u2009\u202f]+")
 
@@ -66,7 +71,7 @@ def read_cells(path: Path, dialect: Dialect) -> Iterator[Chunk]:
     try:
         with path.open(encoding=dialect.encoding, newline="") as text:
             yield from parse_csv(
-                text, str(path), dialect.separator, dialect.quote, name_columns
+                text, str(path), dialect.separator, dialect.quote, name_columns, True
             )
     except UnicodeError:
         raise PipelineError(
@@ -78,11 +83,14 @@ def read_cells(path: Path, dialect: Dialect) -> Iterator[Chunk]:
 
 
 def name_columns(header: Sequence[str]) -> list[str]:
-    """Return the names of a header; a column without one is called by its place."""
+    """Return the names of a header; a column without one is called by its place.
+
+    A name of question marks would be a missing value to Hydra.
+    """
     return [
         (
             f"column {place}"
-            if not name.strip() or name.startswith("Unnamed: ")
+            if name.strip() in NO_NAME or name.startswith("Unnamed: ")
             else name
         )
         for place, name in enumerate(header, start=1)
@@ -134,8 +142,8 @@ def _translate_column(array: pa.Array, column: Column, dialect: Dialect) -> pa.A
             unit, comma = dialect.units.get(name, ""), name in dialect.comma
             plain = WHOLE if column.type == "int" else DECIMAL
             return to_numbers(array, unit, comma, plain)
-        case "datetime" | "date" if types.is_large_string(array.type):
-            return to_times(array, dialect.times.get(name, "ISO8601"))
+        case "datetime" | "date" if _is_written(array):
+            return to_times(to_texts(array), dialect.times.get(name, "ISO8601"))
         case "str" | "literal" | "enum":
             array = to_texts(array)
             if types.is_large_string(array.type):
@@ -148,10 +156,17 @@ def _translate_column(array: pa.Array, column: Column, dialect: Dialect) -> pa.A
     return array
 
 
+def _is_written(array: pa.Array) -> bool:
+    """Return whether times are written as text, or as a number: 20260131."""
+    return bool(types.is_large_string(array.type) or types.is_integer(array.type))
+
+
 def _choose(cell: str, choices: Mapping[str, Any]) -> str:
-    """Return the choice that a cell means: 1.0 is "1", where that is one."""
+    """Return the choice that a cell means: 1.0 is "1" and TRUE is "true" if that is."""
     if not choices or cell in choices:
         return cell
+    if {*choices} == FLAGS:
+        return cell.lower()
     number = to_number(cell)
     return number if number is not None and number in choices else cell
 
@@ -211,6 +226,8 @@ def to_number(cell: str, unit: str = "", comma: bool = False) -> str | None:
     to_number("1.234,50 €", unit="€", comma=True) == "1234.50"
     """
     text = SPACES.sub(" ", cell).strip().replace("−", "-")
+    if not text.isascii():
+        text = re.sub(r"\d", lambda digit: str(int(digit[0])), text)
     is_negative = text.startswith("(") and text.endswith(")")
     if is_negative:
         text = text[1:-1].strip()

@@ -1,4 +1,4 @@
-"""Stage 4: evaluate the model on held-out rows and apply the quality gate."""
+"""Stage 5: evaluate the model on held-out rows and apply the quality gate."""
 
 import io
 import logging
@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from serving.contract import Task
 from serving.fields import Kind
 from training.columns import read_inputs, read_labels
+from training.corrections import read_tenants
 from training.diagnosis import diagnose
 from training.files import read_bytes, read_json, read_rows, write_json, write_table
 from training.schema import Schema, read_schema
@@ -69,7 +70,8 @@ def run(config: Config) -> None:
     else:
         tables = {"residuals": pd.DataFrame({"actual": truth, "value": output[:, 0]})}
 
-    tables |= diagnose(schema, pipeline, test, truth, output)
+    tenants = read_tenants(schema, test, config.corrections)
+    tables |= diagnose(schema, pipeline, test, truth, output, tenants)
 
     primary = PRIMARY[schema.task]
     metrics = {

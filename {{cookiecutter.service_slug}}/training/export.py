@@ -1,4 +1,4 @@
-"""Stage 5: export the model to ONNX and check that it predicts the same."""
+"""Stage 6: export the model to ONNX and check that it predicts the same."""
 
 import hashlib
 import logging

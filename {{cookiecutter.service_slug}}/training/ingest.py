@@ -9,6 +9,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from serving.contract import Task
+from training import corrections
 from training.files import write_rows, write_text
 from training.schema import LABEL, read_schema
 from training.stage import PipelineError, command
@@ -34,9 +35,16 @@ def run(config: Config) -> None:
     read the contract.
     """
     schema = read_schema()
-    rows = _read(config, schema.labelled)
+    test_path = getattr(config.data, "test_path", None)
+    file = corrections.find(config.corrections)
+    if file and test_path is not None:
+        raise PipelineError(
+            f"data.test_path: with corrections ({file}), the test rows are drawn from "
+            "all rows. Set it to null, or leave the corrections out: corrections=null"
+        )
+    rows = _read(config, schema.labelled, file)
     tested = rows.head(0)
-    if (test_path := getattr(config.data, "test_path", None)) is not None:
+    if test_path is not None:
         tested = _read(config, schema.labelled, path=test_path)
     config.paths.bad_rows.unlink(missing_ok=True)
     if config.rows_per_label is not None and schema.task is Task.CLASSIFICATION:
@@ -49,12 +57,22 @@ def run(config: Config) -> None:
     logger.info("%d rows%s", len(rows), "" if is_regression else labels)
 
 
-def _read(config: Config, contract: type[BaseModel], **replaced: str) -> pd.DataFrame:
-    """Read the source, or another path in the same way, and validate its rows."""
+def _read(
+    config: Config,
+    contract: type[BaseModel],
+    joined: Path | None = None,
+    **replaced: str,
+) -> pd.DataFrame:
+    """Read the source, or another path in the same way, and validate its rows.
+
+    `joined` is a file of corrections, which take the place of rows of the source.
+    """
     source = replaced.get("path", getattr(config.data, "path", config.data.target))
     logger.info("Reading %s", source)
     made = config.data.create(**replaced)
     chunks = split_frame(made, source) if isinstance(made, pd.DataFrame) else made
+    if joined:
+        chunks = corrections.join(chunks, joined)
     return validate(chunks, contract, source, config.paths.bad_rows)
 
 

@@ -1,4 +1,4 @@
-"""Stage 2: clean the rows and split them into training and test."""
+"""Stage 3: clean the rows and split them into training and test."""
 
 import logging
 

@@ -1,7 +1,8 @@
-"""Show what a long fit does, from what scikit-learn prints about it."""
+"""Show that a long fit goes on, and how far it is where scikit-learn tells that."""
 
 import io
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -16,39 +17,47 @@ STEPS = ("[", "-- Epoch")
 
 
 class Steps(io.TextIOBase):
-    """Log one line in so many seconds of those that tell a step of a fit."""
+    """Keep the last printed line that tells a step of a fit."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._begin = self._due = time.monotonic()
-        self._due += seconds
+    def __init__(self) -> None:
+        self.last = ""
         self._line = ""
 
     def write(self, text: str) -> int:
         """Take what is printed, in any pieces."""
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
-            now = time.monotonic()
-            if now >= self._due and line.startswith(STEPS):
-                self._due = now + self._seconds
-                logger.info("Fitting for %.0f s: %s", now - self._begin, line)
+            if line.startswith(STEPS):
+                self.last = line
         return len(text)
 
 
 @contextmanager
-def show_steps(pipeline: Pipeline, seconds: float = SECONDS) -> Iterator[None]:
-    """Log the steps of a fit that takes longer than so many seconds.
+def show_progress(pipeline: Pipeline, seconds: float = SECONDS) -> Iterator[Steps]:
+    """Log a line every so many seconds: how long the fit has taken, and its last step.
 
-    Those of boosting and of stochastic gradient descent: others print none.
+    Boosting and stochastic gradient descent print their steps. The other estimators
+    print none, and the line says so.
     """
     estimator = pipeline.named_steps["estimator"]
-    if "verbose" not in estimator.get_params():
-        yield
-        return
-    estimator.set_params(verbose=2)
+    is_verbose = "verbose" in estimator.get_params()
+    steps, ended, begin = Steps(), threading.Event(), time.monotonic()
+    unknown = f"{type(estimator).__name__} does not tell its steps"
+
+    def report() -> None:
+        while not ended.wait(seconds):
+            passed = time.monotonic() - begin
+            logger.info("Fitting for %.0f s: %s", passed, steps.last or unknown)
+
+    reporter = threading.Thread(target=report, name="progress", daemon=True)
+    reporter.start()
     try:
-        with redirect_stdout(Steps(seconds)):
-            yield
+        if is_verbose:
+            estimator.set_params(verbose=2)
+        with redirect_stdout(steps):
+            yield steps
     finally:
-        # The bytes of the fitted pipeline are those without.
-        estimator.set_params(verbose=0)
+        ended.set()
+        reporter.join()
+        if is_verbose:  # the bytes of the fitted pipeline are those without
+            estimator.set_params(verbose=0)

@@ -16,7 +16,7 @@ import io
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from sklearn.pipeline import Pipeline
 from serving.contract import Task
 from training.columns import read_inputs, read_labels
 from training.compare import describe, read_recipe
+from training.corrections import find, part
 from training.diagnosis import judge_rows
 from training.files import read_bytes, read_rows, write_json, write_text
 from training.ingest import validate
@@ -39,11 +40,10 @@ from training.schema import GROUP, Schema, read_schema
 from training.scores import PRIMARY, Truth, score_primary
 from training.splits import read_groups
 from training.stage import PipelineError, compose
-from training.tables import Chunk, read_table
+from training.tables import read_table
 from training.train import fit, label_names, predict
 from training.values import Component, Config, ConfigError, Promote
 
-TENANT = "tenant"
 STANDARD_ERRORS = 3
 PROPOSAL = Path("outputs/promotion.md")  # there if the candidate has won
 
@@ -58,7 +58,7 @@ class Corrections:
 
 @dataclass
 class Decision:
-    """Why a candidate is promoted or not; with no reason against it, it is."""
+    """What was found about a candidate; a reason `against` it keeps the model."""
 
     against: list[str] = field(default_factory=list)
     found: list[str] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Decision:
         return not self.against
 
     def lines(self) -> list[str]:
-        """Return who has won, and why."""
+        """Return the decision and its reasons, a line for each."""
         winner = "The candidate is promoted." if self.promoted else "The model stays."
         return [winner, *self.against, *self.found]
 
@@ -116,7 +116,7 @@ def decide(config: Config, commit: str) -> Decision:
     if corrections:
         judge_corrections(decision, config.promote, schema, models, corrections)
     else:
-        place = config.promote.corrections
+        place = config.corrections
         decision.found.append(f"There are no corrections to judge by: {place}.")
     return decision
 
@@ -131,17 +131,12 @@ def judge_original(
     """Compare the metric of the task on the test rows of the commit."""
     name, truth = PRIMARY[schema.task], read_labels(schema, rows)
     inputs = read_inputs(schema, rows)
-    before, after = (
-        score_primary(schema.task, truth, predict(model, inputs), label_names(model))
-        for model in models
-    )
+    answers = [(predict(model, inputs), label_names(model)) for model in models]
+    before, after = (score_primary(schema.task, truth, *answer) for answer in answers)
     shown = _show(name, before, after, len(rows), "test rows of the commit")
     decision.scores[f"original_{name}"] = round(after, 4)
     if schema.task is Task.CLASSIFICATION:
-        right = [
-            judge_rows(schema.task, truth, predict(model, inputs), label_names(model))
-            for model in models
-        ]
+        right = [judge_rows(schema.task, truth, *answer) for answer in answers]
         decision.against += find_lost_labels(limits, truth, *right)
     if after < before - limits.tolerance:
         decision.against.append(f"{shown} It may fall by {limits.tolerance:g}.")
@@ -200,14 +195,26 @@ def judge_corrections(
     for tenant, places in sorted(corrections.tenants.groupby(corrections.tenants)):
         own = places.index
         old, new = float(before[own].mean()), float(after[own].mean())
-        # Of few rows, one may be lost; an error is compared with what it was.
-        allowed = max(limits.tenant_tolerance, 1 / len(own))
-        loss = new - old * (1 + limits.tenant_tolerance) if is_error else old - new
-        shown = _show(name, old, new, len(own), f"corrections of {tenant}")
-        if loss > (0 if is_error else allowed + 1e-9):
+        whose = f"corrections of {tenant or 'no tenant'}"
+        shown = _show(name, old, new, len(own), whose)
+        if loses_too_much(limits, old, new, len(own), is_error):
             decision.against.append(f"{shown} No tenant may lose so much.")
         else:
             decision.found.append(shown)
+
+
+def loses_too_much(
+    limits: Promote, before: float, after: float, rows: int, is_error: bool
+) -> bool:
+    """Return whether the metric of a tenant gets worse by more than it may.
+
+    An accuracy may fall by a share of the rows, and always by one row; an error may
+    grow by a share of what it was.
+    """
+    if is_error:
+        return after > before * (1 + limits.tenant_tolerance)
+    allowed = max(limits.tenant_tolerance, 1 / rows)
+    return before - after > allowed + 1e-9  # what rounding adds
 
 
 def read_hashes(commit: str, names: tuple[Path, ...]) -> dict[Path, str]:
@@ -263,25 +270,20 @@ def _cache() -> Path:
 
 
 def read_corrections(schema: Schema, config: Config) -> Corrections | None:
-    """Return the rows of `promote.corrections`; None if there is no such file.
+    """Return the rows of `corrections`; None if there is no such file.
 
     A column `tenant` says whose they are. Raises PipelineError, as `validate`.
     """
-    path = config.promote.corrections
-    if not path.exists():
+    if not (path := find(config.corrections)):
         return None
     tenants: list[Any] = []
     chunks = []
     for chunk in read_table(path):
-        columns = dict(chunk.columns)
-        if TENANT not in schema.labelled.model_fields and TENANT in columns:
-            tenants += columns.pop(TENANT).to_pylist()
-        chunks.append(
-            Chunk(chunk.source, chunk.unit, chunk.places, columns, chunk.is_text)
-        )
+        columns, known = part(chunk, schema.labelled.model_fields)
+        tenants += known
+        chunks.append(replace(chunk, columns=columns))
     rows = validate(chunks, schema.labelled, str(path), config.paths.bad_rows)
-    known = pd.Series(tenants, dtype=str) if tenants else None
-    return Corrections(rows, known)
+    return Corrections(rows, pd.Series(tenants, dtype=str) if tenants else None)
 
 
 def hold_out(
@@ -309,7 +311,7 @@ def hold_out(
 def drop_known(
     schema: Schema, rows: pd.DataFrame, judges: list[pd.DataFrame]
 ) -> pd.DataFrame:
-    """Return the rows that those of the judges do not give away."""
+    """Return the rows that share no inputs and no group with those that judge."""
     return rows[~is_known(schema, rows, judges)].reset_index(drop=True)
 
 
@@ -318,8 +320,9 @@ def is_known(
 ) -> npt.NDArray[np.bool_]:
     """Return which rows have the inputs, or the group, of one of the others."""
     known: npt.NDArray[np.bool_] = np.zeros(len(rows), np.bool_)
+    hashes = _hash_inputs(schema, rows)
     for other in others:
-        known |= np.isin(_fingerprint(schema, rows), _fingerprint(schema, other))
+        known |= np.isin(hashes, _hash_inputs(schema, other))
         if schema.has_group:
             has_group = rows[GROUP].notna() & (rows[GROUP].astype(str) != "")
             same = read_groups(rows).isin(set(read_groups(other)))
@@ -327,7 +330,7 @@ def is_known(
     return known
 
 
-def _fingerprint(schema: Schema, rows: pd.DataFrame) -> "pd.Series[int]":
+def _hash_inputs(schema: Schema, rows: pd.DataFrame) -> "pd.Series[int]":
     inputs = read_inputs(schema, rows)
     return pd.util.hash_pandas_object(inputs, index=False)
 
@@ -386,11 +389,27 @@ def commit_hash(commit: str) -> str:
     return git("rev-parse", commit).strip()
 
 
-def main() -> None:
+def judge_by(config: Config, file: Path) -> Config:
+    """Return the configuration with a file of corrections.
+
+    Raises PipelineError if there is no such file: the test rows alone must not decide
+    where corrections were asked for.
+    """
+    if not file.exists():
+        raise PipelineError(
+            f"CORRECTIONS={file}: there is no such file. Name a file of rows with the "
+            "columns of LabelledInstance."
+        )
+    return config.model_copy(update={"corrections": file})
+
+
+def main(commit: str = "HEAD", corrections: str = "") -> None:
     """Promote the candidate or keep the model; without a winner, exit with 1."""
     try:
-        overrides = [one for one in sys.argv[2:] if one]
-        decision = run(compose(overrides), *sys.argv[1:2])
+        config = compose()
+        if corrections:
+            config = judge_by(config, Path(corrections))
+        decision = run(config, commit)
     except (ConfigError, PipelineError) as error:
         sys.exit(str(error))
     print("\n".join(decision.lines()))
@@ -398,4 +417,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -83,8 +83,9 @@ def describe(
         yield from describe_values(plots)
 
     yield "Slices", (
-        "The metric on the test rows of each category, flag and group, and where a "
-        "value is missing; the worst come first. Slices of few rows are left out."
+        "The metric on the test rows of each category, flag and group, where a value "
+        "is missing, and on the corrections of each tenant; the worst come first. "
+        "Slices of few rows are left out."
     ), show(read_table(plots / "slices.json"))
     yield "Importance of each field", (
         "How much the score falls if the values of a field are shuffled among the "

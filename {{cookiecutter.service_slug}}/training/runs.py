@@ -1,8 +1,8 @@
 """The table of all training runs: `make runs` shows it.
 
 Each run of the training appends a row to `paths.runs`, a sweep one for each job, and
-`make promote` one with its decision. DVC
-and Git ignore the file: it tells what was tried on this machine; nothing depends on it.
+`make promote` one with its decision. DVC and Git ignore the file: it tells what was
+tried on this machine, and nothing depends on it.
 """
 
 import hashlib

@@ -8,13 +8,10 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from training import corrections as corrected_rows
 from training.dialect import Dialect, read_cells, translate
 from training.schema import read_schema
-from training.stage import PipelineError
 from training.tables import Chunk, read_table
 from training.validation import read_columns
-from training.values import Component
 
 logger = logging.getLogger(__name__)
 
@@ -27,19 +24,6 @@ def table(path: str, test_path: str | None = None) -> Iterator[Chunk]:
     row, the reason and the fix.
     """
     return read_table(Path(path))
-
-
-def corrected(source: Component, corrections: str) -> Iterator[Chunk]:
-    """Read another source, and let what users have corrected replace rows of it.
-
-    `corrections` is the Parquet file that `make feedback` writes. Raises PipelineError.
-    """
-    if source.model_dump().get("test_path") is not None:
-        raise PipelineError(
-            "data.source.test_path: with corrections, the test rows are drawn from all "
-            "rows. Set it to null."
-        )
-    return corrected_rows.join(source.create(), Path(corrections))
 
 
 def adopted(

@@ -96,14 +96,13 @@ def _find_reader(file: Path) -> Any:
     if suffix in readers:
         return readers[suffix]
     hints = {
-        ".tsv": " Save it as .csv, with commas between the columns.",
-        ".json": " Write one object per line and call it .jsonl.",
-        ".xlsx": " Save it as .csv.",
-        ".gz": " Unpack it.",
+        ".tsv": "Save it as .csv, with commas between the columns.",
+        ".json": "Write one object per line and call it .jsonl.",
+        **dict.fromkeys((".gz", ".zip", ".bz2", ".xz", ".zst", ".7z"), "Unpack it."),
     }
     raise TableError(
         f"its name ends in {suffix or 'nothing'!r}; known are {', '.join(readers)} and "
-        f"directories of .parquet files.{hints.get(suffix, '')}"
+        f"directories of .parquet files. {hints.get(suffix, 'Save it as .csv.')}"
     )
 
 
@@ -126,9 +125,19 @@ def parse_csv(
     separator: str = ",",
     quote: str = '"',
     name_columns: Callable[[list[str]], list[str]] = list,
+    skip_spaces: bool = False,
 ) -> Iterator[Chunk]:
-    """Yield the rows of an open file. Raises TableError or PipelineError."""
-    reader = csv.reader(text, strict=True, delimiter=separator, quotechar=quote)
+    """Yield the rows of an open file. Raises TableError or PipelineError.
+
+    `skip_spaces` leaves out those behind a separator, so that a quote may follow them.
+    """
+    reader = csv.reader(
+        text,
+        strict=True,
+        delimiter=separator,
+        quotechar=quote,
+        skipinitialspace=skip_spaces,
+    )
     header: list[str] | None = None
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -137,9 +146,12 @@ def parse_csv(
             header = name_columns(row)
             continue
         if len(row) != len(header):
+            fix = f"Quote values that contain {separator!r}."
+            if len(row) < len(header):
+                fix = "Complete the line, or remove it."
             raise TableError(
                 f"the header has {len(header)} columns, but line {line} has "
-                f"{len(row)}. Quote values that contain {separator!r}."
+                f"{len(row)}. {fix}"
             )
         rows.append(row)
         lines.append(line)
@@ -201,16 +213,23 @@ def _read_json(file: Path) -> Iterator[Chunk]:
     """Yield the objects of a file that has one per line."""
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
-    with file.open(encoding="utf-8-sig") as text:
-        for line, content in enumerate(text, start=1):
+    with file.open("rb") as opened:
+        for line, content in enumerate(opened, start=1):
             if not content.strip():
                 continue
-            rows.append(_parse_object(content, line))
+            rows.append(_parse_object(_decode_line(content, line), line))
             lines.append(line)
             if len(rows) == CHUNK:
                 yield _json_chunk(str(file), rows, lines)
                 rows, lines = [], []
     yield _json_chunk(str(file), rows, lines)
+
+
+def _decode_line(content: bytes, line: int) -> str:
+    try:
+        return content.decode("utf-8-sig" if line == 1 else "utf-8")
+    except UnicodeDecodeError:
+        raise TableError(f"line {line} is not UTF-8. Save the file as UTF-8.") from None
 
 
 def _parse_object(content: str, line: int) -> dict[str, Any]:
@@ -222,7 +241,9 @@ def _parse_object(content: str, line: int) -> dict[str, Any]:
     try:
         found = json.loads(content, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        raise TableError(f"line {line} is no JSON: {error}.") from None
+        raise TableError(
+            f"line {line} is no JSON: {error}. Write one object per line."
+        ) from None
     if not isinstance(found, dict):
         raise TableError(
             f"line {line} is no object. Write one per line: "

@@ -1,4 +1,4 @@
-"""Stage 3: fit the model.
+"""Stage 4: fit the model.
 
 It also compares models: `python -m training.train -m model=linear,characters,bayes`
 fits each and ranks them by cross-validation on the training rows. It does not read the
@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from training.columns import read_inputs, read_labels
 from training.files import read_rows, write_bytes, write_json
 from training.models import Family
-from training.progress import show_steps
+from training.progress import show_progress
 from training.runs import record_training
 from training.schema import Schema, read_schema
 from training.scores import PRIMARY, Output, score_primary
@@ -62,7 +62,7 @@ def fit(pipeline: Pipeline, schema: Schema, rows: pd.DataFrame) -> Pipeline:
     """
     inputs, labels = read_inputs(schema, rows), read_labels(schema, rows)
     try:
-        with threadpool_limits(1), show_steps(pipeline):
+        with threadpool_limits(1), show_progress(pipeline):
             return pipeline.fit(inputs, labels)
     except ValueError as error:
         raise PipelineError(f"The model cannot be fitted: {error}") from None

@@ -144,7 +144,6 @@ class Promote(Values):
     regression, of their mean absolute error.
     """
 
-    corrections: File
     tolerance: Annotated[float, Field(ge=0, lt=1)]
     label_tolerance: Annotated[float, Field(ge=0, lt=1)]
     tenant_tolerance: Annotated[float, Field(ge=0, lt=1)]
@@ -175,6 +174,7 @@ class Config(Values):
     seed: Annotated[int, Field(ge=0, lt=2**32)]  # the range of NumPy
     rows_per_label: Annotated[int, Field(ge=1)] | None
     data: Component
+    corrections: File | None
     model: Component
     split: Split
     validation: Validation

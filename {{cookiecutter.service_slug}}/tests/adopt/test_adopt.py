@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adopt import write
-from adopt.__main__ import load_contract, undone_on_failure
+from adopt.apply import undone_on_failure
 from adopt.infer import Options, Plan, infer
 from adopt.layout import Refusal
 from adopt.names import name_fields, to_field
@@ -152,7 +152,7 @@ def test_integers_with_few_values_are_classes_unless_said_otherwise(
 
 def test_what_a_person_has_written_survives(table: Write) -> None:
     written = write.write_contract(CONTRACT, plan_for(table()), kept={"age"})
-    module: Any = load_contract(written)
+    module: Any = write.load_contract(written)
 
     kinds = {field.name: field.kind for field in read_kinds(module.Instance)}
     assert kinds == {
@@ -214,9 +214,8 @@ def test_nothing_is_written_without_a_yes(table: Write) -> None:
         [
             sys.executable,
             "-c",
-            "import sys; from adopt.__main__ import agree, main\n"
-            "import adopt.__main__ as it\n"
-            "it.adopt = lambda variables: agree(variables)\nsys.exit(main())",
+            "import sys; import adopt.__main__ as it\n"
+            "it.adopt = lambda variables: it.agree(variables)\nsys.exit(it.main())",
         ],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,

@@ -48,6 +48,20 @@ def test_what_is_to_do_has_its_file_and_line(repository: Repository) -> None:
     assert [one.place for one in result.findings] == [".dvc/config:4", "dvc.lock"]
 
 
+def test_a_document_may_name_the_verbs_of_an_option(repository: Repository) -> None:
+    (repository.root / "Makefile").write_text("-include */verbs.mk\nask: ## Ask\n")
+    option = repository.root / "option" / "verbs.mk"
+    option.parent.mkdir()
+    option.write_text("review: export A = 1\nreview: $(READY) ## Decide\n")
+    text = "`make ask`, `make review`, `make tea`\n"
+    (repository.root / "README.md").write_text(text)
+
+    (result,) = check_all(repository, ["D2"])
+
+    assert repository.verbs == {"ask": "Ask", "review": "Decide"}
+    assert [one.what for one in result.findings] == ["There is no `make tea`."]
+
+
 def test_a_waiver_holds_until_its_last_day(repository: Repository) -> None:
     waive(repository, WAIVER.format(TODAY))
 

@@ -137,6 +137,23 @@ def test_a_schema_that_contains_itself_is_compared() -> None:
     assert list(find_breaks(old, old)) == []
 
 
+def test_schemas_that_contain_each_other_are_compared() -> None:
+    # Each has three fields of two kinds: followed to a fixed depth, that never ends.
+    old, new = document(), document()
+    for one, most in ((old, 9), (new, 5)):
+        both = {"anyOf": [{"$ref": "#/components/a"}, {"$ref": "#/components/b"}]}
+        for name in ("a", "b"):
+            places = {f"{name}{place}": dict(both) for place in range(3)}
+            size = {"type": "integer", "maximum": most}
+            tree = {"type": "object", "properties": {"size": size, **places}}
+            one["components"][name] = tree
+        one["components"]["schemas"]["Request"]["properties"]["tree"] = both
+
+    assert "of the request, `tree.size` had the maximum 9 and has 5" in [
+        reason for _, reason in find_breaks(old, new)
+    ]
+
+
 def test_a_key_that_is_asked_for_breaks_clients() -> None:
     old, new = document(), document()
     new["paths"]["/v1/predict"]["post"]["security"] = [{"ApiKey": []}]

@@ -313,6 +313,16 @@ def test_a_mistake_is_422_and_says_where_why_and_what_to_send(
     assert mistake["detail"].rstrip(".") in answer.json()["error"]
 
 
+def test_very_many_outputs_are_read_up_to_what_is_listed(client: TestClient) -> None:
+    outputs = [{"name": f"x{number}"} for number in range(2_000)] * 2
+
+    answer = client.post(INFER, json={"inputs": INPUTS, "outputs": outputs})
+
+    assert answer.status_code == 422
+    assert "in at least 100 place(s)" in answer.json()["detail"]
+    assert len(answer.json()["errors"]) == 100
+
+
 def test_problems_of_other_paths_have_no_error(client: TestClient) -> None:
     assert "error" not in client.post(PATH, json={}).json()
     assert "error" in client.get("/v2/nothing").json()

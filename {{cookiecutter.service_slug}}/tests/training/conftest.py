@@ -33,6 +33,6 @@ def configure(tmp_path: Path) -> Compose:
 
     def compose(*chosen: str) -> Config:
         need(*chosen)
-        return compose_config(tmp_path, *chosen)
+        return compose_config(tmp_path, "corrections=null", *chosen)
 
     return compose

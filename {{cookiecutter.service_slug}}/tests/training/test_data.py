@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
+from app.contract import LabelledInstance
 from serving.contract import Contract
 from serving.text import normalise
 from tests.conftest import write_rows as write_samples
 from tests.training.conftest import Compose
 from training import __main__ as pipeline
-from training import ingest
+from training import corrections, ingest
 from training.files import read_rows, write_rows
 from training.schema import make_schema
 from training.stage import PipelineError
@@ -278,6 +279,15 @@ def test_a_frame_of_a_source_of_ones_own_is_judged_alike(tmp_path: Path) -> None
 
     with pytest.raises(PipelineError, match="mine, row 2, column text"):
         ingest.validate(split_frame(frame, "mine"), Note, "mine", tmp_path / "bad")
+
+
+def test_a_file_of_corrections_without_rows_adds_none(tmp_path: Path) -> None:
+    file = tmp_path / "feedback.parquet"
+    pd.DataFrame(columns=[*LabelledInstance.model_fields]).to_parquet(file)
+
+    (added,) = corrections.join([], file)
+
+    assert len(added.places) == 0
 
 
 def test_bad_rows_leave_the_earlier_data_as_it_was(

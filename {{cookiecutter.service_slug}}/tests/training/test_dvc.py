@@ -152,7 +152,7 @@ def test_dvc_knows_each_file_that_a_stage_reads_or_writes(name: str) -> None:
     if "models" in wanted:
         wanted = wanted - {"models"} | set(MODEL)
     sources = {"training/conf"} if name == "compose" else set()
-    sources |= {"data/source"} if name == "ingest" else set()
+    sources |= {"data/source"} if name in ("ingest", "evaluate") else set()
 
     files = {path for path in stage["deps"] if not path.endswith(".py")}
 

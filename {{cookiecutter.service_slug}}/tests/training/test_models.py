@@ -13,12 +13,13 @@ from app.contract import Instance
 from serving.contract import TENTHS, Contract, Task
 from serving.fields import Fields, Kind
 from serving.model import MODEL_FILE, SIDECAR_FILE, Model
+from serving.testing import wait_until
 from tests.training.conftest import CHOICES, Compose
 from tests.training.toy import BOTH, JUDGED, MEASURED, Visit, judged, measured
 from training import evaluate, export, models, prepare, scores, splits, train
 from training.columns import read_columns, read_inputs, read_labels, to_arrays
 from training.files import read_rows
-from training.progress import show_steps
+from training.progress import show_progress
 from training.schema import Schema, make_schema, read_schema
 from training.stage import PipelineError
 from training.values import Config, Gate
@@ -428,18 +429,33 @@ def test_a_contract_that_no_model_reads_is_refused_with_what_to_write(
         make_schema(instance, labelled)
 
 
-def test_the_steps_of_a_long_fit_are_shown_and_leave_no_trace(
-    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("family", "last"),
+    [
+        (models.boosting(3, 0.1, 31, 9, 0), "[3/3] 3 trees"),
+        (models.sgd("words", 1, 1, 4, 0), "-- Epoch 4"),
+        (LINEAR, ""),
+    ],
+)
+def test_the_last_step_of_a_fit_is_known_and_leaves_no_trace(
+    family: models.Family, last: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = judged()
-    trees, epochs = models.boosting(3, 0.1, 31, 9, 0), models.sgd("words", 1, 1, 4, 0)
-    for family in (trees, epochs):
-        pipeline = family.build(JUDGED)
-        with caplog.at_level("INFO"), show_steps(pipeline, seconds=0):
-            pipeline.fit(read_inputs(JUDGED, rows), read_labels(JUDGED, rows))
+    rows, pipeline = judged(), family.build(JUDGED)
 
-        assert pipeline.named_steps["estimator"].verbose == 0
+    with show_progress(pipeline) as steps:
+        pipeline.fit(read_inputs(JUDGED, rows), read_labels(JUDGED, rows))
 
-    assert "s: [3/3] 3 trees" in caplog.text
-    assert "s: -- Epoch 4" in caplog.text
+    assert steps.last.startswith(last) and bool(steps.last) == bool(last)
+    assert pipeline.named_steps["estimator"].verbose == 0
     assert capsys.readouterr().out == ""
+
+
+def test_a_long_fit_is_shown_with_or_without_steps(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pipeline = LINEAR.build(JUDGED)
+
+    with caplog.at_level("INFO"), show_progress(pipeline, seconds=0.01):
+        wait_until(lambda: "LogisticRegression does not tell its" in caplog.text)
+        print("[2/3] 1 tree")
+        wait_until(lambda: "s: [2/3] 1 tree" in caplog.text)

@@ -60,7 +60,7 @@ def config(
     configure: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Config:
     """A configuration of tickets, with what a commit had in the cache of DVC."""
-    place = f"promote.corrections={tmp_path / 'feedback.csv'}"
+    place = f"corrections={tmp_path / 'feedback.csv'}"
     found = configure("data=csv", "model=linear", place)
     hashes = {}
     for name, rows in (
@@ -83,7 +83,7 @@ def config(
 
 
 @pytest.fixture
-def judge(config: Config) -> Decide:
+def judge(config: Config, tmp_path: Path) -> Decide:
     """`judge(learned, corrections)`: the decision, with rows that are learned, too."""
 
     def run(
@@ -92,7 +92,7 @@ def judge(config: Config) -> Decide:
         rows = pd.concat([tickets(OLD, 30), learned], ignore_index=True)
         write_rows(config.paths.train, rows)
         if corrections is not None:
-            corrections.to_csv(config.promote.corrections, index=False)
+            corrections.to_csv(tmp_path / "feedback.csv", index=False)
         return promote.run(config)
 
     return run
@@ -163,6 +163,19 @@ def test_without_corrections_the_test_rows_decide(judge: Decide) -> None:
 
     assert decision.promoted, decision.lines()
     assert any("There are no corrections" in line for line in decision.lines())
+
+
+def test_corrections_that_are_named_must_exist(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = tmp_path / "held out (1).csv"  # which Hydra could not read
+    with pytest.raises(SystemExit) as stopped:
+        promote.main("HEAD", str(named))
+
+    assert f"CORRECTIONS={named}: there is no such file" in str(stopped.value.code)
+
+    tickets(OLD, 1).to_csv(named)
+    assert promote.judge_by(config, named).corrections == named
 
 
 def test_a_gain_for_many_is_no_reason_for_one_tenant_to_lose(judge: Decide) -> None:

@@ -55,7 +55,9 @@ def test_slices_worst_rows_and_importance_are_those_of_the_rows(schema: Schema) 
     truth = read_labels(schema, rows)
     output: Output = train.predict(model, read_inputs(schema, rows))
 
-    tables = diagnosis.diagnose(schema, model, rows, truth, output)
+    tenants = pd.Series(["acme"] * 12 + [""] * (len(rows) - 12))
+
+    tables = diagnosis.diagnose(schema, model, rows, truth, output, tenants)
 
     slices = tables["slices"].set_index("slice")
     north = (rows["ward"] == "north").to_numpy()
@@ -72,6 +74,7 @@ def test_slices_worst_rows_and_importance_are_those_of_the_rows(schema: Schema) 
         assert tables["worst"]["actual"].iloc[0] == truth[error.argmax()]
         assert tables["deciles"]["rows"].sum() == len(rows)
     assert slices.loc["ward: north", "rows"] == north.sum()
+    assert slices.loc["tenant: acme", "rows"] == 12
     assert {"urgent: true", "age is missing", "all"} <= set(slices.index)
     fields = tables["importance"]["field"].tolist()
     assert sorted(fields) == sorted(field.name for field in schema.fields)

@@ -2,8 +2,8 @@
 
 The rows go to data/source/feedback.parquet, which DVC versions. The same instance twice
 is one row; instances whose truths contradict each other are left out and listed, and so
-is what no longer fits the contract. `data: feedback` in training/conf/config.yaml makes
-training read the file.
+is what no longer fits the contract. Training reads the file that `corrections` in
+training/conf/config.yaml names.
 """
 
 import argparse

@@ -20,13 +20,12 @@ from feedback import store
 from feedback.items import truth_name
 from serving.contract import Task
 from serving.fields import read_label
-from tests.conftest import make_label
+from tests.conftest import compose_config, make_label, overrides, write_rows
 from tests.feedback.test_database import make_row
-from training import corrections, feedback, review
+from training import corrections, feedback, ingest, promote, review
 from training.schema import LABEL, read_schema
 from training.stage import PipelineError, compose
 from training.tables import Chunk
-from training.values import dump_config
 
 TRUTH = truth_name(LabelledInstance)
 Keep = Callable[..., str]
@@ -226,10 +225,52 @@ def test_a_correction_replaces_its_original_and_takes_its_group(keep: Keep) -> N
         assert groups[0] == "a" and groups[1] not in {"", "a", "b"}
 
 
-def test_without_an_export_the_source_is_what_it_is(tmp_path: Path) -> None:
-    source = make_chunk(labelled(0, 0, "a"))
+def test_the_export_is_joined_to_whatever_data_is_chosen(
+    keep: Keep, tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "rows.parquet")
+    chosen = overrides(tmp_path / "rows.parquet")
+    config = compose_config(tmp_path, *chosen, f"corrections={feedback.FILE}")
+    ingest.run(config)
+    before = pd.read_parquet(config.paths.raw)
+    keep(0, 1, "accepted")
+    exported()
 
-    assert list(corrections.join([source], tmp_path / "none.parquet")) == [source]
+    ingest.run(config)
+
+    after = pd.read_parquet(config.paths.raw)
+    assert {*after.columns} == {*before.columns}
+    added = after.iloc[-1][[*EXAMPLES[0], LABEL]].astype(str)
+    assert [*added] == [*map(str, [*EXAMPLES[0].values(), truth(1)])]
+
+
+def test_test_rows_of_ones_own_and_corrections_exclude_each_other(
+    keep: Keep, tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "rows.parquet")
+    chosen = [*overrides(tmp_path / "rows.parquet"), f"corrections={feedback.FILE}"]
+    chosen.append(f"+data.test_path={tmp_path / 'rows.parquet'}")
+    keep(0, 1, "accepted")
+    exported()
+
+    with pytest.raises(PipelineError, match="data.test_path.*corrections=null"):
+        ingest.run(compose_config(tmp_path, *chosen))
+
+
+def test_whose_corrections_they_are_is_known(keep: Keep, tmp_path: Path) -> None:
+    keep(0, 1, "accepted")
+    keep(1, 1, "accepted", tenant="beta")
+    exported()
+    config = compose_config(tmp_path, f"corrections={feedback.FILE}")
+    schema, found = read_schema(), promote.read_corrections(read_schema(), config)
+
+    assert found and found.tenants is not None
+    assert sorted(found.tenants) == ["acme", "beta"]
+    others = make_chunk(labelled(2, 0, "a"))
+    rows = ingest.validate([others], schema.labelled, "", tmp_path / "bad")
+    rows = pd.concat([found.rows, rows], ignore_index=True)
+    tenants = corrections.read_tenants(schema, rows, feedback.FILE)
+    assert [*tenants] == [*found.tenants, ""]
 
 
 def test_an_export_of_an_older_contract_is_refused(tmp_path: Path) -> None:
@@ -240,9 +281,5 @@ def test_an_export_of_an_older_contract_is_refused(tmp_path: Path) -> None:
         list(corrections.join([make_chunk(labelled(0, 0, "a"))], file))
 
 
-def test_the_configuration_joins_the_export_to_a_source() -> None:
-    data = compose(["data=feedback"]).data
-
-    assert data.target == "training.sources.corrected"
-    assert "_target_" in dump_config(compose(["data=feedback"]))["data"]["source"]
-    assert data.source.target == "training.intents.draw"
+def test_training_reads_what_is_exported() -> None:
+    assert compose().corrections == Path("data/source/feedback.parquet")

@@ -1,0 +1,89 @@
+"""Change the files of the service: show how, ask, and undo it if anything fails."""
+
+import difflib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from adopt.layout import Refusal
+from training.stage import compose
+
+CONTRACT, EXAMPLES = Path("app/contract.py"), Path("app/examples.py")
+CONF = Path("training/conf")
+CONFIG, DEBUG = CONF / "config.yaml", CONF / "experiment/debug.yaml"
+
+
+def show_changes(texts: Mapping[Path, str]) -> list[str]:
+    """Return the lines of the differences between the files and what they become."""
+    lines: list[str] = []
+    for path, text in texts.items():
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+        lines += difflib.unified_diff(
+            old.splitlines(),
+            text.splitlines(),
+            f"a/{path.as_posix()}" if old else "/dev/null",
+            f"b/{path.as_posix()}",
+            lineterm="",
+        )
+    return lines
+
+
+def agree(variables: Mapping[str, str]) -> bool:
+    """Return whether the user agrees. Raises Refusal if nobody can be asked."""
+    if variables.get("YES", "").lower() not in ("", "0", "n", "no", "false"):
+        return True
+    if not sys.stdin.isatty():
+        raise Refusal(
+            "Nothing was written: there is no terminal to ask. YES=1 agrees to it."
+        )
+    return input("Write this, and train? [y/N] ").strip().lower() in ("y", "yes")
+
+
+@contextmanager
+def undone_on_failure(paths: Sequence[Path]) -> Iterator[None]:
+    """Put files back as they were if anything fails, Ctrl-C included."""
+    kept = {path: path.read_bytes() if path.is_file() else None for path in paths}
+    new = [path for path, content in kept.items() if content is None]
+    outputs = [path for path in _list_outputs() if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for path, content in kept.items():
+            if content is not None:
+                path.write_bytes(content)
+            elif path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        for path in outputs:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        # DVC has told Git about the pointers.
+        unstage = ["git", "reset", "--quiet", "--", *map(str, new)]
+        with suppress(OSError):
+            subprocess.run(unstage, capture_output=True)
+        if kept[Path("dvc.lock")] is not None:
+            run_dvc("checkout", "--force", "--quiet", check=False)
+        raise
+
+
+def _list_outputs() -> list[Path]:
+    paths = compose().paths
+    names = (paths.raw, paths.raw_test, paths.train, paths.test, paths.pipeline)
+    return [*names, paths.training, paths.plots, paths.model]
+
+
+def run_dvc(*arguments: str, check: bool = True) -> None:
+    """Run DVC in the environment of the service. Raises Refusal if it fails."""
+    programs = Path(sys.executable).parent
+    variables = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    sys.stdout.flush()
+    done = subprocess.run([programs / "dvc", *arguments], env=variables)
+    if check and done.returncode:
+        raise Refusal(
+            f"dvc {arguments[0]} failed, and all files are as they were. The reason "
+            "stands above."
+        )
