@@ -19,7 +19,7 @@ PARTS = (
     *("compare", "rate", "growth", "overload"),
     *("labels", "watched", "inference", "work", "table", "flights", "template"),
 )
-WHEN_NAMED = ("soak", "languages", "suite")
+WHEN_NAMED = ("soak", "languages", "adoption", "suite")
 
 
 def main() -> int:

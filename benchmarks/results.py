@@ -229,6 +229,30 @@ class Languages(Measured):
     languages: dict[str, Language]
 
 
+class Adopted(TypedDict):
+    """A table through `make adopt`: scores of what is served and of a fit by hand.
+
+    Both are macro-F1 or R² on the same held-out rows. `refused` counts those that the
+    service refused; `seconds` are from the command to the first answer.
+    """
+
+    table: str
+    rows: int
+    fields: int
+    task: str
+    family: str
+    served: float
+    by_hand: float
+    refused: int
+    seconds: float
+
+
+class Adoption(Measured):
+    """Public tables through `make adopt`, by name."""
+
+    tables: dict[str, Adopted]
+
+
 class Watched(Measured, Ratio):
     """The request rate with metrics, log lines and ids, to that without."""
 
@@ -308,6 +332,7 @@ class Results(TypedDict):
     table: NotRequired[Table]
     flights: NotRequired[Flights]
     languages: NotRequired[Languages]
+    adoption: NotRequired[Adoption]
     watched: NotRequired[Watched]
     inference: NotRequired[Inference]
     work: NotRequired[Work]

@@ -45,7 +45,7 @@ from training.values import ConfigError
 
 ROOT = Path(__file__).parent.parent
 SOURCE = Path("data/source")
-ADOPTED = CONF / "data/adopted.yaml"
+ADOPTED, FEEDBACK = CONF / "data/adopted.yaml", CONF / "data/feedback.yaml"
 # What a run of the pipeline changes, beside what DVC brings back.
 RESULTS = [
     Path("dvc.lock"),
@@ -283,6 +283,8 @@ def make_files(
         EXAMPLES: write.write_examples(EXAMPLES.read_text(encoding="utf-8"), samples),
         ADOPTED: write.write_source(plan, path, test_path, command),
     }
+    if FEEDBACK.exists():
+        texts[FEEDBACK] = write.choose_source(FEEDBACK.read_text(encoding="utf-8"))
     if report.DOCUMENT.exists():
         document = report.DOCUMENT.read_text(encoding="utf-8")
         texts[report.DOCUMENT.relative_to(ROOT)] = report.mark_outdated(document)

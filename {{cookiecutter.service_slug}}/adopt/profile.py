@@ -71,10 +71,8 @@ FORMS += [clock.strip() for clock in CLOCKS[1:]]
 # So many of the cells of a column of times are some; of so many, the format is found.
 MOSTLY_TIMES, SEEN = 0.8, 500
 # An integer that is a day: 20260131. Fewer of them may be anything.
-DAY, MANY_DAYS = (
-    re.compile(r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"),
-    5,
-)
+DAY = re.compile(r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
+FIRST_DAY, LAST_DAY, MANY_DAYS = 19_000_101, 20_991_231, 5
 
 
 class Holds(StrEnum):
@@ -150,12 +148,14 @@ def profile(
         return Profile(name, Holds.NOTHING, array)
     if types.is_boolean(kind):
         return Profile(name, Holds.FLAGS, array.cast(pa.large_string()))
-    if types.is_integer(kind) and len(array) > array.null_count:
-        if not _is_exact(array):  # an identifier, as in a text file
+    if types.is_integer(kind) and array.null_count < len(array):
+        low, high = pc.min_max(array).as_py().values()
+        if max(-low, high) >= 2**53:  # an identifier, as in a text file
             return Profile(name, Holds.TEXTS, to_texts(array))
-        texts = to_texts(array)
-        if not as_text and _are_days(pc.unique(texts.drop_null()).to_pylist()):
-            return Profile(name, Holds.TIMES, texts, form="%Y%m%d")
+        if not as_text and FIRST_DAY <= low and high <= LAST_DAY:
+            texts = to_texts(array)
+            if _are_days(pc.unique(texts.drop_null()).to_pylist()):
+                return Profile(name, Holds.TIMES, texts, form="%Y%m%d")
     if types.is_integer(kind) or types.is_floating(kind):
         return _profile_numbers(name, array, as_text)
     if types.is_timestamp(kind) or types.is_date(kind):
@@ -166,12 +166,6 @@ def profile(
     return Profile(
         name, Holds.VECTORS if length else Holds.OTHER, array, length=length or 1
     )
-
-
-def _is_exact(array: pa.Array) -> bool:
-    """Return whether float64 holds all integers."""
-    ends = pc.min_max(array).as_py()
-    return bool(max(abs(ends["min"]), abs(ends["max"])) < 2**53)
 
 
 def _are_days(words: Sequence[str]) -> bool:
@@ -361,9 +355,10 @@ def _read_times(name: str, cells: pa.Array) -> Profile | None:
     A few may be none: nobody wants the others read as text.
     """
     cells = drop_marks(cells, NO_NUMBER)
-    written = pc.unique(cells.drop_null()).to_pylist()
-    if not written or not _are_times(written[:SEEN]):
+    given = cells.drop_null()
+    if not len(given) or not _are_times(given[:SEEN].to_pylist()):
         return None
+    written = pc.unique(given).to_pylist()
     if all(DAY.fullmatch(cell) for cell in written):
         form = "%Y%m%d" if _are_days(written) else None
         return Profile(name, Holds.TIMES, cells, form=form) if form else None

@@ -321,8 +321,17 @@ def write_config(text: str, model: str, gate: Mapping[str, float]) -> str:
 
 
 def choose_data(text: str) -> str:
-    """Return training/conf/config.yaml with the data, and all else as it was."""
-    return re.sub(r"(?m)^( *- data: ).*$", r"\g<1>adopted", text, count=1)
+    """Return training/conf/config.yaml with the data, and all else as it was.
+
+    Where the corrections of users are joined to the data, they still are.
+    """
+    pattern = r"(?m)^( *- data: )(?!feedback\b).*$"
+    return re.sub(pattern, r"\g<1>adopted", text, count=1)
+
+
+def choose_source(text: str) -> str:
+    """Return training/conf/data/feedback.yaml, which joins corrections to the data."""
+    return re.sub(r"(?m)^( *- )\w+@source$", r"\g<1>adopted@source", text, count=1)
 
 
 def write_gate(text: str, gate: Mapping[str, float]) -> str:

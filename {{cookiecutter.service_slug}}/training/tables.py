@@ -303,8 +303,8 @@ def _decode(array: pa.Array) -> pa.Array:
         return _decode(array.dictionary_decode())
     if pa.types.is_string(kind) or pa.types.is_string_view(kind):
         return array.cast(pa.large_string())
-    if pa.types.is_decimal(kind):
-        return array.cast(pa.float64(), safe=False)
+    if pa.types.is_decimal(kind):  # by way of text, as the cast to float64 is not exact
+        return array.cast(pa.large_string()).cast(pa.float64())
     return array
 
 
