@@ -118,8 +118,10 @@ class Repository:
 
     @cached_property
     def verbs(self) -> set[str]:
-        """The verbs of the Makefile."""
-        return set(re.findall(r"^([a-z][a-z-]*):", self.read("Makefile"), re.M))
+        """The verbs of the Makefile, and of the options that it includes."""
+        names = [one for one in self.files if one.endswith("/verbs.mk")]
+        text = "\n".join(map(self.read, ["Makefile", *names]))
+        return set(re.findall(r"^([a-z][a-z-]*):", text, re.M))
 
     @cached_property
     def alerts(self) -> list[dict[str, Any]]:
