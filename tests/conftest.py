@@ -210,6 +210,19 @@ def default(tmp_path_factory: pytest.TempPathFactory) -> Service:
     return make_once(tmp_path_factory, "default", make)
 
 
+@pytest.fixture(scope="session")
+def with_feedback(
+    default: Service, tmp_path_factory: pytest.TempPathFactory
+) -> Service:
+    """A service with the option `feedback`; for tests that change none of its files."""
+
+    def make(directory: Path) -> Service:
+        bake_into(directory, {"feedback": "yes"})
+        return Service(directory / default.path.name).install()
+
+    return make_once(tmp_path_factory, "with-feedback", make)
+
+
 def copy(service: Service, directory: Path) -> Service:
     """The same service in another directory, with the same environment."""
     target = directory / service.path.name

@@ -1242,6 +1242,70 @@ SABOTAGE = {
     ),
 }
 
+FEEDBACK = {
+    "a migration that is dropped": Sabotage(
+        "feedback/migrations/versions/0001_feedback_and_reviews.py",
+        '    op.create_index("ix_feedback_received_at", "feedback", ["received_at"])\n',
+        "",
+        "pytest tests/feedback/test_database.py -k code[sqlite]",
+    ),
+    "a column that does not say why it has no index": Sabotage(
+        "feedback/tables.py",
+        " Index: no, because people read them.",
+        "",
+        "pytest tests/feedback/test_database.py -k say_all",
+    ),
+    "an index without a reason": Sabotage(
+        "feedback/tables.py",
+        '"Deletion by age and the list of what waits for a review "\n'
+        '                "read by it."',
+        '""',
+        "pytest tests/feedback/test_database.py -k say_all",
+    ),
+    "an idempotency key that is ignored": Sabotage(
+        "feedback/items.py",
+        '"id": item.id,',
+        '"id": __import__("uuid").uuid4(),',
+        "pytest tests/feedback/test_feedback.py -k answered_200[sqlite]",
+    ),
+    "a correction and its original on two sides of the split": Sabotage(
+        "training/corrections.py",
+        'self._groups[key] or f"feedback {number}"',
+        'f"feedback {number}"',
+        "pytest tests/feedback/test_training.py -k takes_its_group",
+    ),
+    "a tenant that a header names": Sabotage(
+        "feedback/plugin.py",
+        'request.scope.get(TENANT, "")',
+        'request.headers.get("tenant", "")',
+        "pytest tests/feedback/test_feedback.py -k the_key[sqlite]",
+    ),
+    "a tenant that the body names": Sabotage(
+        "feedback/items.py",
+        "    id: UUID\n",
+        "    id: UUID\n    tenant: str | None = None\n",
+        "pytest tests/feedback/test_feedback.py -k breaks_the_contract",
+    ),
+    "an id that another tenant has": Sabotage(
+        "feedback/items.py",
+        '"tenant": tenant,',
+        '"tenant": "",',
+        "pytest tests/feedback/test_feedback.py -k the_key[sqlite]",
+    ),
+    "a migration that is an endpoint of the Service": Sabotage(
+        "deploy/base/service.yaml",
+        "    app.kubernetes.io/component: server\n  ports:",
+        "  ports:",
+        "pytest tests/feedback/test_database.py -k no_endpoint",
+    ),
+    "corrections that are known to no tenant": Sabotage(
+        "training/corrections.py",
+        'BESIDE = {TENANT, "feedback_id", "received_at"}',
+        "BESIDE = {TENANT}",
+        "pytest tests/feedback/test_training.py -k whose_corrections",
+    ),
+}
+
 
 # What decides about the small model that the tests of a service train.
 TRAINS = ("training/", "dvc.yaml")
@@ -1268,11 +1332,22 @@ def test_the_guard_goes_red(
     default: Service, forks: Forks, model: Path, tmp_path: Path, name: str
 ) -> None:
     service = copy(default, tmp_path)
-    sabotage = SABOTAGE[name]
+    add_engine_tests(service)
+    see_red(service, SABOTAGE[name], forks, model)
+
+
+@pytest.mark.parametrize("name", FEEDBACK)
+def test_the_guard_of_feedback_goes_red(
+    with_feedback: Service, forks: Forks, model: Path, tmp_path: Path, name: str
+) -> None:
+    see_red(copy(with_feedback, tmp_path), FEEDBACK[name], forks, model)
+
+
+def see_red(service: Service, sabotage: Sabotage, forks: Forks, model: Path) -> None:
+    """Break the service, and see that the guard goes red."""
     program, *arguments = sabotage.guard.split()
 
     edit(service, sabotage.file, sabotage.old, sabotage.new)
-    add_engine_tests(service)
 
     if program == "pytest":
         trains = sabotage.file.startswith(TRAINS)

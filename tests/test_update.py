@@ -81,14 +81,20 @@ def overlay(directory: Path) -> None:
         shutil.copy(ROOT / name, directory / name)
 
 
+def make_template(directory: Path) -> Template:
+    """Make the template as it stands, committed once."""
+    overlay(directory)
+    run("git", "init", "--quiet", "--initial-branch", "main", cwd=directory)
+    template = Template(directory)
+    template.commit()
+    return template
+
+
 @pytest.fixture(scope="module")
 def baked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A template, committed once, and a service of it, side by side."""
     directory = tmp_path_factory.mktemp("update")
-    template = Template(directory / "template")
-    overlay(template.path)
-    run("git", "init", "--quiet", "--initial-branch", "main", cwd=template.path)
-    template.commit()
+    template = make_template(directory / "template")
     answers = {"service_name": 'Odd "names"', "dvc_remote": "s3", "weeks_to_ship": "4"}
     bake_into(directory, template=template.path, answers=answers)
     return directory

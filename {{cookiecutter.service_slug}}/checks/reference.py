@@ -4,6 +4,8 @@
 """
 
 import ast
+import importlib
+import importlib.util
 import inspect
 import json
 import re
@@ -12,6 +14,8 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, SecretStr
 
 from app.settings import Settings
 from checks import generated
@@ -29,7 +33,7 @@ from checks.results import NotChecked
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "reference"
-PACKAGES = ("app", "serving", "training")
+PACKAGES = ("app", "feedback", "serving", "training")
 BOUNDS = {
     "minimum": "≥ {}",
     "exclusiveMinimum": "> {}",
@@ -49,8 +53,12 @@ def pages(repository: Repository) -> dict[str, str]:
     return {
         "api": api_page(exchanges),
         "settings": settings_page(),
-        "verbs": verbs_page(repository),
-        **{package: code_page(repository, package) for package in PACKAGES},
+        "verbs": verbs_page(),
+        **{
+            package: code_page(repository, package)
+            for package in PACKAGES
+            if repository.has(package)
+        },
     }
 
 
@@ -160,18 +168,29 @@ def indent_json(text: str) -> str:
 
 def settings_page() -> str:
     """Return the settings, with their types and bounds."""
-    schema = Settings.model_json_schema(by_alias=False)
-    rows = []
-    for name, field in schema["properties"].items():
-        default = Settings.model_fields[name].get_default(call_default_factory=True)
-        shown = f"`{default}`" if str(default) else ""
-        variable, kind = f"`{name.upper()}`", name_type(field)
-        rows.append([variable, kind, shown, field["description"]])
+    rows: dict[str, list[str]] = {}
+    for model in settings():
+        fields = model.model_json_schema(by_alias=False)["properties"]
+        for name, field in fields.items():
+            default = model.model_fields[name].get_default(call_default_factory=True)
+            if isinstance(default, SecretStr):
+                default = default.get_secret_value()
+            shown = f"`{default}`" if str(default) else ""
+            cells = [f"`{name.upper()}`", name_type(field), shown, field["description"]]
+            rows.setdefault(name, cells)
     head = (
         "# Settings\n\nEach is an environment variable, or a file of its name in lower "
         "case in `/run/secrets`.\n\n"
     )
-    return head + table(["Variable", "Type", "Default", "Meaning"], rows) + "\n"
+    columns = ["Variable", "Type", "Default", "Meaning"]
+    return head + table(columns, [*rows.values()]) + "\n"
+
+
+def settings() -> list[type[BaseModel]]:
+    """Return the settings of the service, and of feedback where it was chosen."""
+    if importlib.util.find_spec("feedback") is None:
+        return [Settings]
+    return [Settings, importlib.import_module("feedback.settings").FeedbackSettings]
 
 
 def verbs_page(repository: Repository) -> str:

@@ -345,7 +345,11 @@ QUESTIONS = (
         "Monitoring",
         "The quality of what is served is watched",
         "Write an alert on what users correct.",
-        Way("an alert on what users correct", lambda f: f.alerts(r"feedback")),
+        Way(
+            "an alert on what users correct",
+            lambda f: f.alerts(r"feedback")
+            or f.says("monitoring/feedback/alerts.yaml", r"feedback_total"),
+        ),
         Way(
             "an alert on the distribution of the labels",
             lambda f: f.alerts(r"label_drift"),

@@ -82,8 +82,8 @@ def one_model_for_all(repository: Repository) -> Iterator[Finding]:
 def feedback_comes_back(repository: Repository) -> Iterator[Finding]:
     """What the end users correct comes back as training data.
 
-    A package `feedback/` collects it, and training reads it: `corrections` in
-    training/conf/config.yaml names the file of `make feedback`.
+    A package `feedback/` collects it, and training reads what it exports: the file that
+    `corrections` in training/conf/config.yaml names.
     """
     if not repository.has("feedback"):
         yield Finding(

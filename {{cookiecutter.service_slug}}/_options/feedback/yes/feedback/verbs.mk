@@ -1,5 +1,10 @@
 # The verbs of feedback; the Makefile includes this file.
 
+API_TESTS += $(addprefix tests/feedback/test_feedback.py::test_, \
+  the_same_again_is_stored_once_and_answered_200 \
+  the_same_id_with_another_body_is_409_and_nothing_is_stored)
+$(EXCHANGES): $(wildcard feedback/*.py tests/feedback/*.py)
+
 .PHONY: migrate
 migrate: $(READY) ## Bring the database of DATABASE_URL up to date
 	@python -m feedback migrate

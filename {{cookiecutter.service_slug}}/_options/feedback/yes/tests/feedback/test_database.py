@@ -12,6 +12,7 @@ from feedback import database, document, store
 from feedback.items import Row
 from feedback.tables import RECORDS, Base, Feedback, Review
 from serving.testing import ROOT
+from tests.deploy.manifests import STAGES, build, container, find, of_component
 from tests.feedback.conftest import PostgreSQL, count, open_engine
 
 
@@ -197,6 +198,27 @@ def test_a_backup_is_restored(server: PostgreSQL, postgresql: str) -> None:
         assert row.instance == {"text": "a"}
     database.check(restored)
     restored.dispose()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_migration_is_restricted_and_no_endpoint_of_a_service(stage: str) -> None:
+    manifests = build(ROOT / "deploy" / "overlays" / stage)
+    (job,) = of_component(manifests, "migration")
+    template, services = job["spec"]["template"], find(manifests, "Service")
+    labels = template["metadata"]["labels"].items()
+    (app,) = template["spec"]["containers"]
+    server = container(of_component(manifests, "server"))
+
+    assert services
+    assert not [one for one in services if one["spec"]["selector"].items() <= labels]
+    assert app["image"] == server["image"]
+    assert app["command"][-3:] == ["-m", "feedback", "migrate"]
+    assert app["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert template["spec"]["securityContext"]["runAsNonRoot"]
 
 
 def test_the_diagram_has_every_column_and_reference() -> None:
