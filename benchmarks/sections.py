@@ -374,8 +374,10 @@ def adoption_section(measured: Adoption) -> str:
         "family of models, fitted on the same rows. Scores are macro-F1, or R² of a "
         "regression; the time is from the command to the first answer."
     )
-    header = ("Table", "What", "Rows", "Fields", "Model")
-    header = (*header, "Served", "By hand", "Refused", "Seconds")
+    header = (
+        *("Table", "What", "Rows", "Fields", "Model"),
+        *("Served", "By hand", "Refused", "Seconds"),
+    )
     rows = [
         (
             *(name, of["table"], f"{of['rows']:,}", str(of["fields"]), of["family"]),

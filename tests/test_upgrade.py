@@ -347,7 +347,7 @@ def test_gitlab_does_nothing_else_on_a_schedule(tmp_path: Path) -> None:
     for name, job in pipeline.items():
         if name in not_jobs or name.startswith("."):
             continue
-        (first, *_) = rules = conditions(job)
+        first, *_ = rules = conditions(job)
         if first.startswith('$CI_PIPELINE_SOURCE == "schedule" && $PROMOTE'):
             assert len(rules) == 1
             scheduled[first.partition("$PROMOTE")[2].strip()].append(name)
