@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -134,6 +135,22 @@ class Service:
         """The variables of a command of its environment."""
         path = f"{self.path / '.venv' / 'bin'}{os.pathsep}{ENVIRONMENT['PATH']}"
         return ENVIRONMENT | {"PATH": path}
+
+
+def make_environment(name: str, *requirements: str) -> Path:
+    """Return the Python of an environment with other packages, which is made once."""
+    home = BUILD / name
+    python, done = home / "bin" / "python", home / "done"
+    uv = (sys.executable, "-m", "uv")
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    newest = about["tool"]["uv"]["exclude-newer"]
+    with locked(home.with_suffix(".lock")):
+        if not done.exists():
+            run(*uv, "venv", "--quiet", "--clear", str(home), cwd=ROOT)
+            install = (*uv, "pip", "install", "--quiet", "--exclude-newer", newest)
+            run(*install, "--python", str(python), *requirements, cwd=ROOT)
+            done.touch()
+    return python
 
 
 Bake = Callable[..., Service]

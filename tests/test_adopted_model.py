@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Service, copy, run
+from tests.conftest import Service, copy, make_environment, run
 
 pytestmark = pytest.mark.slow(seconds=60)
 
@@ -31,6 +31,20 @@ if sys.argv[2] == "1":
         one.type.tensor_type.shape.dim[0].dim_value = 1
 opset = [helper.make_opsetid("", 17)]
 onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), sys.argv[1])
+"""
+# A file of LightGBM, made where LightGBM is.
+WRITE = Path(__file__).parent / "in_service" / "lightgbm_model.py"
+LIGHTGBM = ("lightgbm>=4.7,<5", "onnxmltools>=1.16,<2", "pandas>=3.1,<4")
+LIGHTGBM += ("scikit-learn>=1.9,<2", "onnx>=1.23,<2")
+ASK = """
+import json, os, sys, urllib.request
+rows = json.load(open(sys.argv[1]))["instances"]
+body = json.dumps({"instances": rows, "probabilities": True}).encode()
+about = {"Content-Type": "application/json"}
+request = urllib.request.Request(os.environ["URL"] + "/v1/predict", body, about)
+with urllib.request.urlopen(request, timeout=30) as response:
+    predictions = json.load(response)["predictions"]
+print(json.dumps([one["probabilities"] for one in predictions]))
 """
 SAMPLE = "Weight (kg),Size\n3.0,1.0\n0.5,4.0\n"
 
@@ -66,10 +80,25 @@ def test_an_onnx_file_is_adopted_asked_and_versioned(service: Service) -> None:
     status = service.run("dvc", "status").stdout
     assert "up to date" in status
     assert "models/model.onnx" in service.read("dvc.lock")
-    # Again, with what is there: nothing is to do.
-    assert "didn't change" in service.make("train").stdout
     tests = ("tests/app/test_predict.py", "tests/training/test_dvc.py")
     service.run("pytest", "-q", *tests)
+
+
+def test_a_model_of_lightgbm_answers_as_it_did(
+    service: Service, tmp_path: Path
+) -> None:
+    python = make_environment("lightgbm", *LIGHTGBM)
+    run(str(python), str(WRITE), str(tmp_path), cwd=tmp_path)
+    made = json.loads((tmp_path / "answers.json").read_text(encoding="utf-8"))
+
+    options = (f"MODEL={tmp_path / 'given.onnx'}", "SAMPLE=../rows.csv", "YES=1")
+    said = service.make("adopt", *options).stdout
+    ask = ("python", "-m", "serving.testing", "python", "-c", ASK)
+    lines = service.run(*ask, str(tmp_path / "answers.json")).stdout.splitlines()
+
+    assert "as the file names them: class_0, class_1, class_2" in said
+    for answer, known in zip(json.loads(lines[-1]), made["answers"], strict=True):
+        assert answer == pytest.approx(known, abs=1e-5)
 
 
 def test_a_file_that_cannot_be_served_leaves_everything_as_it_was(

@@ -1,15 +1,12 @@
 """The Open Inference Protocol as others have it: their client, and their document."""
 
 import json
-import sys
-import tomllib
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
-from tests.conftest import BUILD, ROOT, Service, locked, run
+from tests.conftest import ROOT, Service, make_environment
 
 CLIENT = ROOT / "tests" / "in_service" / "standard_client.py"
 REQUIREMENT = "tritonclient[http]>=2.73,<3"
@@ -59,26 +56,11 @@ ANSWER = record(
 @pytest.fixture(scope="module")
 def said(trained: Service) -> dict[str, Any]:
     """What the service said to tritonclient."""
-    client = (str(install_client()), str(CLIENT), MODEL, json.dumps(TEXTS))
+    python = make_environment("tritonclient", REQUIREMENT)
+    client = (str(python), str(CLIENT), MODEL, json.dumps(TEXTS))
     done = trained.run("python", "-m", "serving.testing", *client)
     answers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answers
-
-
-def install_client() -> Path:
-    """Return the Python of an environment with tritonclient, which is made once."""
-    home = BUILD / "tritonclient"
-    python, done = home / "bin" / "python", home / "done"
-    uv = (sys.executable, "-m", "uv")
-    about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    newest = about["tool"]["uv"]["exclude-newer"]
-    with locked(home.with_suffix(".lock")):
-        if not done.exists():
-            run(*uv, "venv", "--quiet", "--clear", str(home), cwd=ROOT)
-            install = (*uv, "pip", "install", "--quiet", "--exclude-newer", newest)
-            run(*install, "--python", str(python), REQUIREMENT, cwd=ROOT)
-            done.touch()
-    return python
 
 
 def test_the_client_finds_the_server_and_the_model(said: dict[str, Any]) -> None:

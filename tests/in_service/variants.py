@@ -45,6 +45,9 @@ def make_rows(count: int = 240) -> list[Row]:
     return rows
 
 
+ROWS = make_rows()
+
+
 @dataclass(frozen=True)
 class Csv:
     """Writes the rows as CSV, in one of many ways.
@@ -395,12 +398,12 @@ REFUSED: dict[str, tuple[Write, str]] = {
         Csv(
             names=(*NAMES[:4], "result", *NAMES[5:]),
             edit=lambda text: text,
-            cells={"notes": lambda _, number: make_rows()[number][-1]},
+            cells={"notes": lambda _, number: ROWS[number][-1]},
         ),
         "'result' is the label.*DROP=result",
     ),
     "leaked": (
-        with_cells(notes=lambda _, number: f"{make_rows()[number][-1]} it"),
+        with_cells(notes=lambda _, number: f"{ROWS[number][-1]} it"),
         "tells the label 'outcome' perfectly.*DROP=notes",
     ),
     "few rows": (Csv(edit=lambda text: "\n".join(text.split("\n")[:12])), "too few"),
