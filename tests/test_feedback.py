@@ -1,0 +1,164 @@
+"""The option `feedback`: chosen at the start or later, and the loop through it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Forks, Service, copy, make_once
+from tests.test_launch import commit, results
+from tests.test_service import stages_run
+from tests.test_update import (
+    LENGTH,
+    MODEL,
+    edit,
+    make_template,
+    record,
+    status,
+    update,
+)
+
+pytestmark = pytest.mark.slow(seconds=60)
+
+HERE = Path(__file__).parent / "in_service"
+OPENAPI = "docs/openapi.json"
+# What the owner of a service has changed before it gets the option.
+MINE = {
+    "README.md": ("## Start", "## How to start"),
+    "app/api.py": (MODEL, LENGTH % "" + MODEL),
+    "deploy/overlays/prod/kustomization.yaml": ("", "# mine: production\n"),
+    "training/conf/config.yaml": ("", "# mine: configuration\n"),
+}
+
+
+@pytest.fixture(scope="module")
+def updated(trained: Service, tmp_path_factory: pytest.TempPathFactory) -> Service:
+    """A service that has lived for a while, before `make update` adds the option."""
+
+    def make(directory: Path) -> Service:
+        service = copy(trained, directory)
+        template = make_template(directory / "template")
+        record(service, template=str(template.path), commit=template.revision())
+        for name, (old, new) in MINE.items():
+            edit(service.path / name, old, new)
+        service.run("python", "-m", "checks.generated")
+        commit(service, "Live")
+
+        done = update(service, ANSWERS='{"feedback": "yes"}')
+
+        (directory / "said").write_text(done.stdout, encoding="utf-8")
+        assert done.returncode == 0, done.stdout
+        (service.path / ".venv").unlink()
+        service.install()
+        # The model is what it was: nothing of it is trained again.
+        assert set(stages_run(service.make("train").stdout)) <= {"compose"}
+        commit(service, "Collect feedback")
+        return service
+
+    return make_once(tmp_path_factory, "updated", make)
+
+
+def test_an_update_adds_what_a_generation_gives_and_keeps_the_edits(
+    updated: Service, with_feedback: Service
+) -> None:
+    said = (updated.path.parent / "said").read_text(encoding="utf-8")
+    given = with_feedback.files()
+    theirs = {*MINE, OPENAPI, ".cruft.json", "uv.lock"}
+    results_of_training = ("reports/", "docs/model-card.md", "dvc.lock")
+
+    assert "needs a hand" not in said and "make setup train docs lint test" in said
+    assert given <= updated.files()
+    for name in sorted(given - theirs):
+        if not name.startswith(results_of_training):
+            before, after = (
+                (one.path / name).read_bytes() for one in (with_feedback, updated)
+            )
+            assert before == after, name
+    for name, (_, new) in MINE.items():
+        assert new in updated.read(name)
+    assert "components/feedback" in updated.read(
+        "deploy/overlays/prod/kustomization.yaml"
+    )
+
+
+def test_what_follows_from_the_code_is_fresh(
+    with_feedback: Service, forks: Forks, tmp_path: Path
+) -> None:
+    service = copy(with_feedback, tmp_path)
+
+    assert forks.run(service, module="checks.generated").returncode == 0
+
+    assert status(service) == []
+
+
+def test_make_docs_writes_what_an_update_cannot_know(
+    updated: Service, forks: Forks, tmp_path: Path
+) -> None:
+    service = copy(updated, tmp_path)
+
+    assert forks.run(service, module="checks.generated").returncode == 0
+
+    assert {line[3:] for line in status(service)} == {OPENAPI}
+    paths = json.loads(service.read(OPENAPI))["paths"]
+    assert {"/v1/feedback", "/v1/length"} <= set(paths)
+
+
+def test_a_service_with_feedback_has_no_more_to_do_than_another(
+    default: Service, with_feedback: Service, forks: Forks
+) -> None:
+    before, after = (
+        {rule for rule, one in results(service, forks).items() if is_open(one)}
+        for service in (default, with_feedback)
+    )
+
+    assert after == before - {"O3"}
+
+
+def is_open(result: dict[str, object]) -> bool:
+    """Whether a rule has something to do."""
+    return result["state"] == "to do"
+
+
+def test_its_tests_pass_and_give_the_documentation_its_examples(
+    updated: Service,
+) -> None:
+    done = updated.run("pytest", "--exchanges", "outputs/all.json", "tests/feedback")
+    needed = updated.make("--dry-run", "--always-make", "outputs/exchanges.json").stdout
+
+    assert re.search(r"\d+ passed", done.stdout)
+    if has_postgresql():
+        assert "skipped" not in done.stdout, done.stdout
+    statuses = {
+        one["status"]
+        for one in json.loads(updated.read("outputs/all.json"))
+        if one["path"] == "/v1/feedback"
+    }
+    assert {200, 201, 409, 422} <= statuses
+    tests = re.findall(r"tests/feedback/(\w+\.py)::(\w+)", needed)
+    assert tests
+    for name, test in tests:
+        assert f"def {test}(" in updated.read(f"tests/feedback/{name}")
+    assert "0 broken" in updated.run("lint-imports").stdout
+
+
+def has_postgresql() -> bool:
+    """Whether PostgreSQL is installed, as the tests of a service look for it."""
+    return any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+
+
+@pytest.mark.skipif(not has_postgresql(), reason="PostgreSQL is not installed")
+def test_what_users_correct_makes_a_better_model(
+    updated: Service, tmp_path: Path
+) -> None:
+    service = copy(updated, tmp_path)
+    test = service.path / "tests" / "feedback" / "test_loop.py"
+    test.write_bytes((HERE / "loop.py").read_bytes())
+
+    done = service.run("pytest", "-s", f"{test}")
+
+    print(re.findall(r"^(accuracy .*)$", done.stdout, re.MULTILINE))
+    decision = json.loads(service.read("reports/promotion.json"))
+    assert decision["promoted"], done.stdout
+    slices = (service.path / "reports" / "plots" / "slices.json").read_text("utf-8")
+    assert "tenant: acme" in slices and "tenant: beta" in slices
