@@ -34,8 +34,10 @@ onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), sys.argv[
 """
 # A file of LightGBM, made where LightGBM is.
 WRITE = Path(__file__).parent / "in_service" / "lightgbm_model.py"
-LIGHTGBM = ("lightgbm>=4.7,<5", "onnxmltools>=1.16,<2", "pandas>=3.1,<4")
-LIGHTGBM += ("scikit-learn>=1.9,<2", "onnx>=1.23,<2")
+LIGHTGBM = (
+    *("lightgbm>=4.7,<5", "onnxmltools>=1.16,<2", "onnx>=1.23,<2"),
+    *("pandas>=3.1,<4", "scikit-learn>=1.9,<2"),
+)
 ASK = """
 import json, os, sys, urllib.request
 rows = json.load(open(sys.argv[1]))["instances"]

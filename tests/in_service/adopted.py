@@ -125,6 +125,8 @@ def main(file: Path, label: str, *options: str) -> None:
             check=True,
             stdout=sys.stderr,
         )
+    from training.stage import compose
+
     from serving.testing import started
 
     with Path("training/conf/data/adopted.yaml").open(encoding="utf-8") as text:
@@ -144,8 +146,7 @@ def main(file: Path, label: str, *options: str) -> None:
         with urlopen(f"{service.url}/v1/model", timeout=10) as response:
             model = json.load(response)
     is_regression = model["task"] == "regression"
-    family = yaml.safe_load(Path("reports/config.yaml").read_text("utf-8"))["model"]
-    family = family["_target_"].rpartition(".")[2]
+    family = compose().model.target.rpartition(".")[2]
     kinds = {name: kind for name, kind in model["fields"].items()}
     train, held = prepare(train, kinds), prepare(held, kinds)
     if is_regression:

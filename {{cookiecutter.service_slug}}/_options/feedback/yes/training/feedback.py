@@ -120,8 +120,9 @@ def make_row(schema: Schema, item: Reviewed) -> tuple[dict[str, Any] | None, str
         place = ".".join(map(str, mistake["loc"][1:]))
         return None, f"{place}: {mistake['msg']}"
     dumped: dict[str, Any] = valid.model_dump(mode="json")
+    names = dict.fromkeys([*row, *(one.name for one in schema.fields)])
     return {
-        **{name: dumped[name] for name in row},
+        **{name: dumped[name] for name in names},
         "feedback_id": str(feedback.id),
         "tenant": feedback.tenant,
         "received_at": feedback.received_at,
