@@ -36,7 +36,7 @@ onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), sys.argv[
 WRITE = Path(__file__).parent / "in_service" / "lightgbm_model.py"
 LIGHTGBM = (
     *("lightgbm>=4.7,<5", "onnxmltools>=1.16,<2", "onnx>=1.23,<2"),
-    *("pandas>=3.1,<4", "scikit-learn>=1.9,<2"),
+    *("packaging>=25", "pandas>=3.1,<4", "scikit-learn>=1.9,<2"),
 )
 ASK = """
 import json, os, sys, urllib.request

@@ -53,7 +53,7 @@ def pages(repository: Repository) -> dict[str, str]:
     return {
         "api": api_page(exchanges),
         "settings": settings_page(),
-        "verbs": verbs_page(),
+        "verbs": verbs_page(repository),
         **{
             package: code_page(repository, package)
             for package in PACKAGES
