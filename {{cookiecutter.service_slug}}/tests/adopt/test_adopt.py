@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from adopt import write
+from adopt.__main__ import read_rows
 from adopt.apply import undone_on_failure
 from adopt.infer import Options, Plan, infer
 from adopt.layout import Refusal
@@ -16,6 +17,7 @@ from adopt.names import name_fields, to_field
 from serving.fields import Kind, read_kinds, read_task
 from serving.testing import ROOT
 from training.dialect import to_number
+from training.stage import PipelineError
 
 CONTRACT = '''
 """A contract, with what a person has added to it."""
@@ -182,6 +184,22 @@ def test_the_same_table_again_changes_nothing_and_a_column_more_one_line(
     assert again == first
     added = set(more.splitlines()) - set(first.splitlines())
     assert added == {"    more: Annotated[int, Field(ge=0, le=12)]"}
+
+
+def test_rows_that_the_contract_refuses_are_listed_in_a_file(
+    table: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_for(table())
+    contract = write.load_contract(write.write_contract(CONTRACT, plan, set()))
+    file = table()
+    file.write_text(file.read_text("utf-8").replace("Bonn", "Rom"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(PipelineError, match="20 value"):
+        read_rows(plan, file, contract.LabelledInstance)
+
+    listed = Path("reports/bad-rows.txt").read_text(encoding="utf-8").splitlines()
+    assert len(listed) == 20 and "column town" in listed[0]
 
 
 def test_names_become_names_of_fields() -> None:
