@@ -40,12 +40,12 @@ def stages_run(output: str) -> list[str]:
 
 
 @contextmanager
-def serving(service: Service) -> Iterator[str]:
+def serving(service: Service, **variables: str) -> Iterator[str]:
     """`make run` on a free port, as a user runs it; gives the URL."""
     process = subprocess.Popen(
         ["make", "--no-print-directory", "run"],
         cwd=service.path,
-        env=ENVIRONMENT | {"PORT": "0"},
+        env=ENVIRONMENT | {"PORT": "0"} | variables,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
