@@ -12,7 +12,8 @@ HERE = Path(__file__).parent / "in_service"
 # The largest difference between what is served and scikit-learn by hand.
 CLOSE = 0.02
 
-pytestmark = pytest.mark.slow(seconds=60)
+# One worker makes what they share; the others go on with other tests.
+pytestmark = [pytest.mark.slow(seconds=60), pytest.mark.xdist_group("adopted")]
 
 
 def write_claims(file: Path, more: bool = False) -> Path:

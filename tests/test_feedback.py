@@ -24,7 +24,8 @@ from tests.test_update import (
     update,
 )
 
-pytestmark = pytest.mark.slow(seconds=60)
+# One worker makes what they share; the others go on with other tests.
+pytestmark = [pytest.mark.slow(seconds=60), pytest.mark.xdist_group("feedback")]
 
 HERE = Path(__file__).parent / "in_service"
 OPENAPI = "docs/openapi.json"

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.slow(seconds=60)
 
 TODAY = date.today()
 SOON = TODAY + timedelta(days=60)
+# One worker makes what they share; the others go on with other tests.
+GUIDED = pytest.mark.xdist_group("guided")
 PRESS_RELEASE = "docs/press-release.md"
 EVIDENCE = "docs/evidence/evidence.json"
 ANSWERS = {
@@ -49,7 +51,6 @@ expires = {}
 """
 WAIVED = ("O3",)
 SPEC = "docs/functional-spec.md"
-PATHS = "`POST /v1/predict` predicts, `GET /v1/model` says which model does."
 EXCHANGES = "outputs/exchanges.json"
 OPENAPI = "docs/openapi.json"
 MIGRATION = '"""A migration."""\n\nop.create_table("answers")\n'
@@ -94,8 +95,8 @@ def commit(service: Service, message: str, *words: str, **variables: str) -> Non
 def fill(service: Service) -> None:
     """Write what only people can write, and keep what only a deployment shows."""
     for name, old in todos(service):
-        edit(service, name, old, "Nobody types the same thing twice: 90 % need no fix.")
-    edit(service, SPEC, "## Open questions\n", f"{PATHS}\n\n## Open questions\n")
+        heading = service.read(name).split(f"\n\n{old}")[0].rpartition("\n")[2]
+        edit(service, name, old, read_example(name, heading))
     for old, new in HEAD.items():
         edit(service, PRESS_RELEASE, old, new)
     waivers = "".join(WAIVER.format(rule, SOON) for rule in WAIVED)
@@ -116,6 +117,14 @@ def fill(service: Service) -> None:
         for status in (200, 401)
     ]
     write(service, EXCHANGES, json.dumps(exchanges))
+
+
+def read_example(name: str, heading: str) -> str:
+    """What the worked example of the template has below a heading of a document."""
+    text = (ROOT / "docs" / "example" / Path(name).name).read_text(encoding="utf-8")
+    _, found, rest = text.partition(f"\n{heading}\n\n")
+    assert found, f"docs/example has no {heading!r} of {name}"
+    return rest.partition("\n\n## ")[0].strip()
 
 
 def todos(service: Service) -> Iterator[tuple[str, str]]:
@@ -520,6 +529,7 @@ def guided(trained: Service, tmp_path_factory: pytest.TempPathFactory) -> Servic
     return make_once(tmp_path_factory, "guided", make)
 
 
+@GUIDED
 def test_the_steps_of_the_first_service_work(guided: Service, forks: Forks) -> None:
     assert run("git", "status", "--porcelain", cwd=guided.path).stdout == ""
     found = results(guided, forks)
@@ -529,6 +539,7 @@ def test_the_steps_of_the_first_service_work(guided: Service, forks: Forks) -> N
     assert all(lines[line - 1].startswith("TODO(owner)") for line in places)
 
 
+@GUIDED
 def test_the_documentation_has_what_the_tests_asked_and_loads_nothing_foreign(
     guided: Service,
 ) -> None:
@@ -545,6 +556,7 @@ def test_the_documentation_has_what_the_tests_asked_and_loads_nothing_foreign(
         assert not [one for one in loaded if "//" in one], page
 
 
+@GUIDED
 def test_a_dead_link_ends_the_build_of_the_documentation(
     guided: Service, tmp_path: Path
 ) -> None:
@@ -557,6 +569,7 @@ def test_a_dead_link_ends_the_build_of_the_documentation(
     assert "README.md" in done.stdout and "problem.md" in done.stdout
 
 
+@GUIDED
 def test_an_operation_without_an_example_ends_the_build_of_the_documentation(
     guided: Service, tmp_path: Path
 ) -> None:
