@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Forks, Service, bake_into, copy, make_once, run
+from tests.conftest import ROOT, Forks, Service, bake_into, copy, make_once, run
 from tests.test_service import edit
 
 pytestmark = pytest.mark.slow(seconds=60)
