@@ -126,25 +126,22 @@ def is_open(result: dict[str, object]) -> bool:
     return result["state"] == "to do"
 
 
-def test_its_tests_pass_and_give_the_documentation_its_examples(
+def test_some_of_its_tests_give_the_documentation_its_examples(
     updated: Service,
 ) -> None:
-    done = updated.run("pytest", "--exchanges", "outputs/all.json", "tests/feedback")
+    # test_recipes.py runs all of them.
     needed = updated.make("--dry-run", "--always-make", "outputs/exchanges.json").stdout
+    tests = re.findall(r"tests/feedback/\w+\.py::\w+", needed)
 
-    assert re.search(r"\d+ passed", done.stdout)
-    if has_postgresql():
-        assert "skipped" not in done.stdout, done.stdout
+    done = updated.run("pytest", "--exchanges", "outputs/all.json", *tests)
+
+    assert len(tests) <= int(re.findall(r"(\d+) passed", done.stdout)[0])
     statuses = {
         one["status"]
         for one in json.loads(updated.read("outputs/all.json"))
         if one["path"] == "/v1/feedback"
     }
     assert {200, 201, 409, 422} <= statuses
-    tests = re.findall(r"tests/feedback/(\w+\.py)::(\w+)", needed)
-    assert tests
-    for name, test in tests:
-        assert f"def {test}(" in updated.read(f"tests/feedback/{name}")
     assert "0 broken" in updated.run("lint-imports").stdout
 
 
