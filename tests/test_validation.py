@@ -689,7 +689,7 @@ def test_a_hostile_answer_is_refused_cleanly_or_comes_out_right(
 
     @seed(part)
     @settings(
-        max_examples=500 // PARTS,
+        max_examples=300 // PARTS,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
@@ -715,5 +715,5 @@ def test_a_hostile_answer_is_refused_cleanly_or_comes_out_right(
 
     hostile()
     assert not list(memory.rglob("pwned"))
-    assert min(count.values()) > 25 / PARTS
+    assert min(count.values()) > 15 / PARTS
     print(f"{sum(count.values())} hostile answers: {count}")
