@@ -530,6 +530,18 @@ def guided(trained: Service, tmp_path_factory: pytest.TempPathFactory) -> Servic
 
 
 @GUIDED
+def test_the_tests_begin_where_the_documentation_was_built(
+    guided: Service, tmp_path: Path
+) -> None:
+    service = copy(guided, tmp_path)
+    assert (service.path / EXCHANGES).exists()
+
+    done = service.make("test", PYTEST_ADDOPTS="--collect-only --quiet")
+
+    assert "tests/app/test_predict.py" in done.stdout
+
+
+@GUIDED
 def test_the_steps_of_the_first_service_work(guided: Service, forks: Forks) -> None:
     assert run("git", "status", "--porcelain", cwd=guided.path).stdout == ""
     found = results(guided, forks)
