@@ -1,7 +1,8 @@
 """Keep requests and answers of the tests: the examples of the API documentation.
 
-`pytest --exchanges=FILE` writes them; the workers of pytest-xdist hand theirs on. Without
-the equals sign pytest takes a FILE that exists for a test, and does not know the option.
+`pytest --exchanges=FILE` writes them; the workers of pytest-xdist hand theirs on.
+Without the equals sign pytest takes a FILE that exists for a test, and does not know
+the option.
 """
 
 import json
