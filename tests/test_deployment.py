@@ -160,6 +160,7 @@ def test_an_invalid_manifest_is_seen(bake: Bake, old: str, new: str) -> None:
                 kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
 
+@pytest.mark.slow
 def test_names_and_labels_follow_the_recommendation(bake: Bake) -> None:
     service = bake(service_slug="a" * 40)
     manifests = list(yaml.safe_load_all(rendered(service, "stage")))
@@ -196,6 +197,7 @@ spec:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "place", ["deploy/base", "deploy/overlays/prod"], ids=["base", "overlay"]
 )
@@ -236,6 +238,7 @@ def references(manifests: list[Any]) -> set[tuple[str, str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", ["namePrefix: blue-", "nameSuffix: -blue", "namespace: elsewhere"]
 )
@@ -259,6 +262,7 @@ def test_what_an_overlay_renames_is_renamed_everywhere(bake: Bake, line: str) ->
     assert line.split()[1].strip("-") in json.dumps(manifests)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["route", "autoscaler"])
 def test_a_component_can_be_left_out(bake: Bake, part: str) -> None:
     service = bake()
@@ -272,6 +276,7 @@ def test_a_component_can_be_left_out(bake: Bake, part: str) -> None:
     assert set(optional.values()) <= kinds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["dns", "database", "bucket"])
 def test_a_component_lets_pods_with_its_label_out(bake: Bake, part: str) -> None:
     service = bake()
@@ -293,6 +298,7 @@ def test_a_component_lets_pods_with_its_label_out(bake: Bake, part: str) -> None
     assert f"`{label}`" in service.read("docs/deployment.md")
 
 
+@pytest.mark.slow
 def test_the_operator_finds_monitors_and_rules_by_one_label(bake: Bake) -> None:
     service = bake()
     watch(service, "prod")

@@ -303,6 +303,7 @@ def cookiecutter(directory: Path, *words: str) -> str:
     return run(*command, cwd=directory).stdout
 
 
+@pytest.mark.slow
 def test_the_repository_that_is_there_is_left_alone(tmp_path: Path) -> None:
     cookiecutter(tmp_path)
     path = tmp_path / "intent-service"
@@ -316,6 +317,7 @@ def test_the_repository_that_is_there_is_left_alone(tmp_path: Path) -> None:
         assert tree(path / ".git") == git
 
 
+@pytest.mark.slow
 def test_the_first_commit_has_the_files_of_the_service_only(tmp_path: Path) -> None:
     path = tmp_path / "intent-service"
     write(path, {".env": "SECRET=1\n", "notes/a.txt": "mine\n"})

@@ -160,6 +160,7 @@ def can_unshare(path: Path) -> bool:
     return run("unshare", "--net", "true", cwd=path, check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slug", ["intent-service", "a" * 40])
 def test_a_long_name_breaks_no_formatting(
     bake: Bake, default: Service, slug: str

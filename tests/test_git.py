@@ -109,6 +109,7 @@ def commit(service: Service) -> subprocess.CompletedProcess[str]:
     return run(*command, cwd=service.path, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", CELLS, ids=named)
 def test_any_git_generates_sets_up_and_commits(
     machine: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -182,6 +183,7 @@ def test_pairs_are_covered() -> None:
     assert seen == {(name, value) for name in FACTORS for value in FACTORS[name]}
 
 
+@pytest.mark.slow
 def test_a_fresh_service_is_linted_in_a_directory_of_a_larger_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +203,7 @@ def test_a_fresh_service_is_linted_in_a_directory_of_a_larger_repository(
     assert status == "?? intent-service/\n?? other.py\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "reason"),
     [
@@ -236,6 +239,7 @@ def test_an_old_git_will_do(tmp_path: Path) -> None:
     assert branch == "main\n" and "app/api.py" in service.files()
 
 
+@pytest.mark.slow
 def test_a_worktree_gets_the_hooks(tmp_path: Path) -> None:
     (tmp_path / "main").mkdir()
     generate(tmp_path / "main")

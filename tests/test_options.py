@@ -54,6 +54,7 @@ def test_every_option_folder_is_the_answer_to_a_question() -> None:
     assert folders <= chosen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("question", "choice"),
     [(question, name) for question in FACTORS for name in FACTORS[question][1:]],
@@ -70,6 +71,7 @@ def test_every_choice_has_an_effect(tmp_path: Path, question: str, choice: str) 
     assert trees[2] not in trees[:2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "question", [question for question in QUESTIONS if question not in FACTORS]
 )

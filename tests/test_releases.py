@@ -17,6 +17,8 @@ from tests.questions import CHOICES
 from tests.test_deployment import digest, watch
 from tests.test_service import edit
 
+pytestmark = pytest.mark.slow
+
 NAME = "intent-service"
 OVERLAY = "deploy/overlays/prod/kustomization.yaml"
 DEPLOYMENT = "deploy/base/deployment.yaml"
@@ -121,7 +123,6 @@ def test_a_first_deployment_has_the_minimum_of_pods_at_once(
     assert "5 of 5 pods new" in deploy(service, "b")
 
 
-@pytest.mark.slow
 def test_a_deployment_waits_for_a_minimum_that_was_raised(
     bake: Bake, cluster: Cluster
 ) -> None:
@@ -133,7 +134,6 @@ def test_a_deployment_waits_for_a_minimum_that_was_raised(
     assert "4 of 4 pods new, 4 available" in deploy(service, "b")
 
 
-@pytest.mark.slow
 def test_after_a_rollback_a_deployment_leaves_what_git_says(
     bake: Bake, cluster: Cluster
 ) -> None:
@@ -153,7 +153,6 @@ def test_after_a_rollback_a_deployment_leaves_what_git_says(
     assert "EXTRA_OLD" not in json.dumps(cluster.one("deployments"))
 
 
-@pytest.mark.slow
 def test_what_other_verbs_of_kubectl_wrote_goes_with_the_next_deployment(
     bake: Bake, cluster: Cluster
 ) -> None:
@@ -179,7 +178,6 @@ def test_what_other_verbs_of_kubectl_wrote_goes_with_the_next_deployment(
     assert "2 of 2 pods new" in output
 
 
-@pytest.mark.slow
 def test_what_a_release_no_longer_has_is_deleted_within_bounds(
     bake: Bake, cluster: Cluster
 ) -> None:
@@ -236,7 +234,6 @@ def test_what_a_release_no_longer_has_is_deleted_within_bounds(
     assert second not in cluster.names("configmaps")
 
 
-@pytest.mark.slow
 def test_the_last_releases_are_kept(bake: Bake, cluster: Cluster) -> None:
     service = bake()
     edit(service, "deploy/releases.py", "KEPT = 10", "KEPT = 2")
@@ -255,7 +252,6 @@ def test_the_last_releases_are_kept(bake: Bake, cluster: Cluster) -> None:
     assert "TO=1 is not recorded; these releases are: 3, 4." in done.stdout
 
 
-@pytest.mark.slow
 def test_rolling_back_goes_one_release_back_each_time(
     bake: Bake, cluster: Cluster
 ) -> None:
@@ -278,7 +274,6 @@ def test_rolling_back_goes_one_release_back_each_time(
     assert cluster.image == digest("a")
 
 
-@pytest.mark.slow
 def test_a_rollback_does_not_take_the_failure_before_for_its_own(
     bake: Bake, cluster: Cluster
 ) -> None:
@@ -328,7 +323,6 @@ CRASHED = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "happened", "says"),
     [
@@ -397,7 +391,6 @@ def test_a_rollout_that_fails_says_why(
 
 
 @pytest.mark.parametrize("ci", CHOICES["ci"])
-@pytest.mark.slow
 def test_the_pipeline_goes_back_to_what_was_there(
     bake: Bake, cluster: Cluster, ci: str
 ) -> None:
@@ -436,7 +429,6 @@ def role_is_enough(service: Service, cluster: Cluster) -> None:
     assert cluster.asked - optional <= allowed(service)
 
 
-@pytest.mark.slow
 def test_the_role_of_the_pipeline_is_enough_and_no_more(
     bake: Bake, cluster: Cluster
 ) -> None:
@@ -461,7 +453,6 @@ def test_the_role_of_the_pipeline_is_enough_and_no_more(
     assert "secrets" not in {resource for *_, resource in role}
 
 
-@pytest.mark.slow
 def test_all_that_is_missing_is_named_and_nothing_is_applied(
     bake: Bake, cluster: Cluster
 ) -> None:
@@ -504,7 +495,6 @@ def test_without_a_namespace_that_may_be_made_it_is_said(
     assert not cluster.objects
 
 
-@pytest.mark.slow
 def test_what_admission_refuses_is_said_before_anything_is_applied(
     bake: Bake, cluster: Cluster
 ) -> None:
@@ -564,7 +554,6 @@ def running(cpu: str, where: str) -> Any:
     return made
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("there", "says"),
     [
@@ -621,7 +610,6 @@ def test_room_for_one_more_pod_is_looked_for(
     assert "prod runs release 2" in deploy(service, "a")
 
 
-@pytest.mark.slow
 def test_a_service_of_template_0_3_goes_over_without_losing_a_pod(
     bake: Bake, cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -674,7 +662,6 @@ def test_a_service_of_template_0_3_goes_over_without_losing_a_pod(
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)
 
 
-@pytest.mark.slow
 def test_a_cluster_without_gateway_and_metrics_gets_the_rest(
     bake: Bake, cluster: Cluster
 ) -> None:

@@ -526,6 +526,7 @@ def launcher(path: Path, words: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
 @pytest.mark.parametrize(
     "start", [["uvx", "cookiecutter"], ["uv", "tool", "run", "cookiecutter@2"]]
@@ -556,6 +557,7 @@ def test_the_command_begins_as_the_user_began_and_keeps_the_options(
     assert (tmp_path / "work" / "intent-service" / "docs/functional-spec.md").exists()
 
 
+@pytest.mark.slow
 def test_cruft_is_told_the_corrections_as_it_takes_them(tmp_path: Path) -> None:
     template = tmp_path / "template"
     shutil.copytree(BODY, template / BODY.name)
