@@ -2,13 +2,19 @@
 
 import json
 import re
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from shutil import which
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.conftest import Forks, Service, copy, make_once
+from tests.test_demo import browser, demo
 from tests.test_launch import commit, results
-from tests.test_service import stages_run
+from tests.test_service import serving, stages_run
 from tests.test_update import (
     LENGTH,
     MODEL,
@@ -155,8 +161,62 @@ def test_what_users_correct_makes_a_better_model(
 
     done = service.run("pytest", "-s", f"{test}")
 
-    print(re.findall(r"^(accuracy .*)$", done.stdout, re.MULTILINE))
+    print(re.findall(r"(accuracy \d.*|memory with .*)$", done.stdout, re.MULTILINE))
     decision = json.loads(service.read("reports/promotion.json"))
     assert decision["promoted"], done.stdout
     slices = (service.path / "reports" / "plots" / "slices.json").read_text("utf-8")
     assert "tenant: acme" in slices and "tenant: beta" in slices
+
+
+@contextmanager
+def postgresql(service: Service) -> Iterator[tuple[str, Callable[[str], str]]]:
+    """A database, as an address and a function that runs a statement in it."""
+    (service.path / "database.py").write_bytes((HERE / "database.py").read_bytes())
+    process = subprocess.Popen(
+        [str(service.path / ".venv" / "bin" / "python"), "-m", "database"],
+        cwd=service.path,
+        env=service.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin and process.stdout
+    into, out = process.stdin, process.stdout
+
+    def run_sql(statement: str) -> str:
+        print(statement, file=into, flush=True)
+        return out.readline().strip()
+
+    try:
+        yield out.readline().strip(), run_sql
+    finally:
+        process.communicate()
+
+
+@pytest.mark.skipif(
+    not (has_postgresql() and which("chromium")),
+    reason="PostgreSQL or chromium is not installed",
+)
+def test_what_a_person_corrects_on_the_page_is_in_the_database(
+    updated: Service, tmp_path: Path
+) -> None:
+    service = copy(updated, tmp_path)
+    text = "gimme some glow in the attic"
+    with postgresql(service) as (address, run_sql):
+        service.make("migrate", DATABASE_URL=address)
+        with serving(service, DATABASE_URL=address) as url, demo(service, url) as at:
+            with browser([]) as page:
+                # All labels fit into the page.
+                page.set_viewport_size({"width": 700, "height": 2_000})
+                page.goto(at)
+                page.get_by_label("text").fill(text)
+                page.get_by_role("button", name="Predict").click()
+                truth = page.get_by_role("combobox", name="Wrong, it is …")
+                truth.fill("HassTurnOn")
+                page.get_by_role("option", name="HassTurnOn", exact=True).click()
+                expect(truth).to_have_value("HassTurnOn")
+                page.get_by_role("button", name="Wrong").click()
+                page.get_by_text("Your feedback is stored").wait_for()
+        stored = run_sql("SELECT label, instance->>'text' FROM feedback")
+
+    assert stored == f"HassTurnOn|{text}"

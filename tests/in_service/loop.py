@@ -5,6 +5,7 @@ service itself.
 """
 
 import csv
+import re
 import subprocess
 import threading
 from pathlib import Path
@@ -27,6 +28,7 @@ SAID = {
     "no more glow in the {} {}": "HassTurnOff",
     "how toasty is our {} {}": "HassClimateGetTemperature",
 }
+MOST_MEMORY = 150e6  # bytes
 SENTENCES = [
     (text.format(room, word), label)
     for text, label in SAID.items()
@@ -56,6 +58,14 @@ def correct(url: str, tenant: str, sentences: list[tuple[str, str]]) -> None:
             assert send(client, item).status_code == 201
 
 
+def resident_memory(url: str) -> float:
+    """Return the bytes of resident memory of a service, and print them."""
+    metrics = httpx2.get(f"{url}/metrics", timeout=20).text
+    (found,) = re.findall(r"^process_resident_memory_bytes (\S+)$", metrics, re.M)
+    print(f"memory with feedback: {float(found) / 1e6:.0f} MB")
+    return float(found)
+
+
 def make(*words: str) -> str:
     """Call a verb of the Makefile, and return what it prints."""
     done = subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True)
@@ -83,6 +93,7 @@ def test_what_users_correct_comes_back(
             thread.start()
         for thread in threads:
             thread.join()
+        assert resident_memory(service.url) < MOST_MEMORY
     name = postgresql.rpartition("/")[2]
     assert server.run_sql("SELECT count(*) FROM feedback", name) == "200"
 

@@ -24,6 +24,9 @@ MAX_MISTAKES = 5_000
 T = TypeVar("T")
 
 _containers = frozenset({"dict", "frozenset", "list", "set", "tuple"})
+# Keys of a core schema: of values, and of schemas by the names of fields or tags.
+_values = frozenset({"default", "expected", "members", "metadata"})
+_schemas_by_name = frozenset({"choices", "fields"})
 # One, so that the event loop has one rival for the interpreter's lock.
 _worker = ThreadPoolExecutor(1, thread_name_prefix="json")
 
@@ -62,19 +65,23 @@ class BoundedValidator:
 
 def stop_at_bad_items(schema: Any) -> Any:
     """Return a core schema whose lists and the like stop at their first bad item."""
-    if isinstance(schema, list):
-        return [stop_at_bad_items(part) for part in schema]
-    if isinstance(schema, tuple):
-        return tuple(stop_at_bad_items(part) for part in schema)
+    if isinstance(schema, list | tuple):
+        return type(schema)(map(stop_at_bad_items, schema))
     if not isinstance(schema, dict):
         return schema
-    copy = {
-        key: part if key == "metadata" else stop_at_bad_items(part)
-        for key, part in schema.items()
-    }
+    copy = {key: _stop_in(key, part) for key, part in schema.items()}
     if copy.get("type") in _containers:
         copy["fail_fast"] = True
     return copy
+
+
+def _stop_in(key: str, part: Any) -> Any:
+    """Return what a core schema has under a key, changed where it is a schema."""
+    if key in _values:
+        return part
+    if key in _schemas_by_name and isinstance(part, dict):
+        return {name: stop_at_bad_items(schema) for name, schema in part.items()}
+    return stop_at_bad_items(part)
 
 
 async def run_outside(function: Callable[..., T], *args: Any) -> T:
