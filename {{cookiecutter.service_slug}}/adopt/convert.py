@@ -21,8 +21,8 @@ from pydantic import ValidationError
 
 from adopt.graph import adapt, choose_output, make_session, read_source
 from serving.contract import Contract, Task
-from serving.fields import Fields, describe_kinds, read_kinds
-from serving.model import MODEL_FILE, OUTPUTS, SIDECAR_FILE, Model, ModelError, Sidecar
+from serving.fields import OUTPUTS, Fields, describe_kinds, read_kinds
+from serving.model import MODEL_FILE, SIDECAR_FILE, Model, ModelError, Sidecar
 from training.files import write_bytes
 from training.revision import git_revision
 from training.stage import PipelineError

@@ -14,8 +14,7 @@ from onnx.external_data_helper import uses_external_data
 
 from adopt.names import name_fields
 from serving.contract import Task
-from serving.fields import FieldKind, Kind
-from serving.model import OUTPUTS
+from serving.fields import OUTPUTS, FieldKind, Kind
 from training.stage import PipelineError
 
 # The operator sets that ONNX Runtime has without a library of somebody's.

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from adopt.layout import Refusal
 from serving.contract import Contract
+from serving.fields import OUTPUTS
 from training.schema import GROUP, LABEL, TIME
 
 LONGEST = 50
@@ -37,7 +38,7 @@ def to_field(name: str) -> str:
 def name_fields(columns: Sequence[str]) -> dict[str, str]:
     """Return a field for each column: the names are different, and free to use."""
     fields: dict[str, str] = {}
-    taken = {LABEL, GROUP, TIME}
+    taken = {LABEL, GROUP, TIME, *OUTPUTS.values()}
     for place, column in enumerate(columns, start=1):
         name = to_field(column) or f"column_{place}"
         if name[0].isdigit():

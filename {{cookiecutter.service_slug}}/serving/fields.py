@@ -22,6 +22,9 @@ MISSING = ""
 
 RETRAIN = "Train it again with this app/contract.py (make train)."
 
+# The output that is read from a model for each task.
+OUTPUTS = {Task.CLASSIFICATION: "probabilities", Task.REGRESSION: "variable"}
+
 # The dtype of the array for each input type of ONNX Runtime.
 DTYPES: dict[str, Any] = {
     "tensor(string)": np.object_,
@@ -69,6 +72,11 @@ def read_kinds(contract: type[BaseModel]) -> tuple[FieldKind, ...]:
     model reads.
     """
     schema = contract.model_json_schema(by_alias=False)
+    for name in {"label", *OUTPUTS.values()} & contract.model_fields.keys():
+        raise ValueError(
+            f"The field '{name}' of {contract.__name__} has the name of an output of "
+            f"models: call it {name}_value or the like."
+        )
     kinds = tuple(
         _read_kind(name, field, schema, contract.__name__)
         for name, field in schema.get("properties", {}).items()

@@ -17,13 +17,12 @@ import onnxruntime as ort
 from pydantic import Field, ValidationError
 
 from serving.container import usable_cpus
-from serving.contract import ModelInfo, Task
-from serving.fields import RETRAIN, Fields, InstanceT, describe_kinds
+from serving.contract import ModelInfo
+from serving.fields import OUTPUTS, RETRAIN, Fields, InstanceT, describe_kinds
 from serving.problems import NO_PREDICTION, ProblemError
 
 MODEL_FILE = "model.onnx"
 SIDECAR_FILE = "model.json"
-OUTPUTS = {Task.CLASSIFICATION: "probabilities", Task.REGRESSION: "variable"}
 # The last digits of float32 arithmetic differ between CPUs.
 TOLERANCE = 1e-4
 MEASURED_BATCH = 100

@@ -20,15 +20,8 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from serving.contract import TENTHS, Task
-from serving.fields import FieldKind, Kind, describe_kinds
-from serving.model import (
-    MODEL_FILE,
-    OUTPUTS,
-    SIDECAR_FILE,
-    Model,
-    ModelError,
-    Sidecar,
-)
+from serving.fields import OUTPUTS, FieldKind, Kind, describe_kinds
+from serving.model import MODEL_FILE, SIDECAR_FILE, Model, ModelError, Sidecar
 from training.columns import (
     Arrays,
     read_columns,

@@ -119,6 +119,13 @@ def test_a_table_says_kinds_ranges_choices_and_the_task(table: Write) -> None:
     assert plan.dialect.comma == ["price"]
 
 
+@pytest.mark.parametrize("name", ["Variable", "label", "copy", "class"])
+def test_a_name_that_no_field_may_have_gets_an_ending(table: Write, name: str) -> None:
+    plan = plan_for(table(name, lambda number: number / 2))
+
+    assert lines(plan)[-1].startswith(f"{name.lower()}_value: ")
+
+
 @pytest.mark.parametrize(
     ("cell", "options", "says"),
     [

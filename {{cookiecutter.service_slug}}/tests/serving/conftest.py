@@ -13,7 +13,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from serving.contract import Task
-from serving.model import MODEL_FILE, OUTPUTS, SIDECAR_FILE
+from serving.fields import OUTPUTS
+from serving.model import MODEL_FILE, SIDECAR_FILE
 from serving.settings import ServingSettings
 from tests.conftest import Process, Subject
 from tests.serving.toy import create_app

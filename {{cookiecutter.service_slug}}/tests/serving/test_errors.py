@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
+from pydantic import TypeAdapter, create_model
 
-from serving.problems import MAX_LISTED, UNSUPPORTED_CODING, Problem
+from serving.problems import MAX_LISTED, UNSUPPORTED_CODING, Problem, ProblemError
 from serving.testing import wait_until
+from serving.validation import MAX_MISTAKES, BoundedValidator
 from tests.conftest import Serve
 from tests.serving.conftest import BODY, PATH
 from tests.serving.toy import MAX_CLAIMS, MAX_NOTE
@@ -209,6 +211,17 @@ def test_a_body_with_very_many_mistakes_is_read_up_to_the_first_bad_item(
     assert len(answer.content) < 20_000
     assert "at least 81 place(s)" in found.detail  # 80 and the missing note
     assert {each.pointer.split("/")[2] for each in found.errors or []} == {"1"}
+
+
+@pytest.mark.parametrize("name", ["choices", "default", "fields", "metadata", "type"])
+def test_a_field_may_have_the_name_of_a_keyword_of_schemas(name: str) -> None:
+    fields: dict[str, Any] = {name: (list[int], ...)}
+    model = create_model("Model", **fields)
+    validator = BoundedValidator(TypeAdapter(model))
+    body = json.dumps({name: ["not a number"] * 2 * MAX_MISTAKES})
+
+    with pytest.raises(ProblemError, match="at least 1 place"):
+        validator.parse(body.encode())
 
 
 def test_more_mistakes_than_can_be_listed_are_counted(client: TestClient) -> None:

@@ -119,6 +119,15 @@ def test_a_type_that_no_model_reads_is_refused_with_what_to_write(
         read(kind)
 
 
+@pytest.mark.parametrize("name", ["label", "probabilities", "variable"])
+def test_a_field_with_the_name_of_an_output_is_refused(name: str) -> None:
+    fields: dict[str, Any] = {name: (float, ...)}
+    given = create_model("Given", __base__=Contract, **fields)
+
+    with pytest.raises(ValueError, match=f"'{name}' of Given .*{name}_value"):
+        read_kinds(given)
+
+
 def test_a_contract_without_fields_is_refused() -> None:
     with pytest.raises(ValueError, match="Contract has no fields"):
         read_kinds(Contract)
