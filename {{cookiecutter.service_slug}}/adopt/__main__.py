@@ -3,16 +3,18 @@
 The options come from the environment, where no shell interprets their values.
 """
 
+import math
 import os
 import re
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from adopt import write
@@ -56,7 +58,7 @@ RESULTS = [
 SAMPLES = 5
 # Rows on which the families of models are compared.
 COMPARED = 10_000
-# Floor of the gate, as a share of what cross-validation shows.
+# Floor of the gate, as a share of what cross-validation shows on average.
 FLOOR = 0.8
 
 USAGE = """\
@@ -239,15 +241,17 @@ def _shorten(name: Any, value: Any) -> Any:
     return value
 
 
-def choose_model(schema: Schema, rows: pd.DataFrame) -> tuple[str, float, list[str]]:
-    """Return the family that cross-validation prefers, its score, and what to say."""
+def choose_model(
+    schema: Schema, rows: pd.DataFrame
+) -> tuple[str, list[float], list[str]]:
+    """Return the family that cross-validation prefers, its scores, and what to say."""
     names = ["linear", "boosting"]
     classes = 1 if schema.task is Task.REGRESSION else rows[LABEL].nunique()
     if classes > MOST_CLASSES or all(f.kind is Kind.TEXT for f in schema.fields):
         names = ["linear"]
     if len(rows) > COMPARED:
         rows = rows.sample(COMPARED, random_state=0).reset_index(drop=True)
-    scores: dict[str, float] = {}
+    scores: dict[str, list[float]] = {}
     for name in names:
         if not (CONF / "model" / f"{name}.yaml").exists():
             continue
@@ -258,12 +262,26 @@ def choose_model(schema: Schema, rows: pd.DataFrame) -> tuple[str, float, list[s
         except (PipelineError, ValueError):  # such as too few rows of a label
             continue
     if not scores:
-        return names[-1], 0.0, []
-    best = max(scores, key=lambda name: scores[name])
-    shown = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+        return names[-1], [], []
+    means = {name: float(np.mean(each)) for name, each in scores.items()}
+    best = max(means, key=lambda name: means[name])
+    shown = ", ".join(f"{name} {score:.3f}" for name, score in means.items())
     metric = PRIMARY[schema.task]
     said = f"The model is {best}: {metric} in cross-validation: {shown}."
     return best, scores[best], [said]
+
+
+def choose_floor(scores: Sequence[float]) -> float:
+    """Return the floor of the gate for the scores of folds; 0 is none.
+
+    The test rows are one more sample: a floor within three standard deviations of the
+    mean would refuse a model that is as good as expected.
+    """
+    if not scores:
+        return 0.0
+    mean, deviation = float(np.mean(scores)), float(np.std(scores, ddof=1))
+    floor = min(FLOOR * mean, mean - 3 * deviation)
+    return max(0.0, math.floor(floor * 100) / 100)
 
 
 def make_files(
@@ -296,10 +314,10 @@ def make_files(
     if same_task:
         texts[CONFIG] = config
     else:
-        model, score, said = choose_model(schema, rows)
+        model, scores, said = choose_model(schema, rows)
         gate: dict[str, float] = {}
-        floor = int(score * FLOOR * 100) / 100
-        if floor > 0 and not (plan.time or options.test) and len(rows) >= 200:
+        floor = choose_floor(scores)
+        if floor and not (plan.time or options.test) and len(rows) >= 200:
             gate[PRIMARY[schema.task]] = floor
             said.append(
                 f"The gate is {PRIMARY[schema.task]} {floor}: a weaker model is not "

@@ -39,7 +39,10 @@ def run(config: Config) -> float:
     rows = read_rows(config.paths.train, schema.labelled)
     family: Family = config.model.create()
     pipeline = family.build(schema)
-    score = cross_validate(pipeline, schema, rows, config.validation.folds, config.seed)
+    scores = cross_validate(
+        pipeline, schema, rows, config.validation.folds, config.seed
+    )
+    score = float(np.mean(scores))
     fit(pipeline, schema, rows)
 
     content = io.BytesIO()
@@ -82,8 +85,8 @@ def label_names(pipeline: Pipeline) -> list[str]:
 
 def cross_validate(
     pipeline: Pipeline, schema: Schema, rows: pd.DataFrame, folds: int, seed: int
-) -> float:
-    """Return the mean score over folds that are split as training and test are.
+) -> list[float]:
+    """Return the score of each fold; folds are split as training and test are.
 
     Raises PipelineError if there are too few rows for the folds.
     """
@@ -109,7 +112,7 @@ def cross_validate(
             len(learned),
             time.perf_counter() - begin,
         )
-    return float(np.mean(scores))
+    return scores
 
 
 if __name__ == "__main__":

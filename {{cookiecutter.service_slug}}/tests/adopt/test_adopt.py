@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adopt import write
-from adopt.__main__ import read_rows
+from adopt.__main__ import choose_floor, read_rows
 from adopt.apply import undone_on_failure
 from adopt.infer import Options, Plan, infer
 from adopt.layout import Refusal
@@ -117,6 +117,21 @@ def test_a_table_says_kinds_ranges_choices_and_the_task(table: Write) -> None:
     assert set(plan.left_out) == {"Claim ID"}
     assert plan.dialect.columns["price"] == "Price (€)"
     assert plan.dialect.comma == ["price"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "floor"),
+    [
+        ([0.9, 0.91, 0.92], 0.72),  # 0.8 of the mean
+        ([0.8, 0.9, 1.0], 0.6),  # 0.9 - 3 * 0.1
+        ([0.067, 0.028, 0.078], 0.0),  # such a model may score 0 on other rows
+        ([], 0.0),
+    ],
+)
+def test_a_floor_leaves_room_for_how_scores_differ(
+    scores: list[float], floor: float
+) -> None:
+    assert choose_floor(scores) == pytest.approx(floor, abs=0.011)
 
 
 @pytest.mark.parametrize("name", ["Variable", "label", "copy", "class"])
