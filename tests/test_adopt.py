@@ -2,11 +2,13 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Forks, Service, copy, make_once, run
+from tests.test_update import make_template, record, status, update
 
 HERE = Path(__file__).parent / "in_service"
 # The largest difference between what is served and scikit-learn by hand.
@@ -99,6 +101,26 @@ def test_a_second_run_writes_what_is_new_and_nothing_else(
     assert "there is no terminal to ask. YES=1" in done.stdout
     assert "le=340" not in done.stdout
     assert "-    def tell" not in done.stdout
+
+
+def test_an_update_leaves_what_is_adopted_and_brings_the_rest(
+    adopted: Service, tmp_path: Path
+) -> None:
+    service = copy(adopted, tmp_path)
+    removed = re.findall(r"git rm ([^;]+);", said(adopted))[0].split()
+    template = make_template(tmp_path / "template")
+    record(service, template=str(template.path), commit=template.revision())
+    run("git", "add", "--all", cwd=service.path)
+    run("git", "rm", "--quiet", "-f", *removed, cwd=service.path)
+    run("git", "commit", "--quiet", "-m", "Adopt", "--no-verify", cwd=service.path)
+    template.change(removed[0], '"""', '"""Better: ')
+    template.change(".flake8", "", "# fixed\n")
+
+    done = update(service)
+
+    assert done.returncode == 0, done.stdout
+    assert sorted(status(service)) == ["M  .cruft.json", "M  .flake8"], done.stdout
+    assert not (service.path / removed[0]).exists()
 
 
 @pytest.mark.parametrize("failure", ["refused", "not trained"])
