@@ -562,7 +562,9 @@ REMOTES = {
     "s3": re.compile(
         rf"s3://(?!xn--|sthree-|[\d.]+(/|$)){BUCKET}(?<!-s3alias){PATH}", re.ASCII
     ),
-    "gs": re.compile(rf"gs://(?!goog)(?![^/]*google){BUCKET}{PATH}", re.ASCII),
+    "gs": re.compile(
+        rf"gs://(?!goog)(?![^/]*google){BUCKET.replace('.-]', '._-]')}{PATH}", re.ASCII
+    ),
     "azure": re.compile(rf"azure://(?![^/]*(--|\.)){BUCKET}{PATH}", re.ASCII),
     "ssh": re.compile(
         rf"ssh://([\w.-]+@)?({LABEL}\.)*{LABEL}{PORT}(/[\w.=+-]+)+/?",
@@ -619,10 +621,13 @@ ALIASES = {
         r"arn:aws[\w-]*:s3:::(.+)",
         r"https?://s3[\w.-]*\.amazonaws\.com/(.+)",
         r"https?://([^/]+)\.s3[\w.-]*\.amazonaws\.com(/.*)?",
+        r"https?://[\w.-]*console\.aws\.amazon\.com/s3/buckets/([^?]+).*",
+        r"https?://[^/]+/(.+)",  # of another service; its endpoint is no part of it
     ],
     "gs": [
         r"gc?s:/*([^/]+.*)",
         r"https?://storage\.(?:googleapis|cloud\.google)\.com/(.+)",
+        r"https?://console\.cloud\.google\.com/storage/browser/([^;?]+).*",
     ],
     "azure": [
         r"abfss?://([^@/]+)@[^/]+(/.*)?",
@@ -647,14 +652,19 @@ def fit_remote_url(text: str, kind: str) -> str:
         if found:
             plain = "".join(filter(None, found.groups()))
             break
-    bucket, slash, path = re.sub(r"^[\w+]*:?//", "", plain).partition("/")
-    allowed_marks = "-" if kind == "azure" else "-."
+    plain = re.sub("/{2,}", "/", re.sub(r"^([\w+]*:)?//", "", plain))
+    bucket, slash, path = plain.partition("/")
+    allowed_marks = {"azure": "-", "gs": "_.-"}.get(kind, ".-")
     bucket = re.sub(rf"[^a-z0-9{allowed_marks}]+", "-", bucket.lower())
     bucket = re.sub(r"\.{2,}", ".", bucket)
     bucket = re.sub("-{2,}", "-", bucket) if kind == "azure" else bucket
-    path = re.sub(r"[^\w.=+/-]+", "-", path, flags=re.ASCII)
-    path = re.sub("/{2,}", "/", path)
-    return f"{kind}://{bucket.strip('-.')}{slash}{path}"
+    return f"{kind}://{bucket.strip('._-')}{slash}{fit_path(path)}"
+
+
+def fit_path(text: str) -> str:
+    """The nearest path of a remote."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^\w.=+/-]+", "-", plain, flags=re.ASCII)
 
 
 def fit_directory(text: str) -> str:
@@ -674,7 +684,8 @@ def fit_server(text: str) -> str:
     host, colon, more = host.partition(":")
     if colon and not more.isdigit():  # as scp and Git write it: host:path
         path, colon, more = f"{more}/{path}".strip("/"), "", ""
-    return without_bad_port(f"ssh://{user}{at}{host.lower()}{colon}{more}/{path}")
+    place = f"{host.lower()}{colon}{more}/{fit_path(path)}"
+    return without_bad_port(f"ssh://{user}{at}{place}")
 
 
 PASSWORD = re.compile(
