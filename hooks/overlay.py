@@ -64,18 +64,29 @@ def check_place(name: Path) -> None:
     Raises:
         Obstacle: if a link, a directory, a file or missing rights are in the way.
     """
-    if name.is_symlink():
-        raise Obstacle(f"{name} is a link to a file that is none of the service's.")
+    for path in (name, *name.parents):
+        if path.is_symlink():
+            raise Obstacle(
+                f"{path} is a link to what is none of the service's: rename it."
+            )
     if name.is_dir():
-        raise Obstacle(f"{name} is a directory, and the service has a file there.")
+        raise Obstacle(
+            f"{name} is a directory, and the service has a file there: rename it."
+        )
+    if name.exists() and not name.is_file():
+        raise Obstacle(f"{name} is no ordinary file: rename it.")
     for parent in name.parents:
         if parent.exists() and not parent.is_dir():
             raise Obstacle(
-                f"{parent} is a file, and the service has a directory there."
+                f"{parent} is a file, and the service has a directory there: rename it."
             )
-    nearest = next(path for path in (name, *name.parents) if path.exists())
-    if not os.access(nearest, os.W_OK):
-        raise Obstacle(f"{nearest} may not be written to.")
+    # A file that exists is first written to, then replaced in its directory.
+    directory = next(path for path in name.parents if path.exists())
+    for path in filter(Path.exists, (name, directory)):
+        if not os.access(path, os.W_OK):
+            raise Obstacle(
+                f"{path} may not be written to: chmod u+w, or ask its owner."
+            )
 
 
 def finish() -> list[Path]:
@@ -140,10 +151,14 @@ def put(source: Path, target: Path) -> None:
     """Give a file its content at once, unless it has it: nobody sees a half of it."""
     if is_same(source, target):
         return
-    part = WORK / "part"
-    shutil.copy2(source, part)
     target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(part, target)
+    # Beside it, as a directory may be a mount: nothing is renamed into another one.
+    part = target.with_name(f"{target.name}.generating")
+    try:
+        shutil.copy2(source, part)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def is_same(one: Path, other: Path) -> bool:

@@ -174,7 +174,8 @@ def find_origin() -> Origin:
         return Origin(plain, None, None, f"Git does not track what is in {directory}")
     prefix = command(*git, "rev-parse", "--show-prefix").output.rstrip("/")
     root = command(*git, "rev-parse", "--show-toplevel").output if prefix else directory
-    address = command(*git, "remote", "get-url", "origin")
+    remote = command(*git, "remote").output.partition("\n")[0]  # it may be no origin
+    address = command(*git, "remote", "get-url", remote)
     if not is_here and address.succeeded:
         root = without_credentials(address.output)
     return Origin(root, commit.output, prefix or None, "")
@@ -292,12 +293,18 @@ def finish_over_files() -> list[Path]:
 
 
 def shown_directory() -> str:
-    """The service's directory, as the user gets there."""
+    """The service's directory, as the user's shell gets there."""
+    import shlex  # here, as above
+
     try:
         path = os.path.relpath(".", os.environ.get("PWD") or ANSWERS["_output_dir"])
     except ValueError:  # another drive of Windows
         path = ".."
-    return os.path.abspath(".") if path.startswith("..") else path
+    path = os.path.abspath(".") if path.startswith("..") else path
+    path = os.path.join(".", path) if path.startswith("-") else path
+    if os.name == "nt":
+        return f'"{path}"' if " " in path else path
+    return shlex.quote(path)
 
 
 def main() -> None:

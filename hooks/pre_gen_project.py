@@ -20,6 +20,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+NEWER = "Nothing was written. {} The newest is had by `uvx cookiecutter …`."
+if sys.version_info < (3, 10):
+    sys.exit(NEWER.format("Python 3.10 or later is needed to run cookiecutter."))
+
 # The answers come in as JSON inside a raw string in single quotes. `tojson` writes one
 # line of ASCII, and every single quote as a \u escape: no answer can end the string.
 CONTEXT: dict[str, Any] = json.loads(
@@ -231,9 +235,11 @@ WEEKS = re.compile(r"\d{1,3}(\.\d{1,2})?", re.ASCII)
 NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve"
 NUMBERS += " thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
 FIGURES = {word: str(number) for number, word in enumerate(NUMBERS.split())}
-FIGURES |= {"thirty": "30", "couple of": "2", "couple": "2", "few": "3", "dozen": "12"}
+FIGURES |= {"thirty": "30", "forty": "40", "fifty": "50"}
+FIGURES |= {"couple of": "2", "couple": "2", "few": "3", "dozen": "12"}
 # Weeks in one of each.
 UNITS = {
+    "h(ou)?r": 1 / 168,
     "(working|business|work) ?day": 1 / 5,
     "d(ay)?": 1 / 7,
     "w(ee)?k|w": 1,
@@ -243,7 +249,7 @@ UNITS = {
     "y(ea)?r|y": 52,
 }
 UNIT = "|".join(UNITS)
-FIGURE = r"\d+(?:\.\d+)?"
+FIGURE = r"\d*\.?\d+"
 
 
 def check_weeks(question: str, answers: Answers) -> Finding | None:
@@ -281,11 +287,12 @@ def in_figures(text: str) -> str:
     for word, number in FIGURES.items():
         plain = re.sub(rf"\b(a )?{word}\b", number, plain)
     plain = re.sub(
-        r"\b(20|30)[ -]([1-9])\b", lambda m: str(int(m[1]) + int(m[2])), plain
+        r"\b([2-5]0)[ -]([1-9])\b", lambda m: str(int(m[1]) + int(m[2])), plain
     )
     plain = re.sub(r"\b(a )?half\b( an?\b)?|\b1/2\b", "0.5", plain)
     plain = re.sub(rf"\ban? (?=({UNIT})\b)", "1 ", plain)
     plain = re.sub(r"\b(\d+) (and )?0\.(\d+)", r"\1.\3", plain)
+    plain = re.sub(rf"\b(\d+) ((?:{UNIT})s?) and 0\.5$", r"\1.5 \2", plain)
     return re.sub(rf"{FIGURE}\s*(-|–|to|or)\s*(?=\d)", "", plain)
 
 
@@ -320,8 +327,9 @@ def check_domain(question: str, answers: Answers) -> Finding | None:
 
 def bare_host(text: str) -> str:
     """The host of an address, in lower case and in ASCII."""
-    host = re.sub(r"^\w*:?//|[:/?#].*$", "", text.strip(" \t'\"<>").lower())
-    host = host.rpartition("@")[2].removeprefix("*.").strip(".").replace("_", "-")
+    host = re.sub(r"^\w*:?//|[/?#].*$", "", text.strip(" \t'\"<>").lower())
+    host = host.rpartition("@")[2].partition(":")[0].removeprefix("*.")
+    host = re.sub(r"\.{2,}", ".", host).strip(".-").replace("_", "-")
     try:
         return host.encode("idna").decode("ascii")
     except UnicodeError:
@@ -345,7 +353,10 @@ PORT_REASON = "Its port is not from 1 to 65535."
 
 
 PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
-REGISTRY = re.compile(rf"(({LABEL}\.)+{LABEL}|localhost){PORT}(/{PART})*", re.ASCII)
+# A host without a dot has a port: else it would be taken for a path at Docker Hub.
+REGISTRY = re.compile(
+    rf"(({LABEL}\.)+{LABEL}|localhost|{LABEL}(?=:)){PORT}(/{PART})*", re.ASCII
+)
 # The registries whose credentials only one CI hands to its jobs.
 REGISTRY_OF = {"ghcr.io": "github", "registry.gitlab.com": "gitlab"}
 
@@ -354,7 +365,7 @@ def check_registry(question: str, answers: Answers) -> Finding | None:
     """A registry as it stands in the name of an image, and one that the CI reaches."""
     registry = answers[question]
     fits = REGISTRY.fullmatch(registry) and len(registry) <= 200
-    fits = fits and registry.split("/")[0] not in FORGES  # which keep no images
+    fits = fits and registry.split("/")[0] not in PAGES  # which keep no images
     if fits and allowed(registry, answers):
         return None
     near = fit_registry(registry, answers["ci"])
@@ -374,14 +385,19 @@ def check_registry(question: str, answers: Answers) -> Finding | None:
 
 def fit_registry(text: str, ci: str) -> str:
     """The nearest registry that the CI reaches."""
-    plain = re.sub(r"^\w*:?//|[?#].*$|\s", "", text.strip(" \t'\"<>").lower())
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    plain = re.sub(r"^\w*:?//|[?#].*$|\s", "", plain.strip(" \t'\"<>").lower())
     plain = without_bad_port(re.sub(r"^[^/]*@|@sha256:.*$", "", plain)).strip("/")
     host, _, path = re.sub(r"(?<=/)([^/:]*):[^/]*$", r"\1", plain).partition("/")
     own = next(name for name, owner in REGISTRY_OF.items() if owner == ci)
     if not re.search(r"[.:]|^localhost$", host):  # it began with the path
-        host, path = own, f"{host}/{path}".strip("/")
-    forges = {*REGISTRY_OF, *FORGES}
-    return f"{own if host in forges else host}/{path}".strip("/")
+        host, path = own, f"{host}/{path}"
+    if host == "hub.docker.com":
+        path = re.sub(r"^(r|u|repository/docker)/", "", path)
+    host = PAGES.get(host, host)
+    host = own if host in REGISTRY_OF else host
+    parts = (part.strip("._-") for part in re.split("[/:]+", path))
+    return "/".join([host, *filter(None, parts)])
 
 
 def allowed(registry: str, answers: Answers) -> bool:
@@ -401,6 +417,10 @@ REPOSITORY = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 FORGES = {"github.com": "github", "gitlab.com": "gitlab"}
+FORGE_OF = {"gh": "github", "gl": "gitlab"}  # as cookiecutter abbreviates them
+# What people read of images, and where those are.
+PAGES = {"github.com": "ghcr.io", "gitlab.com": "registry.gitlab.com"}
+PAGES |= {"hub.docker.com": "docker.io"}
 
 
 def check_repository(question: str, answers: Answers) -> Finding | None:
@@ -417,20 +437,34 @@ def check_repository(question: str, answers: Answers) -> Finding | None:
         reason = "It carries a password, which everybody would read."
     elif has_bad_port(address):
         reason = PORT_REASON
-    usable = REPOSITORY.fullmatch(near)
-    return Finding(reason, near if usable else answers.default(question))
+    if near == address or not REPOSITORY.fullmatch(near):
+        return Finding(reason, answers.default(question))
+    answers.values[question] = near
+    more = check_repository(question, answers)
+    if more and more.question:
+        return Finding(f"{reason} {more.reason}", more.instead, more.question)
+    return more or Finding(reason, near)
 
 
 def fit_repository(text: str, answers: Answers) -> str:
     """The nearest address of a repository."""
     path = text.strip(" \t'\"<>/").removesuffix(".git")
-    if re.fullmatch(r"@?[\w-]+(/[\w.-]+)?", path, re.ASCII):
+    abbreviated = re.match(r"(gh|gl):(?!/)", path)
+    path = path.partition(":")[2] if abbreviated else path
+    if re.fullmatch(r"@?[\w-]+(/[\w.-]+)?", path, re.ASCII) and text[:1] != "/":
         name = path.removeprefix("@")
         whole = name if "/" in name else f"{name}/{answers['service_slug']}"
-        return f"https://{answers['ci']}.com/{whole}"
+        forge = FORGE_OF[abbreviated[1]] if abbreviated else answers["ci"]
+        return f"https://{forge}.com/{whole}"
+    if re.match(r"/|\.\.?/|file:", text):  # a directory
+        return text
     near = re.sub(r"[?#].*$", "", fit_web(text))
+    near = re.sub(r"(?<=//)www\.(?=git(hub|lab)\.com)", "", near)
     near = re.sub(r"(?<=\w)(/-)?/(issues|tree|blob|pulls)(/.*)?$", "", near.rstrip("/"))
-    return near.removesuffix(".git").rstrip("/")
+    near = near.removesuffix(".git").rstrip("/")
+    if re.fullmatch(r"https?://git(hub|lab)\.com/[\w-]+", near, re.ASCII):  # an owner
+        return f"{near}/{answers['service_slug']}"
+    return near
 
 
 TRACKER_OF = {
@@ -504,7 +538,10 @@ def fit_tracker_url(text: str, answers: Answers) -> str:
 def fit_web(text: str) -> str:
     """The nearest web address, without credentials; as it was if there is none near."""
     plain = re.sub(r"[\s\"'<>\\`]", "", text)
-    clone = re.fullmatch(r"(?:ssh://)?git@([^:/]+)[:/](.*?)/?", plain)  # of SSH
+    # Of SSH; its port is none of the web's.
+    clone = re.fullmatch(
+        r"(?:(?:git\+)?ssh://)?[\w.-]+@([^:/]+)(?::\d+(?=/))?[:/](.*?)/?", plain
+    )
     if clone:
         plain = f"https://{clone[1]}/{clone[2]}"
     other = re.match(r"(?!https?:)[a-z][\w+.-]*:(?!\d)", plain, re.IGNORECASE)
@@ -525,7 +562,9 @@ REMOTES = {
     "s3": re.compile(
         rf"s3://(?!xn--|sthree-|[\d.]+(/|$)){BUCKET}(?<!-s3alias){PATH}", re.ASCII
     ),
-    "gs": re.compile(rf"gs://(?!goog)(?![^/]*google){BUCKET}{PATH}", re.ASCII),
+    "gs": re.compile(
+        rf"gs://(?!goog)(?![^/]*google){BUCKET.replace('.-]', '._-]')}{PATH}", re.ASCII
+    ),
     "azure": re.compile(rf"azure://(?![^/]*(--|\.)){BUCKET}{PATH}", re.ASCII),
     "ssh": re.compile(
         rf"ssh://([\w.-]+@)?({LABEL}\.)*{LABEL}{PORT}(/[\w.=+-]+)+/?",
@@ -582,10 +621,13 @@ ALIASES = {
         r"arn:aws[\w-]*:s3:::(.+)",
         r"https?://s3[\w.-]*\.amazonaws\.com/(.+)",
         r"https?://([^/]+)\.s3[\w.-]*\.amazonaws\.com(/.*)?",
+        r"https?://[\w.-]*console\.aws\.amazon\.com/s3/buckets/([^?]+).*",
+        r"https?://[^/]+/(.+)",  # of another service; its endpoint is no part of it
     ],
     "gs": [
         r"gc?s:/*([^/]+.*)",
         r"https?://storage\.(?:googleapis|cloud\.google)\.com/(.+)",
+        r"https?://console\.cloud\.google\.com/storage/browser/([^;?]+).*",
     ],
     "azure": [
         r"abfss?://([^@/]+)@[^/]+(/.*)?",
@@ -610,14 +652,19 @@ def fit_remote_url(text: str, kind: str) -> str:
         if found:
             plain = "".join(filter(None, found.groups()))
             break
-    bucket, slash, path = re.sub(r"^[\w+]*:?//", "", plain).partition("/")
-    allowed_marks = "-" if kind == "azure" else "-."
+    plain = re.sub("/{2,}", "/", re.sub(r"^([\w+]*:)?//", "", plain))
+    bucket, slash, path = plain.partition("/")
+    allowed_marks = {"azure": "-", "gs": "_.-"}.get(kind, ".-")
     bucket = re.sub(rf"[^a-z0-9{allowed_marks}]+", "-", bucket.lower())
     bucket = re.sub(r"\.{2,}", ".", bucket)
     bucket = re.sub("-{2,}", "-", bucket) if kind == "azure" else bucket
-    path = re.sub(r"[^\w.=+/-]+", "-", path, flags=re.ASCII)
-    path = re.sub("/{2,}", "/", path)
-    return f"{kind}://{bucket.strip('-.')}{slash}{path}"
+    return f"{kind}://{bucket.strip('._-')}{slash}{fit_path(path)}"
+
+
+def fit_path(text: str) -> str:
+    """The nearest path of a remote."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^\w.=+/-]+", "-", plain, flags=re.ASCII)
 
 
 def fit_directory(text: str) -> str:
@@ -637,7 +684,8 @@ def fit_server(text: str) -> str:
     host, colon, more = host.partition(":")
     if colon and not more.isdigit():  # as scp and Git write it: host:path
         path, colon, more = f"{more}/{path}".strip("/"), "", ""
-    return without_bad_port(f"ssh://{user}{at}{host.lower()}{colon}{more}/{path}")
+    place = f"{host.lower()}{colon}{more}/{fit_path(path)}"
+    return without_bad_port(f"ssh://{user}{at}{place}")
 
 
 PASSWORD = re.compile(
@@ -903,6 +951,12 @@ def make_aside(template: Path | None, aside: Path) -> Path:
     return Path(generate(template, context, str(aside.resolve())))
 
 
+def is_new_enough(values: dict[str, Any]) -> bool:
+    """Whether cookiecutter, or cruft with it, tells the hooks what they ask."""
+    has_rendered = not JINJA.search(str(values["__service_slug"]))
+    return has_rendered and ("_checkout" in values or "_commit" in values)
+
+
 def main() -> None:
     """Do all of it.
 
@@ -911,6 +965,8 @@ def main() -> None:
     """
     if "_aside" in CONTEXT["answers"]:  # which were checked already
         return
+    if not is_new_enough(CONTEXT["answers"]):
+        sys.exit(NEWER.format("cookiecutter 2.6 or later is needed."))
     answers = Answers(CONTEXT)
     found = list(mistakes(answers))
     if found:

@@ -1,7 +1,9 @@
 """What is in a directory already: nothing of it is lost, changed or judged."""
 
+import errno
 import importlib.util
 import json
+import os
 import shutil
 import sys
 import time
@@ -198,7 +200,56 @@ def test_what_is_in_the_way_is_named_and_left(tmp_path: Path, service: Path) -> 
     (service / "monitoring").write_text("kept\n")
     stopped = answer(tmp_path, {}, overwrite=True)
     assert_stopped(stopped, service, "monitoring is a file")
+    (service / "monitoring").unlink()
+    for target in ("missing", "."):  # files would get lost, or overwrite others
+        (service / "monitoring").symlink_to(tmp_path / target)
+        stopped = answer(tmp_path, {}, overwrite=True)
+        assert_stopped(stopped, service, "monitoring is a link")
+        (service / "monitoring").unlink()
+
+    os.mkfifo(service / "README.md")  # who opens it waits for ever
+    stopped = answer(tmp_path, {}, overwrite=True)
+    assert_stopped(stopped, service, "README.md is no ordinary file")
     assert (tmp_path / "elsewhere").read_text() == "kept\n"
+
+
+@pytest.mark.parametrize("name", ["README.md", "app", "docs"])
+def test_what_may_not_be_written_to_is_named(
+    service: Path, overlay: ModuleType, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    before = tree(service)
+
+    def may(path: Path, _: int) -> bool:  # root, who runs tests, may do everything
+        return Path(path) != Path(name)
+
+    def make(aside: Path) -> Path:
+        names = ("README.md", "app/contract.py", "docs/runbook.md")
+        write(aside / "made", dict.fromkeys(names, "new\n"))
+        return aside / "made"
+
+    monkeypatch.setattr(os, "access", may)
+    with pytest.raises(overlay.Obstacle, match=f"{name} may not be written to: chmod"):
+        overlay.prepare(make)
+    assert tree(service) == before
+
+
+def test_a_file_is_replaced_by_one_beside_it(
+    service: Path, overlay: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def replace_in_one_directory(source: Path, target: Path) -> None:
+        if Path(source).parent != Path(target).parent:  # as where one is a mount
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(source, target)
+
+    overlay.prepare(make)
+    overlay.WITNESS.write_text("written")
+    monkeypatch.setattr(os, "replace", replace_in_one_directory)
+    overlay.finish()
+
+    assert (service / "new" / "file").read_text() == "x\n"
+    assert not [*service.rglob("*.generating"), *service.glob(".generating")]
 
 
 def assert_stopped(outcome: Outcome, service: Path, reason: str) -> None:

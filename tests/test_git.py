@@ -379,6 +379,31 @@ def test_the_template_is_known_wherever_it_lies(tmp_path: Path, history: Path) -
     assert origin(tmp_path) == expected | {"directory": "ml"}
 
 
+def test_the_template_is_known_whatever_git_calls_its_remote(
+    tmp_path: Path, history: Path
+) -> None:
+    config = tmp_path / "config"
+    run(
+        *("git", "config", "--file", str(config)),
+        *("clone.defaultRemoteName", "upstream"),
+        cwd=tmp_path,
+    )
+    place = tmp_path / "-my work"
+
+    said = generate(
+        tmp_path,
+        *("--config-file", configuration(tmp_path), "--output-dir=./-my work"),
+        template=history.as_uri(),
+        GIT_CONFIG_GLOBAL=str(config),
+    )
+
+    assert origin(place)["template"] == history.as_uri()
+    # What the next steps begin with is pasted into a shell.
+    (way,) = (line.strip() for line in said.splitlines() if "  cd " in line)
+    there = run("sh", "-c", f"{way} && pwd", cwd=tmp_path).stdout.strip()
+    assert there == str(place / "intent-service")
+
+
 def test_a_zip_is_no_template_to_follow_and_that_is_said(
     tmp_path: Path, history: Path
 ) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Service, bake_into, run
+from tests.conftest import ENVIRONMENT, ROOT, Service, bake_into, run
 
 BODY = "{{cookiecutter.service_slug}}"
 PROGRAM = ROOT / BODY / "maintenance" / "update.py"
@@ -398,6 +398,45 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "another": ({"commit": 40 * "a"}, "its history was rewritten"),
     "broken": ({"context": None}, "cannot be read"),
 }
+
+
+def test_the_git_of_the_user_does_not_show_in_the_clone_of_the_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    refusing = tmp_path / "hooks" / "post-checkout"
+    refusing.parent.mkdir()
+    refusing.write_text("#!/bin/sh\necho no >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    config = tmp_path / "config"
+    for key, value in {
+        "clone.defaultRemoteName": "upstream",
+        "core.hooksPath": str(refusing.parent),
+        "color.ui": "always",
+        "diff.external": "false",
+    }.items():
+        run("git", "config", "--file", str(config), key, value, cwd=tmp_path)
+    template = Template(tmp_path / "template")
+    template.path.mkdir()
+    run("git", "init", "--quiet", "--initial-branch", "main", cwd=template.path)
+    for text in ("old\n", "new\n"):
+        (template.path / "CHANGELOG.md").write_text(text)
+        template.commit()
+    commits = tuple(
+        run("git", "rev-parse", x, cwd=template.path).stdout.strip()
+        for x in ("HEAD~1", "HEAD")
+    )
+    for name, value in (ENVIRONMENT | {"GIT_CONFIG_GLOBAL": str(config)}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(template.path)
+
+    program = runpy.run_path(str(PROGRAM))
+    record = {"template": str(template.path), "commit": commits[0]}
+    clone = tmp_path / "clone"
+    assert program["clone_template"](record, clone) == (commits[1], "main")
+    program["git"]("checkout", "--quiet", "--detach", commits[0], cwd=clone)
+    program["show"](clone, commits, *commits)
+
+    assert "What the template says of it:\n\n  new\n" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("case", REFUSED)

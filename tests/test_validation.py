@@ -1,8 +1,10 @@
 """No answer is executed, and none gives a broken service: it is right, or refused."""
 
+import ast
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import sys
@@ -86,6 +88,10 @@ REFUSED: list[tuple[dict[str, str], str, dict[str, str]]] = [
     ({"weeks_to_ship": "1,5"}, "above zero", {"weeks_to_ship": "1.5"}),
     ({"weeks_to_ship": "½"}, "above zero", {"weeks_to_ship": "0.5"}),
     ({"weeks_to_ship": "twenty-six"}, "above zero", {"weeks_to_ship": "26"}),
+    ({"weeks_to_ship": "forty two"}, "above zero", {"weeks_to_ship": "42"}),
+    ({"weeks_to_ship": ".5"}, "above zero", {"weeks_to_ship": "0.5"}),
+    ({"weeks_to_ship": "84 hours"}, "above zero", {"weeks_to_ship": "0.5"}),
+    ({"weeks_to_ship": "a year and a half"}, "above zero", {"weeks_to_ship": "78"}),
     ({"repository": "acme/x"}, "web", {"repository": "https://github.com/acme/x"}),
     (
         {"repository": "git@github.com:acme/x.git"},
@@ -111,7 +117,24 @@ REFUSED: list[tuple[dict[str, str], str, dict[str, str]]] = [
             "issue_tracker": "gitlab",
         },
     ),
+    *(
+        ({"repository": typed}, "web", {"repository": f"https://{instead}"})
+        for typed, instead in (
+            ("ssh://git@git.acme.com:2222/a/x.git", "git.acme.com/a/x"),
+            ("org-12@github.com:acme/x.git", "github.com/acme/x"),
+            ("https://www.github.com/acme", "github.com/acme/intent-service"),
+            ("gh:acme/x", "github.com/acme/x"),
+            ("/srv/git/x.git", "github.com/your-org/intent-service"),
+        )
+    ),
+    (
+        {"repository": "git@gitlab.com:acme/x.git"},
+        "at gitlab",
+        {"repository": "https://gitlab.com/acme/x", "ci": "gitlab"},
+    ),
     ({"domain": "https://A.example.com/x"}, "domain", {"domain": "a.example.com"}),
+    ({"domain": "ftp://u:secret@a.ex.com:1"}, "domain", {"domain": "a.ex.com"}),
+    ({"domain": "-a..ex.com"}, "domain", {"domain": "a.ex.com"}),
     ({"domain": "localhost"}, "domain", {}),
     ({"domain": "a..b"}, "domain", {}),
     ({"domain": "*.my_team.acme.com."}, "domain", {"domain": "my-team.acme.com"}),
@@ -137,6 +160,15 @@ REFUSED: list[tuple[dict[str, str], str, dict[str, str]]] = [
         {"container_registry": "github.com/acme"},
         "host",
         {"container_registry": "ghcr.io/acme"},
+    ),
+    *(
+        ({"container_registry": typed}, "host", {"container_registry": instead})
+        for typed, instead in (
+            ("http://registry:5000/", "registry:5000"),
+            ("hub.docker.com/r/acme", "docker.io/acme"),
+            ("ghcr.io//Äcme_/x", "ghcr.io/acme/x"),
+            ("gcr.io/example.com:project/x", "gcr.io/example.com/project/x"),
+        )
     ),
     (
         {"container_registry": "localhost:99999/x"},
@@ -280,11 +312,24 @@ REFUSED: list[tuple[dict[str, str], str, dict[str, str]]] = [
             ("s3", "arn:aws:s3:::acme/x", "s3://acme/x"),
             ("gs", "acme-claims", "gs://acme-claims"),
             ("gs", "https://storage.googleapis.com/acme/x", "gs://acme/x"),
+            ("s3", "https://minio.acme.com/acme/x", "s3://acme/x"),
+            (
+                "s3",
+                "https://eu-west-1.console.aws.amazon.com/s3/buckets/acme?tab=x",
+                "s3://acme",
+            ),
+            ("s3", "s3://acme//été", "s3://acme/ete"),
+            (
+                "gs",
+                "https://console.cloud.google.com/storage/browser/acme_x;tab=y",
+                "gs://acme_x",
+            ),
             ("azure", "box", "azure://box"),
             ("azure", "https://a.blob.core.windows.net/box/x", "azure://box/x"),
             ("azure", "abfs://box@a.dfs.core.windows.net/x", "azure://box/x"),
             ("ssh", "me@example.com:/srv/x", "ssh://me@example.com/srv/x"),
             ("ssh", "example.com/srv/x", "ssh://example.com/srv/x"),
+            ("ssh", "ssh://me@host:22/my data", "ssh://me@host:22/my-data"),
         )
     ),
     ({"dvc_remote": "s3", "dvc_remote_url": "s3://ab"}, "3 to 63", {}),
@@ -321,6 +366,7 @@ ACCEPTED: list[dict[str, str]] = [
     {"domain": "ml.example.co.uk"},
     {"container_registry": "localhost:5000"},
     {"container_registry": "localhost:65535/x"},
+    {"container_registry": "registry:5000/team"},
     {"container_registry": "123.dkr.ecr.eu-west-1.amazonaws.com/ml/x_y"},
     {
         "issue_tracker": "jira",
@@ -331,6 +377,7 @@ ACCEPTED: list[dict[str, str]] = [
     {"dvc_remote_url": "C:\\data\\dvc"},
     {"dvc_remote_url": "../../données"},
     {"dvc_remote": "s3", "dvc_remote_url": "s3://my.bucket/a/b=c/"},
+    {"dvc_remote": "gs", "dvc_remote_url": "gs://acme_claims.eu/x"},
     {"dvc_remote": "ssh", "dvc_remote_url": "ssh://me@host:2222/srv/x"},
     {"service_name": "日本語 サービス"},
     {"service_name": "🎉"},
@@ -507,6 +554,29 @@ def test_the_command_of_a_refusal_can_be_pasted(tmp_path: Path) -> None:
 
     project = tomllib.loads((tmp_path / "odd" / "pyproject.toml").read_text("utf-8"))
     assert project["project"]["description"] == odd
+
+
+def test_an_old_python_or_cookiecutter_is_told_what_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = (ROOT / "hooks" / "pre_gen_project.py").read_text(encoding="utf-8")
+    ast.parse(source, feature_version=(3, 7))  # else it would be a SyntaxError
+    rendered = tmp_path / "hook.py"
+    expression = "{{ cookiecutter | tojson }}"
+
+    def said(values: dict[str, str]) -> str:
+        text = source.replace(expression, json.dumps(values))
+        text = re.sub(r"\{\{ _cookiecutter .*?\}\}", "{}", text)
+        rendered.write_text(text, encoding="utf-8")
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(rendered), run_name="__main__")
+        return str(stopped.value)
+
+    wanted = "cookiecutter 2.6 or later is needed. The newest is had by `uvx"
+    assert wanted in said({"__service_slug": "{{ cookiecutter.x }}", "_checkout": ""})
+    assert wanted in said({"__service_slug": "x"})
+    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
+    assert "Python 3.10 or later is needed" in said({})
 
 
 def correction_in(said: str) -> str:

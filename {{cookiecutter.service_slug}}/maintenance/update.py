@@ -36,7 +36,12 @@ AUTHOR = {
 # What is generated has the line ends of the template, whatever Git is told here.
 AS_GENERATED = ("-c", "core.autocrlf=input", "-c", "core.safecrlf=false")
 # A file that the user adds to a directory stays where it is if others move.
-AS_ONE_MERGES = ("-c", "merge.directoryRenames=false", "-c", "merge.renameLimit=9999")
+AS_ONE_MERGES = (
+    *("-c", "merge.directoryRenames=false"),
+    *("-c", "merge.renameLimit=9999", "-c", "merge.renames=true"),
+)
+# What a user's Git calls the remote, or runs in every repository, is not for the clone.
+AS_CLONED = ("--origin", "origin", "--config", f"core.hooksPath={os.devnull}")
 
 # By what Git has of a file after a merge: 1 is before, 2 the user's, 3 the template's.
 CONFLICTS = {
@@ -169,7 +174,7 @@ def clone_template(record: Mapping[str, Any], clone: Path) -> tuple[str, str]:
     """
     address, commit = record["template"], record["commit"]
     try:
-        git("clone", "--quiet", address, str(clone))
+        git("clone", "--quiet", *AS_CLONED, address, str(clone))
     except Failed as error:
         sys.exit(
             f"The template cannot be had from {address}. Git says: {reason(error)} "
@@ -299,7 +304,8 @@ def show(clone: Path, commits: tuple[str, str], old: str, new: str) -> None:
     sys.stdout.flush()
     subprocess.run(["git", "diff", "--find-renames", "--relative", old, new])
     print(git("diff", "--find-renames", "--relative", "--shortstat", old, new))
-    changes = git("diff", "--unified=0", *commits, "--", "CHANGELOG.md", cwd=clone)
+    plain = ("--unified=0", "--no-color", "--no-ext-diff")
+    changes = git("diff", *plain, *commits, "--", "CHANGELOG.md", cwd=clone)
     added = [x[1:] for x in changes.splitlines() if re.match(r"\+(?!\+\+ )", x)]
     if added:
         print("\nWhat the template says of it:\n")
