@@ -58,8 +58,10 @@ def waiting(session: Session) -> list[Feedback]:
     """Return what waits: disagreements first, low scores first."""
 
     def matters(item: Feedback) -> tuple[bool, float]:
-        agrees = item.correct or said(item) == predicted(item)
-        return bool(agrees), 1.0 if item.score is None else item.score
+        agrees = item.correct
+        if agrees is None:
+            agrees = said(item) == predicted(item)
+        return agrees, 1.0 if item.score is None else item.score
 
     return sorted((item for item, _ in read(session, {None})), key=matters)
 
