@@ -121,6 +121,8 @@ def truth_type(labelled: type[BaseModel]) -> Any:
         )
         return Annotated[str, bounds]
     field = labelled.model_fields["label"]
+    if not field.metadata:
+        return field.annotation
     return Annotated[(field.annotation, *field.metadata)]
 
 
