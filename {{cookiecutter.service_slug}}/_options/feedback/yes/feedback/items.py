@@ -126,6 +126,12 @@ def truth_type(labelled: type[BaseModel]) -> Any:
     return Annotated[(field.annotation, *field.metadata)]
 
 
+def read_stored(truth: str | float, labelled: type[BaseModel]) -> Any:
+    """Return a truth of the database as the contract has it: a choice by its text."""
+    label = read_label(labelled)
+    return dict(zip(label.choices, label.values, strict=True)).get(str(truth), truth)
+
+
 def contract_version(instance: type[BaseModel], labelled: type[BaseModel]) -> str:
     """Return a name for what the contract asks for: types and bounds, not words."""
     schemas = [model.model_json_schema() for model in (instance, labelled)]

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from feedback.database import describe, opened
-from feedback.items import contract_version
+from feedback.items import contract_version, read_stored
 from feedback.settings import FeedbackSettings
 from feedback.store import Reviewed, read
 from serving.contract import Task
@@ -107,7 +107,7 @@ def make_row(schema: Schema, item: Reviewed) -> tuple[dict[str, Any] | None, str
         return None, "its instance was not stored (FEEDBACK_INSTANCES=off)"
     if truth is None:
         return None, "it says that the prediction is wrong, not what is right"
-    row = {**feedback.instance, LABEL: truth}
+    row = {**feedback.instance, LABEL: read_stored(truth, schema.labelled)}
     if schema.has_time:
         annotation = schema.labelled.model_fields[TIME].annotation
         when = feedback.occurred_at

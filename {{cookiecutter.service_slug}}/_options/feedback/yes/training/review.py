@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from feedback.database import describe, opened
-from feedback.items import truth_type
+from feedback.items import read_stored, truth_type
 from feedback.settings import FeedbackSettings
 from feedback.store import Decision, decide, read
 from feedback.tables import Feedback
@@ -70,6 +70,7 @@ def read_truth(text: str) -> str | float:
     """Return a truth that was typed. Raises ReviewError if the contract has none."""
     schema = read_schema()
     given = float(text) if schema.task is Task.REGRESSION else text
+    given = read_stored(given, schema.labelled)
     adapter = TypeAdapter(truth_type(schema.labelled))
     try:
         found = adapter.validate_python(given, strict=False)

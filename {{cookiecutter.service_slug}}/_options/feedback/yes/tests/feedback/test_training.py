@@ -295,7 +295,7 @@ class Given(Contract):
 class Labelled(Given):
     """A row of training data."""
 
-    label: bool
+    label: Literal[1, 2]
 
 
 def test_fields_may_have_the_names_of_the_columns_beside_them(
@@ -305,7 +305,7 @@ def test_fields_may_have_the_names_of_the_columns_beside_them(
     monkeypatch.setattr(feedback, "read_schema", lambda: schema)
     instance = {"tenant": "north", "feedback_id": "red", "stars": 1}
     for stars in (1, None):
-        row = {"instance": {**instance, "stars": stars}, "label": "true", "value": None}
+        row = {"instance": {**instance, "stars": stars}, "label": "2", "value": None}
         keep(0, 0, "accepted", **row)
 
     rows = exported()
@@ -313,7 +313,7 @@ def test_fields_may_have_the_names_of_the_columns_beside_them(
     assert [*rows["tenant"]] == ["north", "north"]
     table = corrections.Replacements(schema, feedback.FILE).table
     assert table["stars"].to_pylist() == ["1", None]
-    model = SimpleNamespace(answer=lambda rows: [Answer("true") for _ in rows])
+    model = SimpleNamespace(answer=lambda rows: [Answer("2") for _ in rows])
     monkeypatch.setattr(Model, "load", lambda *_: model)
     assert [*feedback.show_tenants()] == ["north: 2 of 2 right"]
 
