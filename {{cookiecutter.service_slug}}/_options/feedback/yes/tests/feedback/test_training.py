@@ -311,8 +311,9 @@ def test_fields_may_have_the_names_of_the_columns_beside_them(
     rows = exported()
 
     assert [*rows["tenant"]] == ["north", "north"]
-    table = corrections.Replacements(schema, feedback.FILE).table
-    assert table["stars"].to_pylist() == ["1", None]
+    columns = corrections.Replacements(schema, feedback.FILE).as_chunk().columns
+    assert columns["stars"].to_pylist() == [1, None]
+    assert columns["label"].to_pylist() == [2, 2]
     model = SimpleNamespace(answer=lambda rows: [Answer("2") for _ in rows])
     monkeypatch.setattr(Model, "load", lambda *_: model)
     assert [*feedback.show_tenants()] == ["north: 2 of 2 right"]
