@@ -35,6 +35,7 @@ from adopt.names import say, split_names
 from bench import report
 from serving.contract import Task
 from serving.fields import Kind, read_kinds, read_task
+from training.columns import make_instance
 from training.dialect import read_cells, translate
 from training.files import read_json, write_text
 from training.ingest import validate
@@ -218,7 +219,7 @@ def draw_samples(schema: Schema, rows: pd.DataFrame) -> list[dict[str, Any]]:
             for name, value in rows.loc[place, names].items()
             if not _is_missing(value)
         }
-        made = schema.instance.model_validate(sample)
+        made = make_instance(schema, sample)
         shown = made.model_dump(mode="json", exclude_none=True)
         if shown not in samples:
             samples.append(shown)

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
 
 from serving.contract import MAX_NUMBER, Task
 
@@ -72,11 +72,8 @@ def read_kinds(contract: type[BaseModel]) -> tuple[FieldKind, ...]:
     model reads.
     """
     schema = contract.model_json_schema(by_alias=False)
-    for name in {"label", *OUTPUTS.values()} & contract.model_fields.keys():
-        raise ValueError(
-            f"The field '{name}' of {contract.__name__} has the name of an output of "
-            f"models: call it {name}_value or the like."
-        )
+    for name in contract.model_fields:
+        _check_name(name, contract)
     kinds = tuple(
         _read_kind(name, field, schema, contract.__name__)
         for name, field in schema.get("properties", {}).items()
@@ -120,6 +117,28 @@ def as_text(value: Any) -> str:
     if isinstance(value, Enum):
         return as_text(value.value)
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check_name(name: str, contract: type[BaseModel]) -> None:
+    """Raise ValueError for a field whose name means something else, or is not taken."""
+    where = f"The field '{name}' of {contract.__name__}"
+    another = f"call it {name}_value or the like."
+    if name in {"label", *OUTPUTS.values()}:
+        raise ValueError(f"{where} has the name of an output of models: {another}")
+    # Others, such as `copy`, are old names of these, which pydantic lets a field hide.
+    if name.startswith("model_") and hasattr(BaseModel, name):
+        raise ValueError(f"{where} has a name that pydantic needs itself: {another}")
+
+    config, alias = contract.model_config, contract.model_fields[name].validation_alias
+    if config.get("validate_by_name") or config.get("populate_by_name"):
+        return
+    names = alias.choices if isinstance(alias, AliasChoices) else [alias or name]
+    if name not in names:
+        raise ValueError(
+            f"{where} is taken by its alias only, but training data and tensors have "
+            "it by its name. Remove the alias, or add `validate_by_name=True` to "
+            "model_config."
+        )
 
 
 def _read_kind(

@@ -287,12 +287,20 @@ def document_problems(document: dict[str, Any]) -> None:
     """Add the problems of each operation to an OpenAPI document.
 
     FastAPI's own schema of a 422 is removed, because this service never sends it.
+    Raises ValueError if another class has the name of one of the engine's.
     """
     _, models = models_json_schema(
         [(Problem, "serialization")], ref_template="#/components/schemas/{model}"
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas.update(models["$defs"])
+    for name, model in models["$defs"].items():
+        known = schemas.setdefault(name, model)
+        if known.get("properties", {}).keys() != model["properties"].keys():
+            raise ValueError(
+                f"A class of yours is called {name}, as one of serving/problems.py is, "
+                "and the OpenAPI document can have only one of them. Rename yours."
+            )
+        schemas[name] = model
     for path, operations in document["paths"].items():
         for operation in operations.values():
             statuses: list[int] = [] if path in UNLIMITED else [503]

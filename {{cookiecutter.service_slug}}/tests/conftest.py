@@ -81,7 +81,7 @@ def make_label(label: FieldKind, number: int) -> Any:
     """The label of the sample of a number."""
     match label.kind:
         case Kind.CATEGORY:
-            return label.choices[number % len(label.choices)]
+            return label.values[number % len(label.values)]
         case Kind.FLAG:
             return number % 2 == 0
         case Kind.NUMBER:

@@ -13,7 +13,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import Binarizer, OneHotEncoder
 
-from serving.contract import MAX_NUMBER, Task
+from serving.contract import MAX_NUMBER, Contract, Task
 from serving.fields import FieldKind, Kind, as_text, to_array
 from training.schema import LABEL, Schema
 
@@ -89,6 +89,22 @@ def read_columns(rows: pd.DataFrame) -> dict[str, list[Any]]:
         str(name): column.astype(object).where(column.notna(), None).tolist()
         for name, column in rows.items()
     }
+
+
+def make_instance(schema: Schema, row: Mapping[str, Any]) -> Contract:
+    """Return the instance of a stored row, which has the choices of categories as text.
+
+    A field that the row lacks is left to its default.
+    """
+    given = {}
+    for field in schema.fields:
+        if field.name in row:
+            value = row[field.name]
+            if field.kind is Kind.CATEGORY:
+                choices = dict(zip(field.choices, field.values, strict=True))
+                value = choices.get(value, value)
+            given[field.name] = value
+    return schema.instance.model_validate(given, strict=False)
 
 
 def to_inputs(fields: Sequence[FieldKind], arrays: Arrays) -> pd.DataFrame:

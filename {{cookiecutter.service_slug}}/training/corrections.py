@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from serving.fields import Kind, read_label
 from training.schema import GROUP, Schema, read_schema
 from training.stage import PipelineError
 from training.tables import Chunk, read_table
@@ -93,6 +94,11 @@ class Replacements:
         """Read the corrections. Raises PipelineError if they break the contract."""
         self._inputs = [field.name for field in schema.fields]
         self._has_group = schema.has_group
+        self._choices = {
+            field.name: dict(zip(field.choices, field.values, strict=True))
+            for field in (*schema.of_kind(Kind.CATEGORY), read_label(schema.labelled))
+            if field.kind is Kind.CATEGORY
+        }
         self._validator = Validator(schema.labelled)
         self._file = file
         self.replaced = 0
@@ -144,7 +150,7 @@ class Replacements:
     def as_chunk(self) -> Chunk:
         """Return the corrections as rows of a source."""
         columns = {
-            name: self.table[name].combine_chunks()
+            name: self._as_given(name)
             for name in self.table.column_names
             if name != GROUP
         }
@@ -159,6 +165,13 @@ class Replacements:
             )
         places = range(1, len(self.table) + 1)
         return Chunk(str(self._file), "row", places, columns)
+
+    def _as_given(self, name: str) -> pa.Array:
+        """Return a column; choices that are no text are as the contract has them."""
+        choices, column = self._choices.get(name, {}), self.table[name]
+        if not choices or any(isinstance(value, str) for value in choices.values()):
+            return column.combine_chunks()
+        return pa.array([choices.get(text) for text in column.to_pylist()])
 
     def keys(self, table: pa.Table | None = None) -> list[str]:
         """Return what is the same for rows of the same inputs; of all corrections."""

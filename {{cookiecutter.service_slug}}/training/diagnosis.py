@@ -143,20 +143,27 @@ def permute_fields(
 def find_worst(
     schema: Schema, test: pd.DataFrame, truth: Truth, output: Output, labels: list[str]
 ) -> pd.DataFrame:
-    """Return the rows on which the model is most wrong, with its answers."""
+    """Return the rows on which the model is most wrong, with its answers.
+
+    The columns of the answers have a space in their names, as no field has one.
+    """
+    answers: dict[str, Truth]
     if schema.task is Task.REGRESSION:
         wrong = np.abs(output[:, 0] - truth)
-        answers = {"predicted": output[:, 0].round(4)}
+        answers = {"actual value": truth, "predicted value": output[:, 0].round(4)}
     else:
         predicted = predict_labels(output, labels)
         wrong = np.where(predicted == truth, -1, output.max(axis=1))
-        answers = {"predicted": predicted, "score": output.max(axis=1).round(4)}
+        answers = {
+            "actual label": truth,
+            "predicted label": predicted,
+            "score of it": output.max(axis=1).round(4),
+        }
     order = np.argsort(-wrong, kind="stable")[:WORST]
     order = order[wrong[order] > 0]
     fields = test[[field.name for field in schema.fields]].iloc[order]
     shown = fields.reset_index(drop=True).map(_shorten)
-    answers = {name: column[order] for name, column in answers.items()}
-    return shown.assign(actual=truth[order], **answers)
+    return shown.assign(**{name: column[order] for name, column in answers.items()})
 
 
 def tabulate_deciles(

@@ -24,6 +24,7 @@ from serving.fields import OUTPUTS, FieldKind, Kind, describe_kinds
 from serving.model import MODEL_FILE, SIDECAR_FILE, Model, ModelError, Sidecar
 from training.columns import (
     Arrays,
+    make_instance,
     read_columns,
     read_inputs,
     read_labels,
@@ -235,12 +236,8 @@ def describe(
         shares = dict(zip(TENTHS, (counts / len(truth)).tolist(), strict=True))
     else:
         shares = {label: float((truth == label).mean()) for label in labels}
-    golden = {
-        name: values[0]
-        for name, values in read_columns(test.iloc[:1]).items()
-        if name in schema.instance.model_fields
-    }
-    instance = schema.instance.model_validate(golden, strict=False)
+    golden = {name: one for name, (one,) in read_columns(test.iloc[:1]).items()}
+    instance = make_instance(schema, golden)
     return Sidecar(
         version=digest[:12],
         sha256=digest,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import AliasChoices, BaseModel, Field, ValidationError, create_model
 
 from serving.contract import MAX_NUMBER, Contract, Task
 from serving.fields import (
@@ -126,6 +126,39 @@ def test_a_field_with_the_name_of_an_output_is_refused(name: str) -> None:
 
     with pytest.raises(ValueError, match=f"'{name}' of Given .*{name}_value"):
         read_kinds(given)
+
+
+@pytest.mark.filterwarnings("ignore:Field name .* shadows")
+@pytest.mark.parametrize("name", ["model_copy", "model_dump", "model_extra"])
+def test_a_field_with_a_name_that_pydantic_needs_is_refused(name: str) -> None:
+    fields: dict[str, Any] = {name: (float, ...)}
+    given = create_model("Given", __base__=Contract, **fields)
+
+    with pytest.raises(ValueError, match=f"'{name}' of Given .*{name}_value"):
+        read_kinds(given)
+
+
+@pytest.mark.parametrize("option", ["alias", "validation_alias"])
+def test_a_field_that_is_taken_by_its_alias_only_is_refused(option: str) -> None:
+    options: dict[str, Any] = {option: "class"}
+    kind = Annotated[float, Field(**options)]
+
+    with pytest.raises(ValueError, match="'x' of Given is taken by its alias only"):
+        read(kind)
+
+    class ByName(Contract, validate_by_name=True):
+        x: kind
+
+    assert read_kinds(ByName) == (FieldKind("x", Kind.NUMBER),)
+    assert read(Annotated[float, Field(validation_alias=AliasChoices("class", "x"))])
+
+
+def test_names_that_mean_something_elsewhere_are_fields_like_others() -> None:
+    names = ["id", "index", "model_x", "score", "size", "tenant", "type", "class_"]
+    fields: dict[str, Any] = dict.fromkeys(names, (float, ...))
+    given = create_model("Given", __base__=Contract, **fields)
+
+    assert [field.name for field in read_kinds(given)] == names
 
 
 def test_a_contract_without_fields_is_refused() -> None:

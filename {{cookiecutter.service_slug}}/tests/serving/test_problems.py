@@ -2,7 +2,9 @@
 
 import re
 
-from serving.problems import TYPES, documented
+import pytest
+
+from serving.problems import TYPES, document_problems, documented
 from serving.testing import ROOT
 
 PAGE = ROOT / "docs" / "problems.md"
@@ -25,3 +27,10 @@ def test_causes_that_differ_have_types_that_differ() -> None:
 
 def test_any_status_can_be_documented() -> None:
     assert documented(401, 418, 499).keys() == {401, 418, 499}
+
+
+def test_another_class_of_the_name_is_not_replaced_in_the_document() -> None:
+    theirs = {"Problem": {"properties": {"patient": {"type": "string"}}}}
+
+    with pytest.raises(ValueError, match="A class of yours is called Problem"):
+        document_problems({"paths": {}, "components": {"schemas": theirs}})

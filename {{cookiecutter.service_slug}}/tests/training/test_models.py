@@ -2,12 +2,14 @@
 
 import json
 from datetime import date
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import Field
 
 from app.contract import Instance
 from serving.contract import TENTHS, Contract, Task
@@ -17,7 +19,13 @@ from serving.testing import wait_until
 from tests.training.conftest import CHOICES, Compose
 from tests.training.toy import BOTH, JUDGED, MEASURED, Visit, judged, measured
 from training import evaluate, export, models, prepare, scores, splits, train
-from training.columns import read_columns, read_inputs, read_labels, to_arrays
+from training.columns import (
+    make_instance,
+    read_columns,
+    read_inputs,
+    read_labels,
+    to_arrays,
+)
 from training.files import read_rows
 from training.progress import show_progress
 from training.schema import Schema, make_schema, read_schema
@@ -339,6 +347,26 @@ def test_a_model_that_cannot_be_fitted_is_said() -> None:
 
     with pytest.raises(PipelineError, match="cannot be fitted: empty vocabulary"):
         train.fit(LINEAR.build(JUDGED), JUDGED, rows)
+
+
+def test_a_stored_row_is_an_instance_again_whatever_its_choices_are() -> None:
+    class Colour(Enum):
+        RED = "red"
+
+    class Given(Contract):
+        stars: Literal[1, 2] | None
+        sure: Literal[True]
+        colour: Colour
+        scan: Annotated[list[float], Field(min_length=1, max_length=1)]
+
+    class Labelled(Given):
+        label: str
+
+    row = {"stars": "2", "sure": "true", "colour": "red", "scan": [1.0], "label": "a"}
+
+    found = make_instance(make_schema(Given, Labelled), row)
+
+    assert found == Given(stars=2, sure=True, colour=Colour.RED, scan=[1.0])
 
 
 def test_the_sidecar_describes_the_model(trained: Config) -> None:

@@ -2,22 +2,27 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import create_model
 
+from serving.contract import Contract
 from tests.training.toy import JUDGED, MEASURED, judged, measured
 from training import diagnosis, models, report, train
 from training.columns import read_inputs, read_labels
 from training.files import read_table, write_table
-from training.schema import Schema
+from training.schema import Schema, make_schema
 from training.scores import Output
 from training.values import Config
 
 FAMILY = models.linear("words", 1, 30)
 
 
+# The fonts of matplotlib have not the letters of every language.
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
 def test_the_report_is_one_page_with_the_name_of_the_service(trained: Config) -> None:
     report.run(trained)
 
@@ -71,7 +76,7 @@ def test_slices_worst_rows_and_importance_are_those_of_the_rows(schema: Schema) 
         assert slices.loc["ward: north", "mae"] == pytest.approx(
             error[north].mean(), abs=1e-4
         )
-        assert tables["worst"]["actual"].iloc[0] == truth[error.argmax()]
+        assert tables["worst"]["actual value"].iloc[0] == truth[error.argmax()]
         assert tables["deciles"]["rows"].sum() == len(rows)
     assert slices.loc["ward: north", "rows"] == north.sum()
     assert slices.loc["tenant: acme", "rows"] == 12
@@ -79,6 +84,20 @@ def test_slices_worst_rows_and_importance_are_those_of_the_rows(schema: Schema) 
     fields = tables["importance"]["field"].tolist()
     assert sorted(fields) == sorted(field.name for field in schema.fields)
     assert fields.index("ward") < fields.index("beds")  # which tells nothing
+
+
+def test_a_field_may_be_called_as_the_answer_of_a_model_is() -> None:
+    names = ["actual", "predicted", "score"]
+    fields: dict[str, Any] = dict.fromkeys(names, (str, ...))
+    given = create_model("Given", __base__=Contract, **fields)
+    schema = make_schema(given, create_model("Labelled", __base__=given, label=str))
+    rows = pd.DataFrame([{"label": "a", **{name: f"own {name}" for name in names}}])
+    output = np.array([[0.2, 0.8]])
+
+    worst = diagnosis.find_worst(schema, rows, np.array(["a"]), output, ["a", "b"])
+
+    assert [*worst.iloc[0, :3]] == [f"own {name}" for name in names]
+    assert [*worst.iloc[0, 3:]] == ["a", "b", 0.8]
 
 
 def test_a_regression_has_its_own_sections(tmp_path: Path) -> None:

@@ -121,7 +121,15 @@ def truth_type(labelled: type[BaseModel]) -> Any:
         )
         return Annotated[str, bounds]
     field = labelled.model_fields["label"]
+    if not field.metadata:
+        return field.annotation
     return Annotated[(field.annotation, *field.metadata)]
+
+
+def read_stored(truth: str | float, labelled: type[BaseModel]) -> Any:
+    """Return a truth of the database as the contract has it: a choice by its text."""
+    label = read_label(labelled)
+    return dict(zip(label.choices, label.values, strict=True)).get(str(truth), truth)
 
 
 def contract_version(instance: type[BaseModel], labelled: type[BaseModel]) -> str:

@@ -20,10 +20,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from feedback.database import describe, opened
-from feedback.items import contract_version
+from feedback.items import contract_version, read_stored
 from feedback.settings import FeedbackSettings
 from feedback.store import Reviewed, read
 from serving.contract import Task
+from serving.fields import as_text
 from serving.model import Model, ModelError
 from serving.settings import SettingsError, load_settings
 from training.schema import LABEL, TIME, Schema, read_schema
@@ -106,7 +107,7 @@ def make_row(schema: Schema, item: Reviewed) -> tuple[dict[str, Any] | None, str
         return None, "its instance was not stored (FEEDBACK_INSTANCES=off)"
     if truth is None:
         return None, "it says that the prediction is wrong, not what is right"
-    row = {**feedback.instance, LABEL: truth}
+    row = {**feedback.instance, LABEL: read_stored(truth, schema.labelled)}
     if schema.has_time:
         annotation = schema.labelled.model_fields[TIME].annotation
         when = feedback.occurred_at
@@ -121,12 +122,13 @@ def make_row(schema: Schema, item: Reviewed) -> tuple[dict[str, Any] | None, str
         return None, f"{place}: {mistake['msg']}"
     dumped: dict[str, Any] = valid.model_dump(mode="json")
     names = dict.fromkeys([*row, *(one.name for one in schema.fields)])
-    return {
-        **{name: dumped[name] for name in names},
+    beside = {
         "feedback_id": str(feedback.id),
         "tenant": feedback.tenant,
         "received_at": feedback.received_at,
-    }, ""
+    }
+    # A field of the contract may have one of these names.
+    return beside | {name: dumped[name] for name in names}, ""
 
 
 def write(rows: list[dict[str, Any]], file: Path) -> None:
@@ -136,7 +138,8 @@ def write(rows: list[dict[str, Any]], file: Path) -> None:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part")
-    pd.DataFrame(rows).to_parquet(part, index=False)
+    # As objects: pandas would make floats of integers with gaps.
+    pd.DataFrame(rows, dtype=object).to_parquet(part, index=False)
     part.replace(file)
 
 
@@ -144,22 +147,25 @@ def show_tenants() -> Iterator[str]:
     """Yield for each tenant how often the trained model agrees with its truths."""
     schema = read_schema()
     model = Model.load(Path("models"), schema.instance)
-    rows = pd.read_parquet(FILE)
+    rows = pd.read_parquet(FILE, dtype_backend="numpy_nullable")
     for tenant, part in rows.groupby("tenant"):
         fields = [one.name for one in schema.fields]
         records = json.loads(part[fields].to_json(orient="records"))
-        instances = [schema.instance.model_validate(record) for record in records]
+        instances = [
+            schema.instance.model_validate_json(json.dumps(record))
+            for record in records
+        ]
         answers = model.answer(instances)
         yield f"{str(tenant) or '(no key)'}: {measure(schema, part, answers)}"
 
 
 def measure(schema: Schema, rows: pd.DataFrame, answers: Iterable[Any]) -> str:
     """Return how good answers are, in words."""
-    truths = list(rows[LABEL])
+    truths = rows[LABEL].tolist()
     if schema.task is Task.REGRESSION:
         errors = [abs(x.value - y) for x, y in zip(answers, truths, strict=True)]
         return f"mean error {sum(errors) / len(errors):.3g} of {len(errors)} rows"
-    right = [x.label == str(y) for x, y in zip(answers, truths, strict=True)]
+    right = [x.label == as_text(y) for x, y in zip(answers, truths, strict=True)]
     return f"{sum(right)} of {len(right)} right"
 
 

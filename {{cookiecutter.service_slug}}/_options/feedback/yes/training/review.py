@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from feedback.database import describe, opened
-from feedback.items import truth_type
+from feedback.items import read_stored, truth_type
 from feedback.settings import FeedbackSettings
 from feedback.store import Decision, decide, read
 from feedback.tables import Feedback
@@ -58,8 +58,10 @@ def waiting(session: Session) -> list[Feedback]:
     """Return what waits: disagreements first, low scores first."""
 
     def matters(item: Feedback) -> tuple[bool, float]:
-        agrees = item.correct or said(item) == predicted(item)
-        return bool(agrees), 1.0 if item.score is None else item.score
+        agrees = item.correct
+        if agrees is None:
+            agrees = said(item) == predicted(item)
+        return agrees, 1.0 if item.score is None else item.score
 
     return sorted((item for item, _ in read(session, {None})), key=matters)
 
@@ -68,6 +70,7 @@ def read_truth(text: str) -> str | float:
     """Return a truth that was typed. Raises ReviewError if the contract has none."""
     schema = read_schema()
     given = float(text) if schema.task is Task.REGRESSION else text
+    given = read_stored(given, schema.labelled)
     adapter = TypeAdapter(truth_type(schema.labelled))
     try:
         found = adapter.validate_python(given, strict=False)

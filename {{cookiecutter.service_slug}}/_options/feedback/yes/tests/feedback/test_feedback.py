@@ -2,20 +2,23 @@
 
 import hashlib
 import itertools
+import json
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import Field, ValidationError, create_model
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from app.contract import Instance
 from feedback import plugin
 from feedback.database import migrate
+from feedback.items import make_request, truth_name
 from feedback.settings import FeedbackSettings
 from feedback.tables import Feedback
 from serving.settings import ServingSettings, SettingsError, load_settings
@@ -66,12 +69,32 @@ def test_an_item_is_stored_as_it_was_sent(served: TestClient, engine: Engine) ->
     assert (answer.status_code, answer.json()) == (201, {"stored": 1, "known": 0})
     (row,) = stored(engine)
     assert (str(row.id), row.prediction_id) == (item["id"], item["prediction_id"])
-    read = Instance.model_validate(item["instance"])  # with what it leaves out
+    # With what it leaves out.
+    read = Instance.model_validate_json(json.dumps(item["instance"]))
     assert row.instance == read.model_dump(mode="json")
     assert (row.comment, row.source, row.actor) == ("tst", "demo", "user 7")
     assert row.occurred_at.isoformat() == "2026-03-01T10:00:00+00:00"
     assert getattr(row, TRUTH) is not None and row.correct is None
     assert (row.tenant, len(row.contract_version)) == ("", 12)
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong"),
+    [
+        (bool, True, "true"),
+        (float, 1.5, "1.5"),
+        (Literal[1, 2], 2, "2"),
+        (Annotated[float, Field(le=1)], 0.5, 1.5),
+    ],
+)
+def test_the_truth_has_the_type_of_the_label(kind: Any, right: Any, wrong: Any) -> None:
+    labelled = create_model("Labelled", __base__=Instance, label=(kind, ...))
+    request, name = make_request(Instance, labelled), truth_name(labelled)
+    items = [make_item(**{TRUTH: None} | {name: one}) for one in (right, wrong)]
+
+    assert request.model_validate_json(json.dumps({"feedback": items[:1]}))
+    with pytest.raises(ValidationError):
+        request.model_validate_json(json.dumps({"feedback": items}))
 
 
 def test_an_opinion_is_stored_without_a_truth(

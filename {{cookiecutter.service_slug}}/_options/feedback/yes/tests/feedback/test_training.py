@@ -4,8 +4,10 @@ import csv
 import json
 import uuid
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -18,12 +20,13 @@ from app.examples import EXAMPLES
 from feedback import __main__ as verbs
 from feedback import store
 from feedback.items import truth_name
-from serving.contract import Task
-from serving.fields import read_label
+from serving.contract import Contract, Task
+from serving.fields import as_text, read_label
+from serving.model import Answer, Model
 from tests.conftest import compose_config, make_label, overrides, write_rows
 from tests.feedback.test_database import make_row
 from training import corrections, feedback, ingest, promote, review
-from training.schema import LABEL, read_schema
+from training.schema import LABEL, make_schema, read_schema
 from training.stage import PipelineError, compose
 from training.tables import Chunk
 
@@ -34,7 +37,7 @@ Keep = Callable[..., str]
 def truth(number: int) -> Any:
     """Return the truth of a number, as the database has it."""
     made = make_label(read_label(LabelledInstance), number)
-    return float(made) if TRUTH == "value" else str(made)
+    return float(made) if TRUTH == "value" else as_text(made)
 
 
 @pytest.fixture
@@ -139,8 +142,10 @@ def test_disagreements_come_first_and_then_low_scores(
     said = {TRUTH: truth(0), f"predicted_{TRUTH}": truth(0)}
     empty = {} if TRUTH == "label" else {"predicted_label": None}
     agreed = keep(0, 0, score=0.1, **said, **empty)
-    sure = keep(0, 0, score=0.9, correct=False, label=None, value=None)
-    unsure = keep(0, 0, score=0.2, correct=False, label=None, value=None)
+    wrong = {"correct": False, "label": None, "value": None}
+    sure = keep(0, 0, score=0.9, **wrong)
+    # The label "wrong" is not what the client says of it.
+    unsure = keep(0, 0, score=0.2, **wrong, predicted_label="wrong")
 
     with Session(engine) as session:
         found = [str(item.id) for item in review.waiting(session)]
@@ -271,6 +276,47 @@ def test_whose_corrections_they_are_is_known(keep: Keep, tmp_path: Path) -> None
     rows = pd.concat([found.rows, rows], ignore_index=True)
     tenants = corrections.read_tenants(schema, rows, feedback.FILE)
     assert [*tenants] == [*found.tenants, ""]
+
+
+class Colour(Enum):
+    """Choices with values."""
+
+    RED = "red"
+
+
+class Given(Contract):
+    """An instance with the names of what an export says beside the contract."""
+
+    tenant: Literal["north", "south"]
+    feedback_id: Colour
+    stars: Literal[1, 2] | None
+
+
+class Labelled(Given):
+    """A row of training data."""
+
+    label: Literal[1, 2]
+
+
+def test_fields_may_have_the_names_of_the_columns_beside_them(
+    keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = make_schema(Given, Labelled)
+    monkeypatch.setattr(feedback, "read_schema", lambda: schema)
+    instance = {"tenant": "north", "feedback_id": "red", "stars": 1}
+    for stars in (1, None):
+        row = {"instance": {**instance, "stars": stars}, "label": "2", "value": None}
+        keep(0, 0, "accepted", **row)
+
+    rows = exported()
+
+    assert [*rows["tenant"]] == ["north", "north"]
+    columns = corrections.Replacements(schema, feedback.FILE).as_chunk().columns
+    assert columns["stars"].to_pylist() == [1, None]
+    assert columns["label"].to_pylist() == [2, 2]
+    model = SimpleNamespace(answer=lambda rows: [Answer("2") for _ in rows])
+    monkeypatch.setattr(Model, "load", lambda *_: model)
+    assert [*feedback.show_tenants()] == ["north: 2 of 2 right"]
 
 
 def test_an_export_of_an_older_contract_is_refused(tmp_path: Path) -> None:
