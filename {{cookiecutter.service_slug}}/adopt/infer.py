@@ -130,7 +130,6 @@ def infer(options: Options) -> Plan:
         )
     dialect = find_dialect(options.data)
     table, _ = read_whole(options.data, dialect)
-    trained = len(table)
     if options.test:
         tested, _ = read_whole(options.test, dialect)
         if missing := set(table.column_names) - set(tested.column_names):
@@ -148,7 +147,7 @@ def infer(options: Options) -> Plan:
             f"{options.data} is not in UTF-8 and is read as Windows-1252. If letters "
             "look wrong, save it as UTF-8."
         )
-    return _Inference(options, dialect, table, trained, notes).run()
+    return _Inference(options, dialect, table, notes).run()
 
 
 def _resolve(options: Options, columns: Sequence[str]) -> Options:
@@ -206,13 +205,11 @@ class _Inference:
         options: Options,
         dialect: Dialect,
         table: pa.Table,
-        trained: int,
         notes: list[str],
     ) -> None:
         self._options = options
         self._dialect = dialect
         self._table = table
-        self._trained = trained
         self._notes = notes
         self._left_out: dict[str, str] = {}
 
@@ -475,12 +472,12 @@ class _Inference:
             guess = Task.CLASSIFICATION
         task = Task(options.task or guess)
         if task is Task.REGRESSION:
-            return task, label, self._read_value(label, guess)
+            return task, label, self._read_value(label)
         if is_number and (label.unit or label.comma or not label.is_whole):
             label = profile(name, self._column(name), None, True)  # as they are written
-        return task, label, self._read_classes(label, guess, is_number)
+        return task, label, self._read_classes(label, is_number)
 
-    def _read_value(self, label: Profile, guess: Task) -> Field:
+    def _read_value(self, label: Profile) -> Field:
         name, rows = label.name, len(label.cells)
         if label.holds is not Holds.NUMBERS:
             shown = ", ".join(map(repr, list(label.counts)[:3]))
@@ -506,7 +503,7 @@ class _Inference:
         )
         return Field(LABEL, name, "float", said)
 
-    def _read_classes(self, label: Profile, guess: Task, is_number: bool) -> Field:
+    def _read_classes(self, label: Profile, is_number: bool) -> Field:
         name, rows = label.name, len(label.cells)
         counts = {_write(value): count for value, count in label.counts.items()}
         if len(counts) == rows or len(counts) > max(2, rows / 2):

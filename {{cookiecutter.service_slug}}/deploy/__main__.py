@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from deploy import preflight
-from deploy.fields import applied
+from deploy.fields import applied_part
 from deploy.install import install
 from deploy.kubectl import DeployError, Kubectl
 from deploy.manifests import (
@@ -16,6 +16,7 @@ from deploy.manifests import (
     Manifest,
     check_images,
     check_stage,
+    find,
     image_of,
     key,
     of_kind,
@@ -64,7 +65,7 @@ def rollback(kubectl: Kubectl, stage: str, to: str) -> None:
     deployment = server(render(kubectl, check_stage(stage)))
     releases = Releases(kubectl, deployment)
     known = releases.read()
-    target = _target(known, _find(kubectl, deployment), to)
+    target = _target(known, find(kubectl, key(deployment)), to)
     # No room is asked for: the pods of that release may still be there.
     live = preflight.check(kubectl, target.manifests, room=False)
     install(kubectl, target, known, live, with_migrations=False)
@@ -76,7 +77,7 @@ def show_releases(kubectl: Kubectl, stage: str) -> None:
     """List the recorded releases of a stage, the newest last."""
     deployment = server(render(kubectl, check_stage(stage)))
     known = Releases(kubectl, deployment).read()
-    runs = release_of(_find(kubectl, deployment), known)
+    runs = release_of(find(kubectl, key(deployment)), known)
     for one in known.values():
         outcome = "runs" if one == runs and one.outcome == "deployed" else one.outcome
         first, *others = one.images
@@ -112,9 +113,9 @@ def _what_runs(
     runs = release_of(there, known)
     if runs:
         return known, runs.number if runs.outcome == "deployed" else runs.earlier
-    if there is None or applied(there) is None:
+    if there is None or applied_part(there) is None:
         return known, None
-    found = releases.found(manifests)
+    found = releases.find_unrecorded(manifests)
     if key(there) not in map(key, found):
         return known, None
     number = max(known, default=0) + 1
@@ -141,17 +142,11 @@ def _target(known: dict[int, Release], live: Manifest | None, to: str) -> Releas
     return known[number]
 
 
-def _find(kubectl: Kubectl, deployment: Manifest) -> Manifest | None:
-    which = key(deployment)
-    found = kubectl.items(which.resource, which.name, "--namespace", which.namespace)
-    return found[0] if found else None
-
-
 def _live_images(kubectl: Kubectl, manifests: list[Manifest]) -> list[str]:
     """Return the images that run, that of the server first. Raises DeployError."""
-    if (live := _find(kubectl, server(manifests))) is None:
+    if (live := find(kubectl, key(server(manifests)))) is None:
         raise DeployError("IMAGE=live: nothing runs there yet.")
-    found = (_find(kubectl, one) for one in of_kind(manifests, "Deployment"))
+    found = (find(kubectl, key(one)) for one in of_kind(manifests, "Deployment"))
     others = {image_of(one) for one in found if one is not None} - {image_of(live)}
     return [image_of(live), *sorted(others)]
 

@@ -62,7 +62,7 @@ class Kubectl:
     def attempt(
         self, *words: str, objects: Objects = ()
     ) -> subprocess.CompletedProcess[str]:
-        """Run what may fail. Raises DeployError if there is no kubectl."""
+        """Run a command that may fail. Raises DeployError if there is no kubectl."""
         try:
             return subprocess.run(
                 ["kubectl", *self.options, *words],
@@ -88,7 +88,7 @@ class Kubectl:
         print(done.stderr, end="", file=sys.stderr, flush=True)
 
     def items(self, *words: str, objects: Objects = ()) -> list[dict[str, Any]]:
-        """The objects that `kubectl get` finds. Raises DeployError."""
+        """Return the objects that `kubectl get` finds. Raises DeployError."""
         command = ("get", *words, "--ignore-not-found", "--output", "json")
         return objects_in(self.run(*command, objects=objects))
 
@@ -103,7 +103,7 @@ def _output(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def objects_in(output: str) -> list[dict[str, Any]]:
-    """The objects that kubectl has printed as JSON: one, a list, or one by one."""
+    """Return the objects that kubectl printed as JSON: one, a list, or one by one."""
     decoder, place, found = json.JSONDecoder(), 0, []
     while match := re.compile(r"\s*(?=\{)").match(output, place):
         document, place = decoder.raw_decode(output, match.end())

@@ -68,12 +68,28 @@ class Key(NamedTuple):
         """Return the kind, as kubectl takes it."""
         return f"{self.kind}.{self.group}".rstrip(".").lower()
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Return the arguments by which kubectl finds the object."""
+        return (self.resource, self.name, "--namespace", self.namespace)
+
 
 def key(manifest: Manifest) -> Key:
     """Return the key of an object."""
     group, _, _ = manifest["apiVersion"].rpartition("/")
     metadata = manifest["metadata"]
     return Key(group, manifest["kind"], metadata.get("namespace", ""), metadata["name"])
+
+
+def find(kubectl: Kubectl, which: Key) -> Manifest | None:
+    """Return an object of the cluster; None if it is not there. Raises DeployError."""
+    found = kubectl.items(*which.words)
+    return found[0] if found else None
+
+
+def select(labels: dict[str, str]) -> tuple[str, str]:
+    """Return the option by which kubectl selects the objects with these labels."""
+    return "--selector", ",".join(f"{name}={value}" for name, value in labels.items())
 
 
 def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:

@@ -27,7 +27,7 @@ class State:
 
     @classmethod
     def of(cls, live: Manifest, least: int) -> "State":
-        """Read it from a Deployment with at least so many replicas."""
+        """Return the state of a Deployment that needs at least `least` replicas."""
         status = live.get("status", {})
         return cls(
             status.get("observedGeneration", 0) >= live["metadata"]["generation"],
@@ -40,7 +40,7 @@ class State:
 
     @property
     def done(self) -> bool:
-        """Whether all pods are new and available, and none is left of the old ones."""
+        """Return whether all pods are new and available, and no old one is left."""
         return self.seen and (
             self.wanted == self.total == self.updated == self.available
         )
@@ -53,9 +53,9 @@ class State:
 
 
 def wait(kubectl: Kubectl, deployment: Manifest, least: int) -> None:
-    """Wait until all of its pods are new and available, and at least so many.
+    """Wait until all pods of a Deployment are new and available, at least `least`.
 
-    Raises RolloutError if it does not get ahead within its progress deadline.
+    Raises RolloutError if it makes no progress within its progress deadline.
     """
     which = key(deployment)
     look = ("deployments.apps", which.name, "--namespace", which.namespace)
@@ -87,7 +87,7 @@ def wait(kubectl: Kubectl, deployment: Manifest, least: int) -> None:
 
 
 def _late(live: Manifest) -> dict[str, Any] | None:
-    """The condition that says that the progress deadline has passed."""
+    """Return the condition that the progress deadline has passed, if there is one."""
     for condition in live.get("status", {}).get("conditions", []):
         if condition.get("reason") == "ProgressDeadlineExceeded":
             found: dict[str, Any] = condition

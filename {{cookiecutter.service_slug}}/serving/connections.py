@@ -30,7 +30,7 @@ class Connection(Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether none of its requests is in work."""
+        """Return whether none of its requests is in work."""
 
     def check(self, now: int) -> None:
         """End it if it has taken too long."""

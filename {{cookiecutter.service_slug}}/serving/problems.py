@@ -70,7 +70,7 @@ class ProblemType(NamedTuple):
 
     @property
     def uri(self) -> str:
-        """The `type` of the problem documents."""
+        """Return the `type` of the problem documents."""
         return f"urn:problem-type:{self.name}"
 
 
