@@ -27,18 +27,19 @@ from serving.fields import Kind
 from training.dialect import Dialect
 from training.schema import GROUP, LABEL, TIME
 
-# A label of integers is one of classes if there are so few, with so many rows each.
+# A label of integers has classes if there are at most MOST_CLASSES of them, with at
+# least ROWS_PER_CLASS rows each.
 MOST_CLASSES, ROWS_PER_CLASS = 20, 5
-# A text is a category if there are so few, of such a length, with so many rows each,
-# and if hardly any occurs once: then hardly any was not seen.
+# A text is a category if its values are few and short, with several rows each. Hardly
+# any may occur once: otherwise there are probably others that the file does not have.
 MOST_CHOICES, LONGEST_CHOICE, ROWS_PER_CHOICE, SINGLE_SHARE = 50, 60, 3, 0.01
-# So many of the texts of an identifier are different.
+# The share of different texts from which on a column may be an identifier.
 UNIQUE_SHARE = 0.9
 MAX_TEXT_LENGTH = 10_000  # as app/contract.py has it
 FEWEST_ROWS = 20
-# From such a share of repeated rows on, it is said.
+# The share of repeated rows from which on the user is told.
 REPEATED_SHARE = 0.01
-# Correlation, or of ranks, from which on a number is the label in other words.
+# The correlation, of values or of ranks, from which on a number is the label itself.
 SAME = 0.99999
 
 IDENTIFIER = {"id", "ids", "uuid", "guid", "index", "idx", "rowid", "key", "nr", "no"}

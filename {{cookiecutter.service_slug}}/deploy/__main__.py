@@ -27,7 +27,7 @@ from deploy.manifests import (
 from deploy.migration import name_by_content
 from deploy.releases import Release, Releases, release_of
 
-# The number of the release before, for the pipeline; there once something is applied.
+# Holds the number of the release before, for the pipeline, once something is applied.
 EARLIER = OUTPUT / "earlier"
 
 
@@ -66,7 +66,7 @@ def rollback(kubectl: Kubectl, stage: str, to: str) -> None:
     releases = Releases(kubectl, deployment)
     known = releases.read()
     target = _target(known, find(kubectl, key(deployment)), to)
-    # No room is asked for: the pods of that release may still be there.
+    # Room is not checked: the pods of that release may still be there.
     live = preflight.check(kubectl, target.manifests, room=False)
     install(kubectl, target, known, live, with_migrations=False)
     releases.finish(target.number)
@@ -104,9 +104,9 @@ def show_tunnel(kubectl: Kubectl, stage: str, component: str) -> None:
 def _what_runs(
     releases: Releases, manifests: list[Manifest], live: dict[Key, Manifest]
 ) -> tuple[dict[int, Release], int | None]:
-    """Return the recorded releases, and the number of that to which a rollback will go.
+    """Return the recorded releases, and the number to which a rollback will go.
 
-    What runs without a record, from an older `make deploy`, gets one.
+    What runs without a record, as an older `make deploy` applied it, gets one.
     """
     known = releases.read()
     there = live.get(key(server(manifests)))

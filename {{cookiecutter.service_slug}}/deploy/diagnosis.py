@@ -10,7 +10,7 @@ EVENTS = 15
 LINES = 20
 PODS_WITH_LOGS = 2
 
-# What a state or an event says, and what helps.
+# A pattern of a state or an event, and what helps.
 REMEDIES = {
     r"ImagePull|ErrImage|InvalidImageName|pull image": (
         "The image cannot be pulled. Is it published (make publish)? May the cluster "

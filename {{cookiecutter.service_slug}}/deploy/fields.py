@@ -15,7 +15,7 @@ from deploy.manifests import Manifest, key
 
 Tree = dict[str, Any]
 
-# The autoscaler's, whoever else has written it.
+# It belongs to the autoscaler, whoever else has written it.
 REPLICAS = ("f:spec", "f:replicas")
 
 
@@ -24,7 +24,7 @@ def take_over(kubectl: Kubectl, live: list[Manifest]) -> None:
     for manifest in live:
         metadata = manifest["metadata"]
         others = [x for x in metadata.get("managedFields", []) if _is_other_verb(x)]
-        # A namespace is not ours alone: who administers the cluster labels it, too.
+        # Administrators of the cluster label a namespace, too.
         if not others or manifest["kind"] == "Namespace":
             continue
         entries = [x for x in metadata["managedFields"] if x not in others]
@@ -34,7 +34,7 @@ def take_over(kubectl: Kubectl, live: list[Manifest]) -> None:
                 "path": "/metadata/managedFields",
                 "value": _merge(entries, others),
             },
-            # Nobody else may have written meanwhile.
+            # The patch fails if somebody else has written meanwhile.
             {
                 "op": "replace",
                 "path": "/metadata/resourceVersion",
@@ -45,13 +45,13 @@ def take_over(kubectl: Kubectl, live: list[Manifest]) -> None:
         change = ("--type", "json", "--patch", json.dumps(patch))
         kubectl.run("patch", *which.words, *change)
         writers = ", ".join(sorted({x["manager"] for x in others}))
-        print(f"{which}: what {writers} wrote by hand goes; Git says what is there.")
+        print(f"{which}: what {writers} wrote by hand is removed: it is not in Git.")
 
 
 def applied_part(manifest: Manifest) -> Manifest | None:
     """Return the part of a live object that was applied; None if nothing was.
 
-    It is what the manifest said, without what the cluster or others have added.
+    This is what the manifest said, without what the cluster or others have added.
     """
     for entry in manifest["metadata"].get("managedFields", []):
         if _is_apply(entry):

@@ -12,10 +12,10 @@ Objects = Sequence[dict[str, Any]]
 
 MANAGER = "kubectl"  # the field manager of all that is applied
 
-# With force: what Git states is taken from whoever else has written it.
+# With force: the fields that Git states are taken from whoever else owns them.
 APPLY = ("apply", "--server-side", "--force-conflicts", "--filename", "-")
 
-# What kubectl says, and what helps.
+# A pattern of kubectl's words, and what helps.
 REMEDIES = {
     r"was refused|connection refused|no such host|i/o timeout|Unable to connect": (
         "kubectl does not reach the cluster. `kubectl config get-contexts` lists those "
@@ -96,7 +96,7 @@ class Kubectl:
 def _output(done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode == 0:
         return done.stdout
-    # Without the lines of its own log (E1126 12:00:00 …), which repeat the others.
+    # The lines of its own log (E1126 12:00:00 …) repeat the others.
     said = re.sub(r"^[EWI]\d{4} .*\n", "", done.stderr, flags=re.MULTILINE).strip()
     helps = [help_ for text, help_ in REMEDIES.items() if re.search(text, said)]
     raise DeployError("\n".join([said or done.stdout.strip(), *helps[:1]]))

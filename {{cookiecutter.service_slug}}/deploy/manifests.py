@@ -21,7 +21,7 @@ IMAGE = """\
     digest: "{digest}"
 """
 
-# The overlay of a stage with its images. The labels go to what is the server's only.
+# The overlay of a stage with its images. Only the objects of the server get the labels.
 KUSTOMIZATION = """\
 resources: [../../deploy/overlays/{stage}]
 images:
@@ -53,7 +53,7 @@ Manifest = dict[str, Any]
 
 
 class Key(NamedTuple):
-    """What tells an object from all others."""
+    """What identifies an object in a cluster."""
 
     group: str
     kind: str
@@ -119,9 +119,9 @@ def render(kubectl: Kubectl, kustomization: Path) -> list[Manifest]:
 def write_kustomization(stage: str, images: list[str]) -> None:
     """Write outputs/deploy: the overlay of a stage with its images by digest.
 
-    The first image is that of the server. Each other one replaces the image whose name
-    ends alike, as `…/intent-service-demo`, in the manifests. Raises DeployError if one
-    is not named by its digest.
+    The first image is that of the server. Each other one replaces the image in the
+    manifests whose name ends alike, such as `…/intent-service-demo`. Raises DeployError
+    if one is not named by its digest.
     """
     base = (ROOT / "deploy" / "base" / "deployment.yaml").read_text(encoding="utf-8")
     repository = re.findall(r"^ +image: (\S+)", base, re.MULTILINE)[0]

@@ -16,8 +16,8 @@ from deploy.prune import PRUNED
 from deploy.releases import LARGEST, as_json
 from deploy.room import lack_of_room
 
-# What the verbs ask for beside what they apply: verb, resource, group.
-ALSO_ASKED = [
+# Rights that a deployment needs beside those to what it applies: verb, resource, group.
+ALSO_NEEDED = [
     ("list", "pods", ""),
     ("get", "pods/log", ""),
     ("list", "events", ""),
@@ -37,7 +37,7 @@ WITHOUT = {
 
 @dataclass(frozen=True)
 class Resource:
-    """What the cluster calls a kind."""
+    """How the cluster names a kind."""
 
     name: str
     namespaced: bool
@@ -57,7 +57,7 @@ def check(
     resources = _known_resources(kubectl)
     namespace = server(manifests)["metadata"]["namespace"]
     looked = kubectl.attempt("get", "namespace", namespace, "--ignore-not-found")
-    # Who may not look is told so with the other rights.
+    # If the right to look is missing, it is reported with the other rights.
     there = looked.returncode != 0 or bool(looked.stdout)
     _stop_for(
         _unfit(manifests),
@@ -88,8 +88,8 @@ def _stop_for(*missing: list[str]) -> None:
 def _known_resources(kubectl: Kubectl) -> Resources:
     """Return the kinds that the cluster has. Raises DeployError without a cluster."""
     command = ("api-resources", "--no-headers")
-    # One API that does not answer (metrics, say) makes an error of it; all others are
-    # printed: name, short names or none, version, whether in a namespace, kind.
+    # If one API does not answer (metrics, say), kubectl fails, but prints all others:
+    # name, short names or none, version, whether in a namespace, kind.
     lines = [line.split() for line in kubectl.attempt(*command).stdout.splitlines()]
     found = {
         (version.rpartition("/")[0], kind): Resource(name, namespaced == "true")
@@ -146,7 +146,7 @@ def _no_rights(
 ) -> list[str]:
     """Return the verbs that the cluster would refuse, asked about all at once."""
     namespace = server(manifests)["metadata"]["namespace"]
-    reviews = [_review(*asked, namespace) for asked in ALSO_ASKED]
+    reviews = [_review(*asked, namespace) for asked in ALSO_NEEDED]
     for which in [*map(key, manifests), Key("", "ConfigMap", namespace, "")]:
         resource = resources.get((which.group, which.kind))
         if resource is None:
@@ -160,7 +160,7 @@ def _no_rights(
             review = _review(verb, resource.name, which.group, which.namespace)
             if not resource.namespaced:
                 review["spec"]["resourceAttributes"] |= {"name": which.name}
-            if which.kind == "Namespace":  # a Role in it may speak of it
+            if which.kind == "Namespace":  # a Role in it may grant the right
                 review["spec"]["resourceAttributes"] |= {"namespace": which.name}
             if review not in reviews:
                 reviews.append(review)
@@ -209,7 +209,7 @@ def _dry_run(
 
     Returns what would come of it, and what is refused.
     """
-    # What will be made anew is tried as what is not there.
+    # A Deployment that will be replaced is tried under a name that is free.
     tried = [
         (
             one | {"metadata": one["metadata"] | {"name": f"{key(one).name}-new"}}

@@ -33,7 +33,7 @@ OUTCOME = "outcome"  # label of a record: pending, deployed, failed
 
 @dataclass(frozen=True)
 class Release:
-    """One that was applied, or was to be."""
+    """A release that was applied, or was to be."""
 
     number: int
     outcome: str
@@ -49,7 +49,7 @@ class Release:
 
 
 def as_json(manifests: list[Manifest]) -> str:
-    """Return manifests as a record has them: kubectl can apply that."""
+    """Return manifests as a record holds them: a List that kubectl can apply."""
     whole = {"apiVersion": "v1", "kind": "List", "items": manifests}
     return json.dumps(whole, indent=1)
 

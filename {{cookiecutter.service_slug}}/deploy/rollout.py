@@ -7,17 +7,17 @@ from typing import Any
 from deploy.kubectl import DeployError, Kubectl
 from deploy.manifests import Manifest, key
 
-PAUSE = 1.0  # seconds between two looks
+PAUSE = 1.0  # seconds between two requests for the state of the Deployment
 MARGIN = 30.0  # seconds that Kubernetes may be late to say that its deadline has passed
 
 
 class RolloutError(DeployError):
-    """The pods do not become what was applied."""
+    """The pods do not come to run what was applied."""
 
 
 @dataclass(frozen=True)
 class State:
-    """How far a rollout is."""
+    """How far a rollout has come."""
 
     seen: bool  # whether the controller has seen what was applied
     wanted: int
@@ -68,7 +68,7 @@ def wait(kubectl: Kubectl, deployment: Manifest, least: int) -> None:
         except DeployError as refused:  # the API server may be gone for a moment
             found, error = [], str(refused)
         for live in found:
-            # What the condition said when it was applied is about what was before.
+            # At the first look, the condition may still be that of the rollout before.
             stale = stale or [_late(live)]
             now = State.of(live, least)
             if now.done:

@@ -52,7 +52,7 @@ def requests(spec: Manifest, kind: str = "requests") -> Amounts:
         for container in spec["containers"]
     ]
     total = {name: sum(one.get(name, 0.0) for one in needs) for name in COUNTED}
-    # Containers that only prepare run before the others.
+    # Init containers run before the others, one by one.
     for container in spec.get("initContainers", []):
         needed = _amounts(container.get("resources", {}).get(kind, {}))
         total = {name: max(total[name], needed.get(name, 0.0)) for name in COUNTED}
@@ -133,7 +133,7 @@ def _full_nodes(kubectl: Kubectl, spec: Manifest, wanted: Amounts) -> str:
 
 def _free(node: Manifest, pods: list[Manifest]) -> Amounts:
     allocatable = node["status"]["allocatable"]
-    # A node that does not say how much disk it has is taken to have enough.
+    # A node that does not report its disk counts as one with enough.
     free = {name: amount(allocatable.get(name, "1P")) for name in (*COUNTED, "pods")}
     for pod in pods:
         done = pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}

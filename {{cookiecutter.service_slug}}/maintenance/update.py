@@ -23,7 +23,7 @@ from types import MappingProxyType
 from typing import Any
 
 RECORD = Path(".cruft.json")
-# In an environment of its own: it is wanted a few times a year.
+# In a separate environment, as it is needed a few times a year.
 COOKIECUTTER = ("tool", "run", "--quiet", "--from", "cookiecutter>=2.7,<3")
 BACK = "git restore --source=HEAD --staged --worktree ."
 

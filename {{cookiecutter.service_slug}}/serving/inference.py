@@ -383,7 +383,8 @@ def choose_outputs(request: InferRequest, known: Rows) -> Rows:
 
     chosen: Rows = {}
     mistakes = []
-    # It runs in the event loop. Of more outputs, one is unknown or asked for twice.
+    # The number is bounded, as this runs in the event loop: of more outputs than
+    # MAX_LISTED, one is unknown or repeated.
     for place, output in enumerate(outputs[:MAX_LISTED]):
         name, parameters = output["name"], output.get("parameters")
         problem: tuple[str, str] | None

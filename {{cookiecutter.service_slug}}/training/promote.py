@@ -214,7 +214,7 @@ def loses_too_much(
     if is_error:
         return after > before * (1 + limits.tenant_tolerance)
     allowed = max(limits.tenant_tolerance, 1 / rows)
-    return before - after > allowed + 1e-9  # what rounding adds
+    return before - after > allowed + 1e-9  # more than rounding errors
 
 
 def read_hashes(commit: str, names: tuple[Path, ...]) -> dict[Path, str]:
