@@ -173,7 +173,7 @@ def test_what_other_verbs_of_kubectl_wrote_goes_with_the_next_deployment(
 
     kubectl(service, "set", "env", f"deployment/{NAME}", "BY_HAND=1")
     output = deploy(service, "c")
-    assert "kubectl-set wrote by hand goes" in output
+    assert "kubectl-set wrote by hand is removed" in output
     assert pod_template(cluster) == stated(service, "Deployment")["spec"]["template"]
     assert "2 of 2 pods new" in output
 

@@ -27,18 +27,19 @@ from serving.fields import Kind
 from training.dialect import Dialect
 from training.schema import GROUP, LABEL, TIME
 
-# A label of integers is one of classes if there are so few, with so many rows each.
+# A label of integers has classes if there are at most MOST_CLASSES of them, with at
+# least ROWS_PER_CLASS rows each.
 MOST_CLASSES, ROWS_PER_CLASS = 20, 5
-# A text is a category if there are so few, of such a length, with so many rows each,
-# and if hardly any occurs once: then hardly any was not seen.
+# A text is a category if its values are few and short, with several rows each. Hardly
+# any may occur once: otherwise there are probably others that the file does not have.
 MOST_CHOICES, LONGEST_CHOICE, ROWS_PER_CHOICE, SINGLE_SHARE = 50, 60, 3, 0.01
-# So many of the texts of an identifier are different.
+# The share of different texts from which on a column may be an identifier.
 UNIQUE_SHARE = 0.9
 MAX_TEXT_LENGTH = 10_000  # as app/contract.py has it
 FEWEST_ROWS = 20
-# From such a share of repeated rows on, it is said.
+# The share of repeated rows from which on the user is told.
 REPEATED_SHARE = 0.01
-# Correlation, or of ranks, from which on a number is the label in other words.
+# The correlation, of values or of ranks, from which on a number is the label itself.
 SAME = 0.99999
 
 IDENTIFIER = {"id", "ids", "uuid", "guid", "index", "idx", "rowid", "key", "nr", "no"}
@@ -130,7 +131,6 @@ def infer(options: Options) -> Plan:
         )
     dialect = find_dialect(options.data)
     table, _ = read_whole(options.data, dialect)
-    trained = len(table)
     if options.test:
         tested, _ = read_whole(options.test, dialect)
         if missing := set(table.column_names) - set(tested.column_names):
@@ -148,7 +148,7 @@ def infer(options: Options) -> Plan:
             f"{options.data} is not in UTF-8 and is read as Windows-1252. If letters "
             "look wrong, save it as UTF-8."
         )
-    return _Inference(options, dialect, table, trained, notes).run()
+    return _Inference(options, dialect, table, notes).run()
 
 
 def _resolve(options: Options, columns: Sequence[str]) -> Options:
@@ -206,13 +206,11 @@ class _Inference:
         options: Options,
         dialect: Dialect,
         table: pa.Table,
-        trained: int,
         notes: list[str],
     ) -> None:
         self._options = options
         self._dialect = dialect
         self._table = table
-        self._trained = trained
         self._notes = notes
         self._left_out: dict[str, str] = {}
 
@@ -475,12 +473,12 @@ class _Inference:
             guess = Task.CLASSIFICATION
         task = Task(options.task or guess)
         if task is Task.REGRESSION:
-            return task, label, self._read_value(label, guess)
+            return task, label, self._read_value(label)
         if is_number and (label.unit or label.comma or not label.is_whole):
             label = profile(name, self._column(name), None, True)  # as they are written
-        return task, label, self._read_classes(label, guess, is_number)
+        return task, label, self._read_classes(label, is_number)
 
-    def _read_value(self, label: Profile, guess: Task) -> Field:
+    def _read_value(self, label: Profile) -> Field:
         name, rows = label.name, len(label.cells)
         if label.holds is not Holds.NUMBERS:
             shown = ", ".join(map(repr, list(label.counts)[:3]))
@@ -506,7 +504,7 @@ class _Inference:
         )
         return Field(LABEL, name, "float", said)
 
-    def _read_classes(self, label: Profile, guess: Task, is_number: bool) -> Field:
+    def _read_classes(self, label: Profile, is_number: bool) -> Field:
         name, rows = label.name, len(label.cells)
         counts = {_write(value): count for value, count in label.counts.items()}
         if len(counts) == rows or len(counts) > max(2, rows / 2):

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from training.dialect import TEXT_SUFFIXES, Dialect, read_cells
 from training.stage import PipelineError
 
-# Read for the separator; of a whole file, the encoding is checked.
+# The bytes that decide on the separator. The encoding is checked in the whole file.
 SAMPLE = 256 * 1024
 SEPARATORS = ",;\t|"
 BOMS = {
@@ -22,7 +22,7 @@ BOMS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-# Letters beyond ASCII. A file in Windows-1252 has hardly so many in a row.
+# Letters beyond ASCII. A file in Windows-1252 rarely has LONG_RUN of them in a row.
 NO_ASCII, LONG_RUN, MOST_UNLIKE = re.compile(rb"[\x80-\xff]+"), 4, 0.05
 # Bytes of memory for a byte of the file: while it is read, checked and learned from.
 # Parquet is compressed; its size is that of its columns.
@@ -115,7 +115,7 @@ def find_dialect(path: Path) -> Dialect:
 
 
 def _find_encoding(path: Path) -> str:
-    """Return the encoding: that of the mark at its begin, or UTF-8, or Windows-1252."""
+    """Return the encoding: that of the mark at its start, or UTF-8, or Windows-1252."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     with path.open("rb") as file:
         begin = file.read(4)

@@ -89,7 +89,7 @@ def say(option: str, *columns: str) -> str:
             '"' + name.replace('"', '""') + '"' if {*name} & {*',"'} else name
             for name in names
         )
-    # make takes $ for the begin of a variable.
+    # make takes $ for the start of a variable.
     return f"{option}={shlex.quote(value.replace('$', '$$'))}"
 
 

@@ -29,8 +29,8 @@ from training.dialect import (
 )
 from training.validation import DECIMAL
 
-# A column is of numbers with mistakes, and no code such as "12a", if so many of its
-# cells are numbers, and so many different ones.
+# A column has numbers with mistakes among them, and no codes such as "12a", if at least
+# this share of its cells are numbers, and more than this many of them differ.
 MOSTLY = 0.5
 MANY_NUMBERS = 20
 SHOWN = 3
@@ -44,7 +44,7 @@ CURRENCIES = {"Rs", "Rs.", "Fr.", "kr", "kr.", "zł", "Kč", "Ft", "руб.", "�
 CURRENCIES |= {*"USD EUR GBP CHF JPY INR CNY SEK NOK DKK PLN CZK HUF RON BGN".split()}
 CURRENCIES |= {*"CAD AUD NZD SGD HKD BRL MXN ARS CLP COP ZAR TRY RUB UAH KRW".split()}
 CURRENCIES |= {*"THB IDR MYR PHP VND ILS AED SAR EGP NGN KES PKR BDT TWD".split()}
-# Texts that end in so many different words have no unit, but are what they say.
+# If numbers have more different words beside them than these, the words are no units.
 MOST_UNITS = 4
 
 # 007 is not 7, and float64 holds no 16 digits.
@@ -68,7 +68,7 @@ CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 FORMS = ["ISO8601", *(day + clock for day in DAYS for clock in CLOCKS)]
 FORMS += ["%Y-%m", "%Y%m%d", "%a %b %d %H:%M:%S %Y"]
 FORMS += [clock.strip() for clock in CLOCKS[1:]]
-# So many of the cells of a column of times are some; of so many, the format is found.
+# The least share of times in a column of times; how many cells decide on the format.
 MOSTLY_TIMES, SEEN = 0.8, 500
 # An integer that is a day: 20260131. Fewer of them may be anything.
 DAY = re.compile(r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")

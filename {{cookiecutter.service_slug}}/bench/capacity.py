@@ -63,7 +63,7 @@ class Capacity(BaseModel):
 
     @property
     def peak(self) -> Level:
-        """The level with the highest rate of a closed loop."""
+        """Return the level with the highest rate of a closed loop."""
         return max(self.connections.values(), key=lambda level: level.rate)
 
 

@@ -51,7 +51,7 @@ class Result:
 
     @property
     def rate(self) -> float:
-        """Successful answers a second."""
+        """Return the successful answers a second."""
         return self.statuses()[OK] / self.seconds
 
     def quantile(self, share: float) -> float:

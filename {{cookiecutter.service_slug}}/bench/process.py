@@ -26,7 +26,7 @@ class Process:
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """Return the port that it listens on."""
         return int(self.url.rpartition(":")[2])
 
     def get(self, path: str) -> Any:

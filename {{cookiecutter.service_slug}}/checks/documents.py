@@ -14,7 +14,7 @@ from checks.compatibility import find_breaks
 from checks.repository import PRESS_RELEASE, Repository
 from checks.results import Finding, NotApplicable, NotChecked
 from checks.rule import rule
-from monitoring.__main__ import expected
+from monitoring.__main__ import expected_files
 
 PLACEHOLDERS = re.compile(
     r"your-org\b|@your-handle\b|@your-product-manager\b|/your-project\b|/browse/YOUR\b"
@@ -66,7 +66,7 @@ def generated_documents_are_fresh(repository: Repository) -> Iterator[Finding]:
     for name, text in generated.from_code(repository).items():
         if not repository.has(name) or repository.read(name) != text:
             yield Finding("It is stale: `make docs`.", name)
-    for path, text in expected().items():
+    for path, text in expected_files().items():
         if path.read_text(encoding="utf-8") != text:
             name = path.relative_to(repository.root).as_posix()
             yield Finding("It is stale: `make monitoring`.", name)

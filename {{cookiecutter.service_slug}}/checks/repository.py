@@ -33,7 +33,7 @@ class Repository:
 
     @cached_property
     def files(self) -> list[str]:
-        """The files that Git tracks or would track, sorted; without Git, all files."""
+        """Return the files that Git tracks or would track; without Git, all. Sorted."""
         try:
             listed = self.git(
                 "ls-files", "--cached", "--others", "--exclude-standard"
@@ -48,17 +48,17 @@ class Repository:
 
     @cached_property
     def documents(self) -> dict[str, str]:
-        """The text of each Markdown file."""
+        """Return the text of each Markdown file."""
         return {name: self.read(name) for name in self.files if name.endswith(".md")}
 
     @cached_property
     def sources(self) -> dict[str, str]:
-        """The text of each Python file."""
+        """Return the text of each Python file."""
         return {name: self.read(name) for name in self.files if name.endswith(".py")}
 
     @cached_property
     def statements(self) -> dict[str, list[ast.stmt]]:
-        """All statements of each Python file, inner ones included."""
+        """Return all statements of each Python file, inner ones included."""
         parsed = ((name, ast.parse(source)) for name, source in self.sources.items())
         return {name: list(walk_statements(tree)) for name, tree in parsed}
 
@@ -104,12 +104,12 @@ class Repository:
 
     @cached_property
     def slug(self) -> str:
-        """The name of the service in its address, its image and its metrics."""
+        """Return the name of the service in its address, its image and its metrics."""
         return str(self.toml("pyproject.toml")["project"]["name"])
 
     @cached_property
     def press_release(self) -> dict[str, Any]:
-        """The front matter of the press release."""
+        """Return the front matter of the press release."""
         return markdown.front_matter(self.read(PRESS_RELEASE))
 
     def table(self, name: str) -> dict[str, str]:
@@ -119,7 +119,7 @@ class Repository:
 
     @cached_property
     def verbs(self) -> dict[str, str]:
-        """The verbs of make, with what `make help` says of them; "" if it says nothing.
+        """Return the verbs of make, with what `make help` says of them, or "".
 
         The Makefile includes those of the options: `*/verbs.mk`.
         """
@@ -132,13 +132,13 @@ class Repository:
 
     @cached_property
     def alerts(self) -> list[dict[str, Any]]:
-        """The alerts of monitoring/alerts.yaml."""
+        """Return the alerts of monitoring/alerts.yaml."""
         groups = self.yaml("monitoring/alerts.yaml")["groups"]
         return [r for group in groups for r in group["rules"] if "alert" in r]
 
     @cached_property
     def pipelines(self) -> dict[str, Any]:
-        """The files of the CI, by their names."""
+        """Return the files of the CI, by their names."""
         return {
             name: self.yaml(name)
             for name in self.files

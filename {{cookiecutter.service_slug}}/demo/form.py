@@ -34,7 +34,7 @@ class Field:
 
     @property
     def optional(self) -> bool:
-        """Whether an instance may lack a value for it."""
+        """Return whether an instance may lack a value for it."""
         return self.nullable or not self.required
 
 

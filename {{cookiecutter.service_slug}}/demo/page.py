@@ -64,7 +64,7 @@ def ask_instance(
     sample = samples[place or 0] if samples else {}
     with st.form("instance"):
         values = {
-            # Of another example, it is another widget with other first values.
+            # Each example has widgets of its own, with its values to begin with.
             field.name: ask_value(
                 field,
                 f"{field.name} (optional)" if field.optional else field.name,
@@ -198,7 +198,7 @@ def ask_feedback(
         st.warning("Enter what is right.")
         return
     body = make_feedback(instance, answer, said)
-    # Sent again, it is the same item.
+    # If the same is sent again, the service knows the item by its id.
     body["feedback"][0]["id"] = state.ids.setdefault(json.dumps(said), str(uuid4()))
     try:
         get(f"{url}{FEEDBACK}", body)

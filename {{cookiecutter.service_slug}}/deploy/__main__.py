@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from deploy import preflight
-from deploy.fields import applied
+from deploy.fields import applied_part
 from deploy.install import install
 from deploy.kubectl import DeployError, Kubectl
 from deploy.manifests import (
@@ -16,6 +16,7 @@ from deploy.manifests import (
     Manifest,
     check_images,
     check_stage,
+    find,
     image_of,
     key,
     of_kind,
@@ -26,7 +27,7 @@ from deploy.manifests import (
 from deploy.migration import name_by_content
 from deploy.releases import Release, Releases, release_of
 
-# The number of the release before, for the pipeline; there once something is applied.
+# Holds the number of the release before, for the pipeline, once something is applied.
 EARLIER = OUTPUT / "earlier"
 
 
@@ -64,8 +65,8 @@ def rollback(kubectl: Kubectl, stage: str, to: str) -> None:
     deployment = server(render(kubectl, check_stage(stage)))
     releases = Releases(kubectl, deployment)
     known = releases.read()
-    target = _target(known, _find(kubectl, deployment), to)
-    # No room is asked for: the pods of that release may still be there.
+    target = _target(known, find(kubectl, key(deployment)), to)
+    # Room is not checked: the pods of that release may still be there.
     live = preflight.check(kubectl, target.manifests, room=False)
     install(kubectl, target, known, live, with_migrations=False)
     releases.finish(target.number)
@@ -76,7 +77,7 @@ def show_releases(kubectl: Kubectl, stage: str) -> None:
     """List the recorded releases of a stage, the newest last."""
     deployment = server(render(kubectl, check_stage(stage)))
     known = Releases(kubectl, deployment).read()
-    runs = release_of(_find(kubectl, deployment), known)
+    runs = release_of(find(kubectl, key(deployment)), known)
     for one in known.values():
         outcome = "runs" if one == runs and one.outcome == "deployed" else one.outcome
         first, *others = one.images
@@ -103,18 +104,18 @@ def show_tunnel(kubectl: Kubectl, stage: str, component: str) -> None:
 def _what_runs(
     releases: Releases, manifests: list[Manifest], live: dict[Key, Manifest]
 ) -> tuple[dict[int, Release], int | None]:
-    """Return the recorded releases, and the number of that to which a rollback will go.
+    """Return the recorded releases, and the number to which a rollback will go.
 
-    What runs without a record, from an older `make deploy`, gets one.
+    What runs without a record, as an older `make deploy` applied it, gets one.
     """
     known = releases.read()
     there = live.get(key(server(manifests)))
     runs = release_of(there, known)
     if runs:
         return known, runs.number if runs.outcome == "deployed" else runs.earlier
-    if there is None or applied(there) is None:
+    if there is None or applied_part(there) is None:
         return known, None
-    found = releases.found(manifests)
+    found = releases.find_unrecorded(manifests)
     if key(there) not in map(key, found):
         return known, None
     number = max(known, default=0) + 1
@@ -141,17 +142,11 @@ def _target(known: dict[int, Release], live: Manifest | None, to: str) -> Releas
     return known[number]
 
 
-def _find(kubectl: Kubectl, deployment: Manifest) -> Manifest | None:
-    which = key(deployment)
-    found = kubectl.items(which.resource, which.name, "--namespace", which.namespace)
-    return found[0] if found else None
-
-
 def _live_images(kubectl: Kubectl, manifests: list[Manifest]) -> list[str]:
     """Return the images that run, that of the server first. Raises DeployError."""
-    if (live := _find(kubectl, server(manifests))) is None:
+    if (live := find(kubectl, key(server(manifests)))) is None:
         raise DeployError("IMAGE=live: nothing runs there yet.")
-    found = (_find(kubectl, one) for one in of_kind(manifests, "Deployment"))
+    found = (find(kubectl, key(one)) for one in of_kind(manifests, "Deployment"))
     others = {image_of(one) for one in found if one is not None} - {image_of(live)}
     return [image_of(live), *sorted(others)]
 

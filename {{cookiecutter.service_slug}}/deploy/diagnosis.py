@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterator
 
 from deploy.kubectl import DeployError, Kubectl
-from deploy.manifests import Manifest, key
+from deploy.manifests import Manifest, key, select
 
 EVENTS = 15
 LINES = 20
 PODS_WITH_LOGS = 2
 
-# What a state or an event says, and what helps.
+# A pattern of a state or an event, and what helps.
 REMEDIES = {
     r"ImagePull|ErrImage|InvalidImageName|pull image": (
         "The image cannot be pulled. Is it published (make publish)? May the cluster "
@@ -41,14 +41,13 @@ REMEDIES = {
 
 
 def explain(kubectl: Kubectl, deployment: Manifest) -> str:
-    """What the cluster says about the pods of a Deployment, and what helps."""
+    """Return what the cluster says about the pods of a Deployment, and what helps."""
     which = key(deployment)
     where = ("--namespace", which.namespace)
     labels = deployment["spec"]["selector"]["matchLabels"]
-    selector = ",".join(f"{name}={value}" for name, value in labels.items())
     parts: list[str] = []
     try:
-        pods = kubectl.items("pods", *where, "--selector", selector)
+        pods = kubectl.items("pods", *where, *select(labels))
         events = kubectl.items("events", *where)
     except DeployError as error:
         return f"Pods and events cannot be read: {error}"
@@ -57,7 +56,7 @@ def explain(kubectl: Kubectl, deployment: Manifest) -> str:
     parts += ["Pods:", *(states or ["  none"])]
     lines = list(_events(events, which.name))[-EVENTS:]
     parts += ["Last events:", *(lines or ["  none"])]
-    for pod in _telling(waiting):
+    for pod in _with_logs(waiting):
         parts += _log(kubectl, pod, where)
     said = "\n".join(parts)
     helps = [help_ for text, help_ in REMEDIES.items() if re.search(text, said)]
@@ -72,7 +71,7 @@ def _is_ready(pod: Manifest) -> bool:
 
 
 def _state(pod: Manifest) -> str:
-    """Its phase, and what keeps it from being ready."""
+    """Return the phase of a pod, and what keeps it from being ready."""
     status = pod.get("status", {})
     if _is_ready(pod):
         return "ready"
@@ -95,7 +94,7 @@ def _state(pod: Manifest) -> str:
 
 
 def _container(status: Manifest) -> Iterator[str]:
-    """What keeps a container from running, and how it ended before."""
+    """Yield what keeps a container from running, and how it ended before."""
     waiting = status.get("state", {}).get("waiting", {})
     if waiting:
         why = f"{waiting.get('reason', '')} {waiting.get('message', '')}".strip()
@@ -114,7 +113,7 @@ def _container(status: Manifest) -> Iterator[str]:
 
 
 def _events(events: list[Manifest], name: str) -> Iterator[str]:
-    """The events about the Deployment and what it has made, the newest last."""
+    """Yield the events about a Deployment and what it has made, the newest last."""
     about = [
         event
         for event in events
@@ -138,9 +137,9 @@ def _time(event: Manifest) -> str:
     )
 
 
-def _telling(pods: list[Manifest]) -> list[Manifest]:
-    """The pods that have logs, the newest first."""
-    with_logs = [
+def _with_logs(pods: list[Manifest]) -> list[Manifest]:
+    """Return the newest pods that have logs, the newest first."""
+    found = [
         pod
         for pod in pods
         if any(
@@ -148,12 +147,12 @@ def _telling(pods: list[Manifest]) -> list[Manifest]:
             for status in pod.get("status", {}).get("containerStatuses", [])
         )
     ]
-    with_logs.sort(key=lambda pod: pod["metadata"].get("creationTimestamp") or "")
-    return with_logs[::-1][:PODS_WITH_LOGS]
+    found.sort(key=lambda pod: pod["metadata"].get("creationTimestamp") or "")
+    return found[::-1][:PODS_WITH_LOGS]
 
 
 def _log(kubectl: Kubectl, pod: Manifest, where: tuple[str, ...]) -> list[str]:
-    """The last lines of each container, of the one that crashed before as well."""
+    """Return the last lines of each container, and of the one that crashed before."""
     parts = []
     for status in pod["status"]["containerStatuses"]:
         options = ["--container", status["name"], "--tail", str(LINES)]

@@ -15,7 +15,7 @@ from deploy.manifests import Manifest, key
 
 Tree = dict[str, Any]
 
-# The autoscaler's, whoever else has written it.
+# It belongs to the autoscaler, whoever else has written it.
 REPLICAS = ("f:spec", "f:replicas")
 
 
@@ -24,7 +24,7 @@ def take_over(kubectl: Kubectl, live: list[Manifest]) -> None:
     for manifest in live:
         metadata = manifest["metadata"]
         others = [x for x in metadata.get("managedFields", []) if _is_other_verb(x)]
-        # A namespace is not ours alone: who administers the cluster labels it, too.
+        # Administrators of the cluster label a namespace, too.
         if not others or manifest["kind"] == "Namespace":
             continue
         entries = [x for x in metadata["managedFields"] if x not in others]
@@ -32,9 +32,9 @@ def take_over(kubectl: Kubectl, live: list[Manifest]) -> None:
             {
                 "op": "replace",
                 "path": "/metadata/managedFields",
-                "value": _merged(entries, others),
+                "value": _merge(entries, others),
             },
-            # Nobody else may have written meanwhile.
+            # The patch fails if somebody else has written meanwhile.
             {
                 "op": "replace",
                 "path": "/metadata/resourceVersion",
@@ -42,16 +42,16 @@ def take_over(kubectl: Kubectl, live: list[Manifest]) -> None:
             },
         ]
         which = key(manifest)
-        where = (which.resource, which.name, "--namespace", which.namespace)
-        kubectl.run("patch", *where, "--type", "json", "--patch", json.dumps(patch))
+        change = ("--type", "json", "--patch", json.dumps(patch))
+        kubectl.run("patch", *which.words, *change)
         writers = ", ".join(sorted({x["manager"] for x in others}))
-        print(f"{which}: what {writers} wrote by hand goes; Git says what is there.")
+        print(f"{which}: what {writers} wrote by hand is removed: it is not in Git.")
 
 
-def applied(manifest: Manifest) -> Manifest | None:
-    """The part of a live object that was applied; None if nothing was.
+def applied_part(manifest: Manifest) -> Manifest | None:
+    """Return the part of a live object that was applied; None if nothing was.
 
-    It is what the manifest said, without what the cluster or others have added.
+    This is what the manifest said, without what the cluster or others have added.
     """
     for entry in manifest["metadata"].get("managedFields", []):
         if _is_apply(entry):
@@ -70,7 +70,7 @@ def _is_apply(entry: Tree) -> bool:
 
 
 def _is_other_verb(entry: Tree) -> bool:
-    """Whether a verb of kubectl wrote it that is no apply; `scale` may."""
+    """Return whether a verb of kubectl that is no apply wrote it; `scale` may."""
     return (
         entry["manager"].startswith("kubectl")
         and entry["operation"] == "Update"
@@ -78,8 +78,8 @@ def _is_other_verb(entry: Tree) -> bool:
     )
 
 
-def _merged(entries: list[Tree], others: list[Tree]) -> list[Tree]:
-    """The entries, with the fields of the others added to that of the apply."""
+def _merge(entries: list[Tree], others: list[Tree]) -> list[Tree]:
+    """Return the entries, with the fields of the others added to that of the apply."""
     mine = [entry for entry in entries if _is_apply(entry)]
     base = mine[0] if mine else others[0] | {"manager": MANAGER, "operation": "Apply"}
     fields = base["fieldsV1"]
@@ -104,7 +104,7 @@ def _without(fields: Tree, path: tuple[str, ...]) -> Tree:
 
 
 def _project(value: Any, fields: Tree) -> Any:
-    """The part of a value that the fields name.
+    """Return the part of a value that the fields name.
 
     `f:` is a key of a mapping, `k:` the item of a list with these keys, `v:` this item.
     """

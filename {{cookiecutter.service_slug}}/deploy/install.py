@@ -8,6 +8,7 @@ from deploy.kubectl import DeployError, Kubectl
 from deploy.manifests import (
     Key,
     Manifest,
+    find,
     key,
     least_replicas,
     of_kind,
@@ -67,11 +68,10 @@ def _let_go(kubectl: Kubectl, deployment: Manifest) -> None:
     A selector can never change, and that of template 0.3 did not name the component.
     """
     which = key(deployment)
-    where = (which.resource, which.name, "--namespace", which.namespace)
     print(f"{which}: its selector changes, so it is made anew; its pods serve on.")
-    kubectl.run("delete", *where, "--cascade=orphan", "--wait=false")
+    kubectl.run("delete", *which.words, "--cascade=orphan", "--wait=false")
     for _ in range(60):
-        if not kubectl.items(*where):
+        if not find(kubectl, which):
             return
         time.sleep(1)
     raise DeployError(f"{which} is still there after a minute: kubectl describe it.")

@@ -12,10 +12,10 @@ Objects = Sequence[dict[str, Any]]
 
 MANAGER = "kubectl"  # the field manager of all that is applied
 
-# With force: what Git states is taken from whoever else has written it.
+# With force: the fields that Git states are taken from whoever else owns them.
 APPLY = ("apply", "--server-side", "--force-conflicts", "--filename", "-")
 
-# What kubectl says, and what helps.
+# A pattern of kubectl's words, and what helps.
 REMEDIES = {
     r"was refused|connection refused|no such host|i/o timeout|Unable to connect": (
         "kubectl does not reach the cluster. `kubectl config get-contexts` lists those "
@@ -62,7 +62,7 @@ class Kubectl:
     def attempt(
         self, *words: str, objects: Objects = ()
     ) -> subprocess.CompletedProcess[str]:
-        """Run what may fail. Raises DeployError if there is no kubectl."""
+        """Run a command that may fail. Raises DeployError if there is no kubectl."""
         try:
             return subprocess.run(
                 ["kubectl", *self.options, *words],
@@ -88,7 +88,7 @@ class Kubectl:
         print(done.stderr, end="", file=sys.stderr, flush=True)
 
     def items(self, *words: str, objects: Objects = ()) -> list[dict[str, Any]]:
-        """The objects that `kubectl get` finds. Raises DeployError."""
+        """Return the objects that `kubectl get` finds. Raises DeployError."""
         command = ("get", *words, "--ignore-not-found", "--output", "json")
         return objects_in(self.run(*command, objects=objects))
 
@@ -96,14 +96,14 @@ class Kubectl:
 def _output(done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode == 0:
         return done.stdout
-    # Without the lines of its own log (E1126 12:00:00 …), which repeat the others.
+    # The lines of its own log (E1126 12:00:00 …) repeat the others.
     said = re.sub(r"^[EWI]\d{4} .*\n", "", done.stderr, flags=re.MULTILINE).strip()
     helps = [help_ for text, help_ in REMEDIES.items() if re.search(text, said)]
     raise DeployError("\n".join([said or done.stdout.strip(), *helps[:1]]))
 
 
 def objects_in(output: str) -> list[dict[str, Any]]:
-    """The objects that kubectl has printed as JSON: one, a list, or one by one."""
+    """Return the objects that kubectl printed as JSON: one, a list, or one by one."""
     decoder, place, found = json.JSONDecoder(), 0, []
     while match := re.compile(r"\s*(?=\{)").match(output, place):
         document, place = decoder.raw_decode(output, match.end())

@@ -21,7 +21,7 @@ IMAGE = """\
     digest: "{digest}"
 """
 
-# The overlay of a stage with its images. The labels go to what is the server's only.
+# The overlay of a stage with its images. Only the objects of the server get the labels.
 KUSTOMIZATION = """\
 resources: [../../deploy/overlays/{stage}]
 images:
@@ -53,7 +53,7 @@ Manifest = dict[str, Any]
 
 
 class Key(NamedTuple):
-    """What tells an object from all others."""
+    """What identifies an object in a cluster."""
 
     group: str
     kind: str
@@ -68,12 +68,28 @@ class Key(NamedTuple):
         """Return the kind, as kubectl takes it."""
         return f"{self.kind}.{self.group}".rstrip(".").lower()
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Return the arguments by which kubectl finds the object."""
+        return (self.resource, self.name, "--namespace", self.namespace)
+
 
 def key(manifest: Manifest) -> Key:
     """Return the key of an object."""
     group, _, _ = manifest["apiVersion"].rpartition("/")
     metadata = manifest["metadata"]
     return Key(group, manifest["kind"], metadata.get("namespace", ""), metadata["name"])
+
+
+def find(kubectl: Kubectl, which: Key) -> Manifest | None:
+    """Return an object of the cluster; None if it is not there. Raises DeployError."""
+    found = kubectl.items(*which.words)
+    return found[0] if found else None
+
+
+def select(labels: dict[str, str]) -> tuple[str, str]:
+    """Return the option by which kubectl selects the objects with these labels."""
+    return "--selector", ",".join(f"{name}={value}" for name, value in labels.items())
 
 
 def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
@@ -103,9 +119,9 @@ def render(kubectl: Kubectl, kustomization: Path) -> list[Manifest]:
 def write_kustomization(stage: str, images: list[str]) -> None:
     """Write outputs/deploy: the overlay of a stage with its images by digest.
 
-    The first image is that of the server. Each other one replaces the image whose name
-    ends alike, as `…/intent-service-demo`, in the manifests. Raises DeployError if one
-    is not named by its digest.
+    The first image is that of the server. Each other one replaces the image in the
+    manifests whose name ends alike, such as `…/intent-service-demo`. Raises DeployError
+    if one is not named by its digest.
     """
     base = (ROOT / "deploy" / "base" / "deployment.yaml").read_text(encoding="utf-8")
     repository = re.findall(r"^ +image: (\S+)", base, re.MULTILINE)[0]

@@ -5,7 +5,7 @@ import json
 import time
 
 from deploy.kubectl import DeployError, Kubectl
-from deploy.manifests import COMPONENT, Key, Manifest, key, of_kind
+from deploy.manifests import COMPONENT, Key, Manifest, find, key, of_kind
 
 MIGRATION = "migration"
 PAUSE = 1.0  # seconds between two requests for the state of a Job
@@ -39,9 +39,9 @@ def migrate(kubectl: Kubectl, manifests: list[Manifest]) -> None:
     """
     for job in migrations(manifests):
         which = key(job)
-        live = _find(kubectl, which)
+        live = find(kubectl, which)
         if live is not None and _ended(live) == "Failed":
-            kubectl.run("delete", *_place(which), "--cascade=foreground")
+            kubectl.run("delete", *which.words, "--cascade=foreground")
         kubectl.apply([job])
         _wait(kubectl, which, job["spec"].get("activeDeadlineSeconds", 600) + MARGIN)
 
@@ -49,7 +49,7 @@ def migrate(kubectl: Kubectl, manifests: list[Manifest]) -> None:
 def _wait(kubectl: Kubectl, which: Key, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        live = _find(kubectl, which)
+        live = find(kubectl, which)
         ended = _ended(live) if live else None
         if ended == "Complete":
             print(f"{which}: done.")
@@ -68,15 +68,6 @@ def _wait(kubectl: Kubectl, which: Key, seconds: float) -> None:
         f"serve on. Its log: kubectl --namespace {which.namespace} logs "
         f"job/{which.name}"
     )
-
-
-def _place(which: Key) -> tuple[str, ...]:
-    return (which.resource, which.name, "--namespace", which.namespace)
-
-
-def _find(kubectl: Kubectl, which: Key) -> Manifest | None:
-    found = kubectl.items(*_place(which))
-    return found[0] if found else None
 
 
 def _ended(job: Manifest) -> str | None:

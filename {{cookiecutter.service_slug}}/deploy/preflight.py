@@ -13,11 +13,11 @@ from deploy.manifests import (
     server,
 )
 from deploy.prune import PRUNED
-from deploy.releases import LARGEST, text
+from deploy.releases import LARGEST, as_json
 from deploy.room import lack_of_room
 
-# What the verbs ask for beside what they apply: verb, resource, group.
-ALSO_ASKED = [
+# Rights that a deployment needs beside those to what it applies: verb, resource, group.
+ALSO_NEEDED = [
     ("list", "pods", ""),
     ("get", "pods/log", ""),
     ("list", "events", ""),
@@ -37,7 +37,7 @@ WITHOUT = {
 
 @dataclass(frozen=True)
 class Resource:
-    """What the cluster calls a kind."""
+    """How the cluster names a kind."""
 
     name: str
     namespaced: bool
@@ -49,15 +49,15 @@ Resources = dict[tuple[str, str], Resource]  # by group and kind
 def check(
     kubectl: Kubectl, manifests: list[Manifest], room: bool
 ) -> dict[Key, Manifest]:
-    """See that all can be applied and, if asked, that one more pod finds room.
+    """Check that all can be applied and, if asked, that one more pod finds room.
 
-    Returns what of it is there already. Raises DeployError with all that is missing;
-    prints what is only not as it should be.
+    Returns what of it the cluster has already. Raises DeployError with all that is
+    missing; prints what is a mere shortcoming.
     """
     resources = _known_resources(kubectl)
     namespace = server(manifests)["metadata"]["namespace"]
     looked = kubectl.attempt("get", "namespace", namespace, "--ignore-not-found")
-    # Who may not look is told so with the other rights.
+    # If the right to look is missing, it is reported with the other rights.
     there = looked.returncode != 0 or bool(looked.stdout)
     _stop_for(
         _unfit(manifests),
@@ -68,7 +68,7 @@ def check(
     found = kubectl.items("--filename", "-", "--show-managed-fields", objects=manifests)
     live = {key(one): one for one in found}
     # Before there is a namespace, nothing can be tried in it.
-    planned, refused = _try(kubectl, manifests, live) if there else (manifests, [])
+    planned, refused = _dry_run(kubectl, manifests, live) if there else (manifests, [])
     _stop_for(refused, _no_room(kubectl, planned, live) if room else [])
     scaled = of_kind(manifests, "HorizontalPodAutoscaler")
     if scaled and not any(group == "metrics.k8s.io" for group, _ in resources):
@@ -86,10 +86,10 @@ def _stop_for(*missing: list[str]) -> None:
 
 
 def _known_resources(kubectl: Kubectl) -> Resources:
-    """What the cluster has. Raises DeployError if it cannot be reached."""
+    """Return the kinds that the cluster has. Raises DeployError without a cluster."""
     command = ("api-resources", "--no-headers")
-    # One API that does not answer (metrics, say) makes an error of it; all others are
-    # printed: name, short names or none, version, whether in a namespace, kind.
+    # If one API does not answer (metrics, say), kubectl fails, but prints all others:
+    # name, short names or none, version, whether in a namespace, kind.
     lines = [line.split() for line in kubectl.attempt(*command).stdout.splitlines()]
     found = {
         (version.rpartition("/")[0], kind): Resource(name, namespaced == "true")
@@ -101,7 +101,7 @@ def _known_resources(kubectl: Kubectl) -> Resources:
 
 
 def _unfit(manifests: list[Manifest]) -> list[str]:
-    """What is wrong with the manifests themselves."""
+    """Return what is wrong with the manifests themselves."""
     lines = [
         f"{key(secret)} cannot be deployed: releases are kept in ConfigMaps, for "
         "all who read those. Make the Secret by hand, or by an operator for secrets."
@@ -113,7 +113,7 @@ def _unfit(manifests: list[Manifest]) -> list[str]:
         for deployment in of_kind(manifests, "Deployment")
         if least_replicas(manifests, deployment) is None
     ]
-    if (size := len(text(manifests).encode())) > LARGEST:
+    if (size := len(as_json(manifests).encode())) > LARGEST:
         lines.append(
             f"The manifests have {size:,} bytes; their record may have {LARGEST:,}. "
             "Large files belong into the image or a volume, not into a ConfigMap."
@@ -144,9 +144,9 @@ def _no_namespace(manifests: list[Manifest], name: str, there: bool) -> list[str
 def _no_rights(
     kubectl: Kubectl, manifests: list[Manifest], resources: Resources, there: bool
 ) -> list[str]:
-    """Verbs that the cluster would refuse: it is asked about all of them at once."""
+    """Return the verbs that the cluster would refuse, asked about all at once."""
     namespace = server(manifests)["metadata"]["namespace"]
-    reviews = [_review(*asked, namespace) for asked in ALSO_ASKED]
+    reviews = [_review(*asked, namespace) for asked in ALSO_NEEDED]
     for which in [*map(key, manifests), Key("", "ConfigMap", namespace, "")]:
         resource = resources.get((which.group, which.kind))
         if resource is None:
@@ -160,7 +160,7 @@ def _no_rights(
             review = _review(verb, resource.name, which.group, which.namespace)
             if not resource.namespaced:
                 review["spec"]["resourceAttributes"] |= {"name": which.name}
-            if which.kind == "Namespace":  # a Role in it may speak of it
+            if which.kind == "Namespace":  # a Role in it may grant the right
                 review["spec"]["resourceAttributes"] |= {"namespace": which.name}
             if review not in reviews:
                 reviews.append(review)
@@ -185,7 +185,7 @@ def _no_rights(
 
 
 def _review(verb: str, resource: str, group: str, namespace: str) -> Manifest:
-    """The question whether who asks may do something."""
+    """Return the question whether who asks may do something."""
     resource, _, subresource = resource.partition("/")
     return {
         "apiVersion": "authorization.k8s.io/v1",
@@ -202,14 +202,14 @@ def _review(verb: str, resource: str, group: str, namespace: str) -> Manifest:
     }
 
 
-def _try(
+def _dry_run(
     kubectl: Kubectl, manifests: list[Manifest], live: dict[Key, Manifest]
 ) -> tuple[list[Manifest], list[str]]:
     """Have the cluster check all, admission included, and change nothing.
 
     Returns what would come of it, and what is refused.
     """
-    # What will be made anew is tried as what is not there.
+    # A Deployment that will be replaced is tried under a name that is free.
     tried = [
         (
             one | {"metadata": one["metadata"] | {"name": f"{key(one).name}-new"}}
@@ -230,7 +230,7 @@ def _try(
 def _no_room(
     kubectl: Kubectl, planned: list[Manifest], live: dict[Key, Manifest]
 ) -> list[str]:
-    """Why the next pod of a Deployment would wait; pods that stay need no room."""
+    """Return why the next pod of a Deployment would wait; unchanged ones need none."""
     return [
         line
         for deployment in of_kind(planned, "Deployment")

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from deploy.kubectl import DeployError, Kubectl
 from deploy.manifests import COMPONENT, NAME, Key, Manifest, key
 
-# Group and kind of what may be deleted. Of all others (volumes have data, a namespace
-# is of others' concern) it is only said that they are left.
+# Group and kind of what may be deleted. All others (volumes hold data, a namespace may
+# have other users) are named and left.
 PRUNED = {
     ("", "ConfigMap"),
     ("", "Service"),

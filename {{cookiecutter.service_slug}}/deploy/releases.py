@@ -8,7 +8,7 @@ The Deployments say in an annotation which release they are.
 import json
 from dataclasses import dataclass
 
-from deploy.fields import applied
+from deploy.fields import applied_part
 from deploy.kubectl import Kubectl
 from deploy.manifests import (
     COMPONENT,
@@ -20,6 +20,7 @@ from deploy.manifests import (
     images_of,
     key,
     of_kind,
+    select,
     server,
 )
 from deploy.prune import PRUNED
@@ -32,7 +33,7 @@ OUTCOME = "outcome"  # label of a record: pending, deployed, failed
 
 @dataclass(frozen=True)
 class Release:
-    """One that was applied, or was to be."""
+    """A release that was applied, or was to be."""
 
     number: int
     outcome: str
@@ -47,8 +48,8 @@ class Release:
         return images_of(self.manifests)
 
 
-def text(manifests: list[Manifest]) -> str:
-    """Return manifests as a record has them: kubectl can apply that."""
+def as_json(manifests: list[Manifest]) -> str:
+    """Return manifests as a record holds them: a List that kubectl can apply."""
     whole = {"apiVersion": "v1", "kind": "List", "items": manifests}
     return json.dumps(whole, indent=1)
 
@@ -68,8 +69,8 @@ class Releases:
 
     def read(self) -> dict[int, Release]:
         """Return the recorded releases by their numbers, the oldest first."""
-        selector = ("--selector", _selector(self._labels))
-        records = self._kubectl.items("configmaps", *self._where, *selector)
+        selected = select(self._labels)
+        records = self._kubectl.items("configmaps", *self._where, *selected)
         found = {release.number: release for release in map(_release, records)}
         return dict(sorted(found.items()))
 
@@ -100,7 +101,7 @@ class Releases:
                 "annotations": notes,
             },
             "immutable": True,
-            "data": {DATA: text(manifests)},
+            "data": {DATA: as_json(manifests)},
         }
         create = ("create", "--validate=false", "--filename", "-")
         self._kubectl.run(*create, objects=[record])
@@ -121,7 +122,7 @@ class Releases:
             delete = ("delete", "--wait=false", "configmaps", *old)
             self._kubectl.run(*delete, *self._where)
 
-    def found(self, manifests: list[Manifest]) -> list[Manifest]:
+    def find_unrecorded(self, manifests: list[Manifest]) -> list[Manifest]:
         """Return what an older `make deploy` has applied and not recorded."""
         labels = {
             NAME: self._labels[NAME],
@@ -136,9 +137,10 @@ class Releases:
         live = self._kubectl.items(
             ",".join(sorted(kinds)),
             *self._where,
-            *("--selector", _selector(labels), "--show-managed-fields"),
+            *select(labels),
+            "--show-managed-fields",
         )
-        return [part for part in map(applied, live) if part is not None]
+        return [part for part in map(applied_part, live) if part is not None]
 
     def _name(self, number: int) -> str:
         return f"{self._which.name}-release-{number}"
@@ -165,7 +167,3 @@ def _release(record: Manifest) -> Release:
         metadata.get("creationTimestamp", ""),
         json.loads(record["data"][DATA])["items"],
     )
-
-
-def _selector(labels: dict[str, str]) -> str:
-    return ",".join(f"{name}={value}" for name, value in labels.items())

@@ -7,17 +7,17 @@ from typing import Any
 from deploy.kubectl import DeployError, Kubectl
 from deploy.manifests import Manifest, key
 
-PAUSE = 1.0  # seconds between two looks
+PAUSE = 1.0  # seconds between two requests for the state of the Deployment
 MARGIN = 30.0  # seconds that Kubernetes may be late to say that its deadline has passed
 
 
 class RolloutError(DeployError):
-    """The pods do not become what was applied."""
+    """The pods do not come to run what was applied."""
 
 
 @dataclass(frozen=True)
 class State:
-    """How far a rollout is."""
+    """How far a rollout has come."""
 
     seen: bool  # whether the controller has seen what was applied
     wanted: int
@@ -27,7 +27,7 @@ class State:
 
     @classmethod
     def of(cls, live: Manifest, least: int) -> "State":
-        """Read it from a Deployment with at least so many replicas."""
+        """Return the state of a Deployment that needs at least `least` replicas."""
         status = live.get("status", {})
         return cls(
             status.get("observedGeneration", 0) >= live["metadata"]["generation"],
@@ -40,7 +40,7 @@ class State:
 
     @property
     def done(self) -> bool:
-        """Whether all pods are new and available, and none is left of the old ones."""
+        """Return whether all pods are new and available, and no old one is left."""
         return self.seen and (
             self.wanted == self.total == self.updated == self.available
         )
@@ -53,9 +53,9 @@ class State:
 
 
 def wait(kubectl: Kubectl, deployment: Manifest, least: int) -> None:
-    """Wait until all of its pods are new and available, and at least so many.
+    """Wait until all pods of a Deployment are new and available, at least `least`.
 
-    Raises RolloutError if it does not get ahead within its progress deadline.
+    Raises RolloutError if it makes no progress within its progress deadline.
     """
     which = key(deployment)
     look = ("deployments.apps", which.name, "--namespace", which.namespace)
@@ -68,7 +68,7 @@ def wait(kubectl: Kubectl, deployment: Manifest, least: int) -> None:
         except DeployError as refused:  # the API server may be gone for a moment
             found, error = [], str(refused)
         for live in found:
-            # What the condition said when it was applied is about what was before.
+            # At the first look, the condition may still be that of the rollout before.
             stale = stale or [_late(live)]
             now = State.of(live, least)
             if now.done:
@@ -87,7 +87,7 @@ def wait(kubectl: Kubectl, deployment: Manifest, least: int) -> None:
 
 
 def _late(live: Manifest) -> dict[str, Any] | None:
-    """The condition that says that the progress deadline has passed."""
+    """Return the condition that the progress deadline has passed, if there is one."""
     for condition in live.get("status", {}).get("conditions", []):
         if condition.get("reason") == "ProgressDeadlineExceeded":
             found: dict[str, Any] = condition

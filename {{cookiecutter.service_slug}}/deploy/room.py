@@ -18,7 +18,7 @@ ANYWAY = "If there will be room in time (nodes are added on demand): ROOM=unchec
 
 
 def lack_of_room(kubectl: Kubectl, deployment: Manifest) -> list[str]:
-    """Why one more pod of it finds no place, in one line; nothing if it finds one.
+    """Return why one more pod of it finds no place, in one line; [] if it finds one.
 
     Quotas and waiting pods of its namespace count. Nodes count for who may list them;
     the pipeline may not.
@@ -38,7 +38,7 @@ def lack_of_room(kubectl: Kubectl, deployment: Manifest) -> list[str]:
 
 
 def amount(quantity: object) -> float:
-    """A quantity as a number: "700m" is 0.7. Raises ValueError if it is none."""
+    """Return a quantity as a number: "700m" is 0.7. Raises ValueError if it is none."""
     match = re.fullmatch(r"([\d.]+(?:[eE][-+]?\d+)?)([a-zA-Z]*)", str(quantity))
     if not match or match[2] not in UNITS:
         raise ValueError(f"{quantity!r} is no quantity")
@@ -46,13 +46,13 @@ def amount(quantity: object) -> float:
 
 
 def requests(spec: Manifest, kind: str = "requests") -> Amounts:
-    """What a pod asks for, or may use at most (`limits`)."""
+    """Return what a pod asks for, or may use at most (`limits`)."""
     needs = [
         _amounts(container.get("resources", {}).get(kind, {}))
         for container in spec["containers"]
     ]
     total = {name: sum(one.get(name, 0.0) for one in needs) for name in COUNTED}
-    # Containers that only prepare run before the others.
+    # Init containers run before the others, one by one.
     for container in spec.get("initContainers", []):
         needed = _amounts(container.get("resources", {}).get(kind, {}))
         total = {name: max(total[name], needed.get(name, 0.0)) for name in COUNTED}
@@ -64,13 +64,13 @@ def _amounts(resources: Manifest) -> Amounts:
 
 
 def _say(amounts: Amounts) -> str:
-    """As people read it."""
+    """Return amounts as people read them."""
     cpu = f"{amounts['cpu'] * 1000:.0f}m of CPU"
     return f"{cpu}, {amounts['memory'] / 2**20:.0f}Mi of memory"
 
 
 def _quota(quotas: list[Manifest], spec: Manifest) -> str:
-    """The quota of the namespace that one more pod would exceed."""
+    """Return which quota of the namespace one more pod would exceed; "" if none."""
     needed = {"pods": 1.0, "count/pods": 1.0}
     for kind in ("requests", "limits"):
         asked = requests(spec, kind)
@@ -89,7 +89,7 @@ def _quota(quotas: list[Manifest], spec: Manifest) -> str:
 
 
 def _waiting(pods: list[Manifest], deployment: Manifest, wanted: Amounts) -> str:
-    """A pod of it that asks for no more, and waits for room already."""
+    """Return which pod of it, asking for no more, waits for room; "" if none."""
     labels = deployment["spec"]["selector"]["matchLabels"].items()
     for pod in pods:
         if not labels <= pod["metadata"].get("labels", {}).items():
@@ -108,7 +108,7 @@ def _waiting(pods: list[Manifest], deployment: Manifest, wanted: Amounts) -> str
 
 
 def _full_nodes(kubectl: Kubectl, spec: Manifest, wanted: Amounts) -> str:
-    """That no node has room, if nodes and pods may be listed."""
+    """Return that no node has room, if nodes and pods may be listed; else ""."""
     try:
         nodes = kubectl.items("nodes")
         pods = kubectl.items("pods", "--all-namespaces")
@@ -133,7 +133,7 @@ def _full_nodes(kubectl: Kubectl, spec: Manifest, wanted: Amounts) -> str:
 
 def _free(node: Manifest, pods: list[Manifest]) -> Amounts:
     allocatable = node["status"]["allocatable"]
-    # A node that does not say how much disk it has is taken to have enough.
+    # A node that does not report its disk counts as one with enough.
     free = {name: amount(allocatable.get(name, "1P")) for name in (*COUNTED, "pods")}
     for pod in pods:
         done = pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}
@@ -145,7 +145,7 @@ def _free(node: Manifest, pods: list[Manifest]) -> Amounts:
 
 
 def _takes(node: Manifest, spec: Manifest) -> bool:
-    """Whether the node is ready and takes such a pod at all."""
+    """Return whether the node is ready and takes such a pod at all."""
     labels = node["metadata"].get("labels", {})
     conditions = node["status"].get("conditions", [])
     ready = all(x["status"] == "True" for x in conditions if x["type"] == "Ready")

@@ -1,1 +1,1 @@
-"""Keeps the service current: with its template, and with its dependencies."""
+"""Keep the service current: with its template, and with its dependencies."""

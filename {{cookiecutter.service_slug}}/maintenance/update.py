@@ -1,4 +1,4 @@
-"""Merges what is new in the template into the service: `make update`.
+"""Merge what is new in the template into the service: `make update`.
 
 The template is generated twice with the answers in .cruft.json: as of the commit that
 is recorded there, and as of its newest one. Git merges the difference as it merges a
@@ -23,7 +23,7 @@ from types import MappingProxyType
 from typing import Any
 
 RECORD = Path(".cruft.json")
-# In an environment of its own: it is wanted a few times a year.
+# In a separate environment, as it is needed a few times a year.
 COOKIECUTTER = ("tool", "run", "--quiet", "--from", "cookiecutter>=2.7,<3")
 BACK = "git restore --source=HEAD --staged --worktree ."
 
@@ -92,7 +92,7 @@ def git(
 
 
 def reason(error: Failed) -> str:
-    """The line of Git's words that gives the reason."""
+    """Return the line of Git's words that gives the reason."""
     lines = str(error).splitlines() or ["nothing"]
     return next((x for x in lines if x.startswith(("fatal:", "error:"))), lines[-1])
 
@@ -122,7 +122,7 @@ def read_record() -> dict[str, Any]:
 
 
 def read_answers(record: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    """The answers so far, and those that `ANSWERS` changes.
+    """Return the answers so far, and those that `ANSWERS` changes.
 
     Raises:
         SystemExit: If `ANSWERS` is no JSON object of texts.
@@ -143,7 +143,7 @@ def read_answers(record: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, s
 
 
 def refuse_what_could_be_lost() -> None:
-    """See that everything is committed, so that there is a way back.
+    """Check that everything is committed, so that there is a way back.
 
     Raises:
         SystemExit: If something is not.
@@ -164,7 +164,7 @@ def refuse_what_could_be_lost() -> None:
 
 
 def clone_template(record: Mapping[str, Any], clone: Path) -> tuple[str, str]:
-    """Clone the template; returns its newest commit and the branch that has it.
+    """Clone the template; return its newest commit and the branch that has it.
 
     The branch that was asked for at generation is followed while there is one of the
     name; else the branch that is the default now, whatever its name.
@@ -210,7 +210,7 @@ def clone_template(record: Mapping[str, Any], clone: Path) -> tuple[str, str]:
 def generate(
     clone: Path, commit: str, answers: Mapping[str, str], skip: list[str], place: Path
 ) -> dict[str, Any]:
-    """Generate a service into a place; returns its record.
+    """Generate a service into a place; return its record.
 
     Raises:
         SystemExit: If the template refuses an answer, with its words.
@@ -246,7 +246,7 @@ def generate(
 
 
 def read_skipped(record: Mapping[str, Any]) -> list[str]:
-    """The patterns of what is never updated, from where cruft reads them, too.
+    """Return the patterns of what is never updated, from where cruft reads them, too.
 
     Raises:
         SystemExit: If pyproject.toml cannot be read.
@@ -313,7 +313,7 @@ def show(clone: Path, commits: tuple[str, str], old: str, new: str) -> None:
 
 
 def is_wanted() -> bool:
-    """Ask; False if the answer is not yes.
+    """Ask, and return whether the answer is yes.
 
     Raises:
         SystemExit: If there is no answer.
@@ -325,7 +325,7 @@ def is_wanted() -> bool:
 
 
 def merge(update: str) -> tuple[list[str], list[str]]:
-    """Merge; returns what needs a hand, and which files stay deleted.
+    """Merge; return what needs a hand, and which files stay deleted.
 
     Raises:
         SystemExit: If Git refuses, and then nothing was changed.
@@ -349,7 +349,7 @@ def merge(update: str) -> tuple[list[str], list[str]]:
 
 
 def moves(old: str, new: str) -> Iterator[tuple[str, str]]:
-    """What the template moved (from, to) or deleted (from, nothing)."""
+    """Yield what the template moved (from, to) or deleted (from, nothing)."""
     listed = git("diff", "--find-renames", "--relative", "--name-status", old, new)
     for status, name, *to in (line.split("\t") for line in listed.splitlines()):
         if status[0] in "RD":
@@ -357,7 +357,7 @@ def moves(old: str, new: str) -> Iterator[tuple[str, str]]:
 
 
 def mentions(new: str, moved: Mapping[str, str]) -> Iterator[str]:
-    """The user's own lines that name a file or module as it was called before."""
+    """Yield the user's own lines that name a file or module as it was called before."""
     modules = {module(x): module(to) for x, to in moved.items() if x.endswith(".py")}
     names = {**moved, **modules}
     if not names:
@@ -375,7 +375,7 @@ def mentions(new: str, moved: Mapping[str, str]) -> Iterator[str]:
 
 
 def lines_of_the_user(new: str) -> Iterator[tuple[str, str]]:
-    """Each line that is not the template's, with its file and number."""
+    """Yield each line that is not the template's, with its file and number."""
     form = ("--unified=0", "--no-color", "--no-ext-diff", "--no-prefix", "--relative")
     path, number = "", 0
     command = ("-c", "core.quotePath=false", "diff", *form, new, "--", ".", ":!*.lock")
@@ -390,7 +390,7 @@ def lines_of_the_user(new: str) -> Iterator[tuple[str, str]]:
 
 
 def module(name: str) -> str:
-    """How Python names a file."""
+    """Return how Python names a file."""
     return name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
@@ -414,7 +414,7 @@ def report(hand: list[str], deleted: list[str], asked: list[str]) -> None:
 
 
 def main() -> None:
-    """Do all of it; ends with 1 if there are conflicts, as `git merge` does."""
+    """Update the service; exit with 1 if there are conflicts, as `git merge` does."""
     record = read_record()
     answers, changed = read_answers(record)
     refuse_what_could_be_lost()

@@ -21,7 +21,7 @@ BACK = f"git restore {PROJECT} {LOCK} && make setup"
 
 
 def main() -> None:
-    """Do all of it.
+    """Move the date, lock, run the tests, and write what changed.
 
     Raises:
         SystemExit: If it cannot be done (nothing is changed then) or the tests fail.
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def read_date() -> date:
-    """The day up to which releases are taken."""
+    """Return the day up to which releases are taken."""
     text = os.environ.get("DATE") or datetime.now(UTC).date().isoformat()
     try:
         return date.fromisoformat(text)
@@ -66,7 +66,7 @@ def read_date() -> date:
 
 
 def refuse_what_could_be_lost() -> None:
-    """See that both files are in Git as they are, so that there is a way back."""
+    """Check that both files are in Git as they are, so that there is a way back."""
     files = (str(PROJECT), str(LOCK))
     known = ("git", "ls-files", "--error-unmatch", *files)
     unchanged = ("git", "diff", "--quiet", "HEAD", "--", *files)
@@ -90,7 +90,7 @@ def move_date(newest: date) -> None:
 
 
 def compare(old: bytes, new: bytes) -> Iterator[tuple[str, str, str]]:
-    """Name, old and new version of each package that differs between two locks."""
+    """Yield name, old and new version of each package that two locks differ in."""
     before, after = versions(old), versions(new)
     for name in sorted(before.keys() | after.keys()):
         pair = before.get(name, "(none)"), after.get(name, "(none)")
@@ -99,7 +99,7 @@ def compare(old: bytes, new: bytes) -> Iterator[tuple[str, str, str]]:
 
 
 def versions(lock: bytes) -> Mapping[str, str]:
-    """The version of each package; several where they differ by platform or Python."""
+    """Return the version of each package; several if platform or Python decides."""
     found = defaultdict(list)
     for package in tomllib.loads(lock.decode())["package"]:
         found[package["name"]].append(package.get("version", "(none)"))

@@ -1,4 +1,4 @@
-"""`make monitoring`: writes again what follows from the alerts and the metrics.
+"""`make monitoring`: write again what follows from the alerts and the metrics.
 
 In docs/monitoring.md and in the PrometheusRule, what stands above the mark is yours.
 """
@@ -32,25 +32,25 @@ Rule = dict[str, Any]
 
 
 def load_rules() -> list[Rule]:
-    """The recording rules and alerts, in the order of their file."""
+    """Return the recording rules and alerts, in the order of their file."""
     document = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))
     return [rule for group in document["groups"] for rule in group["rules"]]
 
 
-def expected() -> dict[Path, str]:
-    """What the files that follow from the alerts and the metrics should hold."""
-    written = {MANIFEST: indented(ALERTS), DOCUMENT: described(load_rules())}
+def expected_files() -> dict[Path, str]:
+    """Return what the files that follow from alerts and metrics should hold."""
+    written = {MANIFEST: indent(ALERTS), DOCUMENT: describe(load_rules())}
     return {path: _head(path) + text for path, text in written.items()}
 
 
-def indented(path: Path) -> str:
-    """The text of a file as the value of a YAML key."""
+def indent(path: Path) -> str:
+    """Return the text of a file as the value of a YAML key."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return "".join(f"  {line}".rstrip() + "\n" for line in lines)
 
 
-def described(rules: list[Rule]) -> str:
-    """Objectives, alerts, expressions and metrics in Markdown."""
+def describe(rules: list[Rule]) -> str:
+    """Return objectives, alerts, expressions and metrics in Markdown."""
     objectives = [rule for rule in rules if rule.get("record", "").startswith("slo:")]
     alerts = [rule for rule in rules if "alert" in rule]
     tables: dict[str, tuple[list[str], list[list[str]]]] = {
@@ -85,7 +85,7 @@ def described(rules: list[Rule]) -> str:
 
 
 def metrics() -> list[list[str]]:
-    """Name, type and meaning of each metric, as the service registers it."""
+    """Return name, type and meaning of each metric, as the service registers it."""
     registry = Metrics(lambda: True, lambda: 0).registry
     return [
         [
@@ -98,7 +98,7 @@ def metrics() -> list[list[str]]:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -114,14 +114,14 @@ def _constant(rule: Rule) -> str:
 
 
 def _expression(rule: Rule) -> str:
-    """The expression as indented code, without the selection of the job."""
+    """Return the expression as indented code, without the selection of the job."""
     without = re.sub(r'job="[^"]*"(, )?', "", rule["expr"]).replace("{}", "")
     return "".join(f"    {line}\n" for line in without.splitlines())
 
 
 def main() -> None:
     """Write the files."""
-    for path, text in expected().items():
+    for path, text in expected_files().items():
         path.write_text(text, encoding="utf-8")
         print(f"{path.relative_to(ROOT)} is up to date.")
 

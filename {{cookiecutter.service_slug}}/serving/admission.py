@@ -143,7 +143,7 @@ class Deadline:
 
     def _check_at(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
         self._is_scheduled = True
-        # The handle is of no use: uvloop's has no time where that is due already.
+        # The handle cannot tell the time: that of uvloop has none once it is due.
         loop.call_at(when, self._check, when, loop)
 
     def _check(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
@@ -341,14 +341,14 @@ class Body:
 
     def __init__(self, scope: Scope, receive: Receive, admission: Admission) -> None:
         self.scope = scope
-        self.in_flight = True  # it counts
-        self.size = 0  # bytes of it that count
+        self.in_flight = True  # whether it is counted as in flight
+        self.size = 0  # bytes of it that are counted
         self._receive = receive
         self._admission = admission
         self._total = 0
         self._started = False
         self._arrived = False
-        self._expired = ""  # why
+        self._expired = ""  # the reason, once it has expired
         self._reader: asyncio.Task[object] | None = None
         self._slots: Slots | None = None
 

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 # Of the descriptors of the process, these are for everything but connections.
 MOST_RESERVED = 32
-RESERVED_SHARE = 8  # one of so many
+RESERVED_SHARE = 8  # but at most an eighth of all
 
 
 class Connection(Protocol):
@@ -30,7 +30,7 @@ class Connection(Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether none of its requests is in work."""
+        """Return whether none of its requests is in work."""
 
     @property
     def waits(self) -> bool:

@@ -23,7 +23,7 @@ class Lifecycle:
 
     @property
     def ready(self) -> bool:
-        """Whether the service accepts traffic."""
+        """Return whether the service accepts traffic."""
         return self.phase == "ready"
 
     def fail(self, reason: str) -> None:

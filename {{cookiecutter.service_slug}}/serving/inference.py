@@ -175,7 +175,9 @@ def router(
         return api
     project = read_project()
     add_server(api, service, project)
-    add_model(api, service, project.name, TensorReader(contract, max_rows), log_texts)
+    reader = TensorReader(contract, max_rows)
+    add_model(api, service, project.name, reader)
+    add_inference(api, service, project.name, reader, log_texts)
     refuse_other_models(api, project.name)
     return api
 
@@ -206,22 +208,9 @@ def add_model(
     service: Service[InstanceT],
     name: str,
     reader: TensorReader[InstanceT],
-    log_texts: bool,
 ) -> None:
     """Add the routes about the model, with its version and without."""
     of_model, of_version = f"/models/{name}", f"/models/{name}" + VERSION
-
-    def read_rows(request: InferRequest) -> tuple[InferRequest, list[InstanceT]]:
-        return request, reader.read(request["inputs"])
-
-    def check_version(version: str) -> None:
-        if version != (served := service.model.version):
-            raise ProblemError(
-                UNKNOWN_MODEL,
-                f"There is no version {shorten(version)!r} of the model {name!r}: the "
-                f"one that is served is {served!r}. Without a version in the path, "
-                "that one answers.",
-            )
 
     @api.get(of_model, responses=documented(503))
     async def model_metadata() -> InferenceModel:
@@ -237,7 +226,7 @@ def add_model(
     @api.get(of_version, responses=documented(404, 503))
     async def version_metadata(version: str) -> InferenceModel:
         """Return the inputs and outputs of a version of the model."""
-        check_version(version)
+        check_version(service, name, version)
         return await model_metadata()
 
     @api.get(f"{of_model}/ready", responses=documented(503))
@@ -249,10 +238,23 @@ def add_model(
     @api.get(f"{of_version}/ready", responses=documented(404, 503))
     async def version_ready(version: str) -> ModelReady:
         """Return whether a version of the model takes requests."""
-        check_version(version)
+        check_version(service, name, version)
         return await model_ready()
 
-    @api.post(f"{of_model}/infer", response_model_exclude_none=True)
+
+def add_inference(
+    api: APIRouter,
+    service: Service[InstanceT],
+    name: str,
+    reader: TensorReader[InstanceT],
+    log_texts: bool,
+) -> None:
+    """Add the routes that predict, with the version of the model and without."""
+
+    def read_rows(request: InferRequest) -> tuple[InferRequest, list[InstanceT]]:
+        return request, reader.read(request["inputs"])
+
+    @api.post(f"/models/{name}/infer", response_model_exclude_none=True)
     async def infer(
         request: Annotated[InferRequest, Body(), AfterValidator(read_rows)],
     ) -> InferResponse:
@@ -273,7 +275,7 @@ def add_model(
         return InferResponse(name, model.version, outputs, asked.get("id"))
 
     @api.post(
-        f"{of_version}/infer",
+        f"/models/{name}{VERSION}/infer",
         response_model_exclude_none=True,
         responses=documented(404),
     )
@@ -282,7 +284,7 @@ def add_model(
         request: Annotated[InferRequest, Body(), AfterValidator(read_rows)],
     ) -> InferResponse:
         """Predict by a version of the model."""
-        check_version(version)
+        check_version(service, name, version)
         return await infer(request)
 
 
@@ -290,6 +292,17 @@ def check_ready(service: Service[InstanceT]) -> None:
     """Raise ProblemError (503), with the reason, unless the service is ready."""
     if not service.lifecycle.ready:
         raise unavailable(NOT_READY, service.lifecycle.reason)
+
+
+def check_version(service: Service[InstanceT], name: str, version: str) -> None:
+    """Raise ProblemError (404) for another version than that of the served model."""
+    if version != (served := service.model.version):
+        raise ProblemError(
+            UNKNOWN_MODEL,
+            f"There is no version {shorten(version)!r} of the model {name!r}: the one "
+            f"that is served is {served!r}. Without a version in the path, that one "
+            "answers.",
+        )
 
 
 def refuse_other_models(api: APIRouter, name: str) -> None:
@@ -370,7 +383,8 @@ def choose_outputs(request: InferRequest, known: Rows) -> Rows:
 
     chosen: Rows = {}
     mistakes = []
-    # It runs in the event loop. Of more outputs, one is unknown or asked for twice.
+    # The number is bounded, as this runs in the event loop: of more outputs than
+    # MAX_LISTED, one is unknown or repeated.
     for place, output in enumerate(outputs[:MAX_LISTED]):
         name, parameters = output["name"], output.get("parameters")
         problem: tuple[str, str] | None

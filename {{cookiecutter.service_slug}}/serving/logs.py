@@ -22,7 +22,7 @@ from serving.requests import UNLIMITED, Ids, Outcome, current_ids
 
 STDERR = 2
 FLUSH_SECONDS = 0.1
-EXIT_SECONDS = 1.0  # at the exit, stderr may take nothing for so long
+EXIT_SECONDS = 1.0  # how long stderr may take nothing at the exit
 # Lines that wait for stderr, and their bytes but for those of requests.
 MAX_LINES = 10_000
 MAX_BYTES = 8_388_608

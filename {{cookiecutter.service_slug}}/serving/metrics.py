@@ -135,6 +135,13 @@ class Metrics(Collector):
         self._add_gauge(
             "service_ready", "1 while the service takes traffic, else 0.", ready
         )
+        self._add_resources()
+
+    def _add_gauge(self, name: str, meaning: str, value: Callable[[], float]) -> None:
+        Gauge(name, meaning, registry=self.registry).set_function(value)
+
+    def _add_resources(self) -> None:
+        """Add what the process uses, and the limits of it."""
         ProcessCollector(registry=self.registry)
         self._add_gauge(
             "process_cpu_limit_cores", "CPUs that the process may use.", cpu_limit
@@ -221,7 +228,18 @@ class Metrics(Collector):
             "Log lines that stderr did not take in time.",
             value=self._lines_dropped(),
         )
+        yield from self._collect_requests()
+        yield from self._collect_predictions()
+        yield _expose(
+            "model_batch_size", "Instances in a call of the model.", self._batch_size
+        )
+        yield _expose(
+            "model_duration_seconds",
+            "Time of a call of the model.",
+            self._model_seconds,
+        )
 
+    def _collect_requests(self) -> Iterator[Metric]:
         answers = CounterMetricFamily(
             "http_requests_total",
             "Answers, by route, method and status.",
@@ -251,6 +269,7 @@ class Metrics(Collector):
             tenants.add_metric((tenant,), count)
         yield tenants
 
+    def _collect_predictions(self) -> Iterator[Metric]:
         predictions = CounterMetricFamily(
             "predictions_total",
             "Predictions, by label; of a number, by the tenth of the training values.",
@@ -269,23 +288,7 @@ class Metrics(Collector):
             "Predictions whose score was below the threshold.",
             value=self._abstentions,
         )
-
-        for name, meaning, histogram in (
-            ("prediction_score", "Score of the predicted label.", scores),
-            (
-                "model_batch_size",
-                "Instances in a call of the model.",
-                self._batch_size,
-            ),
-            (
-                "model_duration_seconds",
-                "Time of a call of the model.",
-                self._model_seconds,
-            ),
-        ):
-            yield HistogramMetricFamily(
-                name, meaning, buckets=histogram.buckets(), sum_value=histogram.sum
-            )
+        yield _expose("prediction_score", "Score of the predicted label.", scores)
 
     def scrape(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics in the format of an Accept header, and its media type."""
@@ -296,5 +299,8 @@ class Metrics(Collector):
             encode, media_type = choose_encoder("")
         return encode(self.registry), media_type
 
-    def _add_gauge(self, name: str, meaning: str, value: Callable[[], float]) -> None:
-        Gauge(name, meaning, registry=self.registry).set_function(value)
+
+def _expose(name: str, meaning: str, histogram: Histogram) -> Metric:
+    return HistogramMetricFamily(
+        name, meaning, buckets=histogram.buckets(), sum_value=histogram.sum
+    )

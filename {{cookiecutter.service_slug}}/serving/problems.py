@@ -70,7 +70,7 @@ class ProblemType(NamedTuple):
 
     @property
     def uri(self) -> str:
-        """The `type` of the problem documents."""
+        """Return the `type` of the problem documents."""
         return f"urn:problem-type:{self.name}"
 
 
@@ -126,7 +126,7 @@ TYPES = (
     *(HEAD_TOO_LARGE, INTERNAL_ERROR, UNKNOWN_CODING, NOT_READY, TOO_MANY_REQUESTS),
     *(TOO_MANY_BYTES, UNKNOWN_MODEL, BINARY_TENSORS),
 )
-# What was no request of an operation: no operation documents it.
+# Problems before a request reaches an operation: no operation documents them.
 OF_CONNECTIONS = (
     *(INVALID_HTTP, HEAD_TIMEOUT, TARGET_TOO_LONG, HEAD_TOO_LARGE, UNKNOWN_CODING),
 )

@@ -289,7 +289,7 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def idle(self) -> bool:
-        """Whether no request is in work."""
+        """Return whether no request is in work."""
         return self._active is None
 
     @property

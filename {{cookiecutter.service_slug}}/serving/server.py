@@ -44,9 +44,9 @@ logger = logging.getLogger(__name__)
 EXIT_UNUSABLE_PORT = 1
 EXIT_BAD_SETTINGS = 78  # EX_CONFIG of sysexits.h
 
-# At the exit, a thread may work on for so long for clients that have gone.
+# How long a thread may still work at the exit, for clients that have gone.
 THREAD_SECONDS = 1.0
-# What the end of the process takes at most, after the drain and GRACEFUL_SECONDS.
+# The longest that the process takes to end, after the drain and GRACEFUL_SECONDS.
 EXIT_SECONDS = traces.EXIT_SECONDS + logs.EXIT_SECONDS + THREAD_SECONDS
 
 CLOSE = (b"connection", b"close")

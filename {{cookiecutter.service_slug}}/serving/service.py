@@ -45,14 +45,14 @@ class Service(Generic[InstanceT]):
 
     @property
     def model(self) -> Model[InstanceT]:
-        """The model. Raises ProblemError (503) until it is loaded."""
+        """Return the model. Raises ProblemError (503) until it is loaded."""
         if self._model is None:
             raise unavailable(NOT_READY, self.lifecycle.reason)
         return self._model
 
     @property
     def batcher(self) -> Batcher[InstanceT, Answer]:
-        """The batcher of the model. Raises ProblemError (503) until it is loaded."""
+        """Return the model's batcher. Raises ProblemError (503) until it is loaded."""
         if self._batcher is None:
             raise unavailable(NOT_READY, self.lifecycle.reason)
         return self._batcher

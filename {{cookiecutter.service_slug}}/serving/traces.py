@@ -17,7 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from serving.requests import UNLIMITED
 from serving.settings import SettingsError
 
-EXIT_SECONDS = 2.0  # at the exit, a collector may take so long
+EXIT_SECONDS = 2.0  # how long a collector may take at the exit
 
 logger = logging.getLogger(__name__)
 _W3C = TraceContextTextMapPropagator()

@@ -20,7 +20,7 @@ from training.schema import LABEL, Schema
 Arrays = dict[str, npt.NDArray[Any]]
 
 # skl2onnx has no MissingIndicator, and ignores add_indicator: a gap is filled with a
-# number that no row has, and what is as large is marked.
+# number that no row has, and that number is marked.
 MARK = Pipeline(
     [
         (

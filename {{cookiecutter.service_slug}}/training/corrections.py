@@ -28,7 +28,7 @@ TENANT = "tenant"
 BESIDE = {TENANT, "feedback_id", "received_at"}
 
 
-def find(path: Path | None) -> Path | None:
+def find_file(path: Path | None) -> Path | None:
     """Return the path of a file of corrections if there is one."""
     return path if path and path.exists() else None
 
@@ -50,7 +50,7 @@ def join(source: Iterable[Chunk], file: Path) -> Iterator[Chunk]:
     yield corrections.as_chunk()
 
 
-def part(
+def separate_tenants(
     chunk: Chunk, contract: Container[str]
 ) -> tuple[dict[str, pa.Array], list[str]]:
     """Return the columns that the contract has, and the tenant of each row, if known.
@@ -74,7 +74,7 @@ def read_tenants(
     `path` is that of the corrections, if there are any. Raises PipelineError if the
     file cannot be read.
     """
-    if not (file := find(path)):
+    if not (file := find_file(path)):
         return pd.Series("", rows.index, dtype=str)
     corrections = Replacements(schema, file)
     known = dict(zip(corrections.keys(), corrections.tenants, strict=True))
@@ -106,7 +106,7 @@ class Replacements:
         self.tenants: list[str] = []
         tables = []
         for chunk in read_table(file):
-            columns, tenants = part(chunk, known)
+            columns, tenants = separate_tenants(chunk, known)
             wrong = [f"It has no field {name}." for name in columns.keys() - known]
             if not wrong:
                 table, wrong = self._validator.judge(replace(chunk, columns=columns))

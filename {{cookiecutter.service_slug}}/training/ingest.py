@@ -36,7 +36,7 @@ def run(config: Config) -> None:
     """
     schema = read_schema()
     test_path = getattr(config.data, "test_path", None)
-    file = corrections.find(config.corrections)
+    file = corrections.find_file(config.corrections)
     if file and test_path is not None:
         raise PipelineError(
             f"data.test_path: with corrections ({file}), the test rows are drawn from "

@@ -65,7 +65,7 @@ class Family:
 
 
 def linear(tokens: Tokens, longest: Count, inverse_regularisation: Positive) -> Family:
-    """Logistic regression or ridge regression.
+    """Return logistic regression or ridge regression.
 
     It reads TF-IDF of runs of up to `longest` words or characters, and scaled numbers.
     Characters are for typing errors, rich inflection, and scripts without spaces.
@@ -85,7 +85,7 @@ def boosting(
     words: Count,
     seed: int,
 ) -> Family:
-    """Histogram-based gradient boosting of decision trees (as LightGBM).
+    """Return histogram-based gradient boosting of decision trees (as LightGBM).
 
     It reads numbers as they are, and of a text which of the `words` most frequent words
     it has.
@@ -113,7 +113,7 @@ def boosting(
 
 
 def bayes(longest: Count, smoothing: Positive) -> Family:
-    """Complement naive Bayes (Rennie et al., 2003): a fast baseline for texts.
+    """Return complement naive Bayes (Rennie et al., 2003), a fast baseline for texts.
 
     It reads TF-IDF of words, and numbers between 0 and 1.
     """
@@ -129,9 +129,9 @@ def bayes(longest: Count, smoothing: Positive) -> Family:
 def sgd(
     tokens: Tokens, longest: Count, regularisation: Positive, epochs: Count, seed: int
 ) -> Family:
-    """Logistic regression by stochastic gradient descent: for hundreds of thousands.
+    """Return logistic regression by stochastic gradient descent.
 
-    It reads what `linear` reads.
+    It is for hundreds of thousands of rows, and reads what `linear` reads.
     """
     return Family(
         "Stochastic gradient descent",

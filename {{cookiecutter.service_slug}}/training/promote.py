@@ -30,7 +30,7 @@ from sklearn.pipeline import Pipeline
 from serving.contract import Task
 from training.columns import read_inputs, read_labels
 from training.compare import describe, read_recipe
-from training.corrections import find, part
+from training.corrections import find_file, separate_tenants
 from training.diagnosis import judge_rows
 from training.files import read_bytes, read_rows, write_json, write_text
 from training.ingest import validate
@@ -66,7 +66,7 @@ class Decision:
 
     @property
     def promoted(self) -> bool:
-        """Whether the candidate takes the place of the model."""
+        """Return whether the candidate takes the place of the model."""
         return not self.against
 
     def lines(self) -> list[str]:
@@ -214,7 +214,7 @@ def loses_too_much(
     if is_error:
         return after > before * (1 + limits.tenant_tolerance)
     allowed = max(limits.tenant_tolerance, 1 / rows)
-    return before - after > allowed + 1e-9  # what rounding adds
+    return before - after > allowed + 1e-9  # more than rounding errors
 
 
 def read_hashes(commit: str, names: tuple[Path, ...]) -> dict[Path, str]:
@@ -274,12 +274,12 @@ def read_corrections(schema: Schema, config: Config) -> Corrections | None:
 
     A column `tenant` says whose they are. Raises PipelineError, as `validate`.
     """
-    if not (path := find(config.corrections)):
+    if not (path := find_file(config.corrections)):
         return None
     tenants: list[Any] = []
     chunks = []
     for chunk in read_table(path):
-        columns, known = part(chunk, schema.labelled.model_fields)
+        columns, known = separate_tenants(chunk, schema.labelled.model_fields)
         tenants += known
         chunks.append(replace(chunk, columns=columns))
     rows = validate(chunks, schema.labelled, str(path), config.paths.bad_rows)

@@ -24,7 +24,7 @@ from training.values import Config
 
 logger = logging.getLogger(__name__)
 
-# A label such as $100_to_$200 is no mathematics.
+# A label such as $100_to_$200 is not to be read as a formula.
 plt.rcParams["text.parse_math"] = False
 
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"

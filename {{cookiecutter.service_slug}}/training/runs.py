@@ -51,7 +51,7 @@ def _record(
     reason: str,
     files: list[Path],
 ) -> None:
-    """Append a row. It must be possible for a configuration that is wrong, too."""
+    """Append a row, also for a configuration that is wrong."""
     given = composed.get("paths") or {}
     if not config and not given.get("runs"):
         return

@@ -24,7 +24,7 @@ CHUNK = 50_000
 # The csv module limits a field to 131,072 characters; the contract has its own limit.
 csv.field_size_limit(2**31 - 1)
 
-# How pandas calls an index that has no name, in a Parquet file.
+# The column of a Parquet file in which pandas keeps an index without a name.
 INDEX = re.compile(r"__index_level_\d+__")
 
 

@@ -14,7 +14,15 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring import dashboard
-from monitoring.__main__ import ALERTS, MANIFEST, ROOT, SLUG, Rule, expected, load_rules
+from monitoring.__main__ import (
+    ALERTS,
+    MANIFEST,
+    ROOT,
+    SLUG,
+    Rule,
+    expected_files,
+    load_rules,
+)
 from tests.conftest import BODY
 
 RUNBOOK = ROOT / "docs" / "runbook.md"
@@ -209,7 +217,7 @@ def test_alerts_and_entries_of_the_runbook_match_one_to_one() -> None:
 
 
 def test_what_follows_from_the_alerts_is_up_to_date() -> None:
-    for path, text in expected().items():
+    for path, text in expected_files().items():
         stale = f"{path.relative_to(ROOT)} is stale: run `make monitoring`"
         assert path.read_text(encoding="utf-8") == text, stale
 

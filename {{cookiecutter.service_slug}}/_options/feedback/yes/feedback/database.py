@@ -21,8 +21,8 @@ T = TypeVar("T")
 MIGRATIONS = Path(__file__).parent / "migrations"
 FIRST_SECONDS = 15.0  # for the first call to a SQLite file, which makes its tables
 MAX_WAITING = 32  # calls at once; more are refused, so that requests do not pile up
-LOCK_SECONDS = 5  # a migration waits so long for a lock, as everybody waits behind it
-ANY_NUMBER = 1_701_734_765  # of the lock that keeps two migrations apart
+LOCK_SECONDS = 5  # for which a migration waits for a lock: requests wait behind it
+LOCK_NUMBER = 1_701_734_765  # any number: its lock keeps two migrations apart
 
 logger = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ def migrate(engine: Engine, revision: str = "head") -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
-            connection.execute(text(f"SELECT pg_advisory_xact_lock({ANY_NUMBER})"))
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK_NUMBER})"))
         command.upgrade(configure(connection), revision)
 
 

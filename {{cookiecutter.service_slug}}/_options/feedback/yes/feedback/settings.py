@@ -61,11 +61,11 @@ class FeedbackSettings(ServingSettings):
 
     @property
     def url(self) -> URL:
-        """The address of the database, with its driver."""
+        """Return the address of the database, with its driver."""
         url = make_url(self.database_url.get_secret_value())
         return url.set(drivername=DIALECTS[url.drivername])
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether the database is a SQLite file."""
+        """Return whether the database is a SQLite file."""
         return self.url.drivername == "sqlite"

@@ -151,7 +151,7 @@ def test_a_migration_gives_up_where_a_lock_is_held(
     monkeypatch.setattr(database, "LOCK_SECONDS", 1)
     holder = open_engine(postgresql)
     with holder.begin() as connection:
-        lock = f"SELECT pg_advisory_xact_lock({database.ANY_NUMBER})"
+        lock = f"SELECT pg_advisory_xact_lock({database.LOCK_NUMBER})"
         connection.execute(text(lock))
 
         assert verbs.main(["migrate"]) == 1
