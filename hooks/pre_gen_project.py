@@ -249,7 +249,7 @@ UNITS = {
     "y(ea)?r|y": 52,
 }
 UNIT = "|".join(UNITS)
-FIGURE = r"\d*\.?\d+"
+FIGURE = r"(?:\d+(?:\.\d+)?|\.\d+)"
 
 
 def check_weeks(question: str, answers: Answers) -> Finding | None:

@@ -188,6 +188,8 @@ def test_a_fresh_service_is_linted_in_a_directory_of_a_larger_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = cell("no hooks", "unsigned", "lf", "nothing", "monorepo")
+    tmp_path /= "o'brien"
+    tmp_path.mkdir()
     service, _ = settle(machine, tmp_path, monkeypatch)
     service.install()
     (tmp_path / "work" / "other.py").write_text("import  os\n")  # no business of it
