@@ -124,9 +124,9 @@ REFUSED: list[tuple[dict[str, str], str, dict[str, str]]] = [
             ("org-12@github.com:acme/x.git", "github.com/acme/x"),
             ("https://www.github.com/acme", "github.com/acme/intent-service"),
             ("gh:acme/x", "github.com/acme/x"),
-            ("/srv/git/x.git", "github.com/your-org/intent-service"),
         )
     ),
+    ({"repository": "/srv/git/x.git"}, "web", {}),
     (
         {"repository": "git@gitlab.com:acme/x.git"},
         "at gitlab",
