@@ -7,6 +7,7 @@ that they share, and locks on files keep them apart.
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -135,6 +136,21 @@ class Service:
         """The variables of a command of its environment."""
         path = f"{self.path / '.venv' / 'bin'}{os.pathsep}{ENVIRONMENT['PATH']}"
         return ENVIRONMENT | {"PATH": path}
+
+
+# In a test of the engine: it reads files of the service, or what is in `app`.
+OWNED = re.compile(r"\bROOT\b|^(from|import) app\b|tests\.app", re.MULTILINE)
+
+
+def without_the_engine(service: Service) -> list[str]:
+    """The options that leave out tests which read no file of an owner.
+
+    They are the same in every service: the default one runs them.
+    """
+    engine = sorted((service.path / "tests" / "serving").glob("test_*.py"))
+    same = [one for one in engine if not OWNED.search(one.read_text(encoding="utf-8"))]
+    assert 0 < len(same) < len(engine)
+    return [f"--ignore={one.relative_to(service.path)}" for one in same]
 
 
 def make_environment(name: str, *requirements: str) -> Path:

@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.conftest import Service, bake_into, copy, make_once
+from tests.conftest import Service, bake_into, copy, make_once, without_the_engine
 from tests.test_feedback import has_postgresql
 from tests.test_options import FACTORS
 from tests.test_service import ask, edit, serving
@@ -138,8 +138,6 @@ def call(
             return error.code, error.headers, json.load(error)
 
 
-# In a test of the engine: it reads files of the service, or what is in `app`.
-OWNED = re.compile(r"\bROOT\b|^(from|import) app\b|tests\.app", re.MULTILINE)
 GOOD = b'{"instances": [{"text": "mute the tv"}, {"text": "open the door"}]}'
 
 
@@ -196,13 +194,9 @@ def test_the_tools_accept_what_the_recipes_say(followed: Service) -> None:
 
 @pytest.mark.alone
 def test_a_service_of_other_choices_passes_its_own_tests(followed: Service) -> None:
-    # test_service.py tests the default service; this one shares no choice with it. What
-    # reads no file of an owner is the same there.
-    engine = sorted((followed.path / "tests" / "serving").glob("test_*.py"))
-    same = [one for one in engine if not OWNED.search(one.read_text(encoding="utf-8"))]
-    assert 0 < len(same) < len(engine)
+    # test_service.py tests the default service; this one shares no choice with it.
     own = ("pytest", "--numprocesses", "2", "--dist", "worksteal")
-    said = followed.run(*own, *(f"--ignore={one}" for one in same)).stdout
+    said = followed.run(*own, *without_the_engine(followed)).stdout
     assert " passed" in said
     if has_postgresql():
         assert "PostgreSQL is not installed" not in said
