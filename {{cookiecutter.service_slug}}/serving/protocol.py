@@ -108,8 +108,6 @@ class Protocol(HttpToolsProtocol):
         if self._active:
             self._active.abandon()
         super().connection_lost(exc)
-        self._active = None
-        self._forget_exchange()
 
     def data_received(self, data: bytes) -> None:
         """Parse data, as far as the pipeline has room for its requests."""
@@ -204,7 +202,6 @@ class Protocol(HttpToolsProtocol):
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
-        del self.scope  # the exchange has it
         if not keep_alive:
             exchange.persistent = False
         if exchange.waiting_for_100_continue:
@@ -242,7 +239,6 @@ class Protocol(HttpToolsProtocol):
         if exchange.response_complete:
             self._excess = 0
             self.since = self._connections.now
-            self._forget_exchange()
 
     # Called when a response is complete, and each second.
 
@@ -252,8 +248,6 @@ class Protocol(HttpToolsProtocol):
         self._buffer.release()
         exchange, self._active = self._active, None
         self.since = self._connections.now
-        if exchange is self.cycle and self._place != "body":
-            self._forget_exchange()
         if exchange is None or self._lingering or self._connection.is_closing():
             return
         if REJECTED in exchange.scope:
@@ -333,8 +327,7 @@ class Protocol(HttpToolsProtocol):
             if self._ignores_input:
                 self._discard(len(data[position:]))
                 position = len(data)
-        # A piece of nothing would keep all of the data.
-        self._unparsed = data[position:] if position < len(data) else memoryview(b"")
+        self._unparsed = data[position:]
         if self._unparsed or len(self.pipeline) > limit:
             self.flow.hold(QUEUE)
         else:
@@ -459,10 +452,6 @@ class Protocol(HttpToolsProtocol):
             self._send_failure(self._failure)
         elif self._closed_by_client:
             self._end()
-
-    def _forget_exchange(self) -> None:
-        """Let a request go that is complete, as an idle connection keeps no body."""
-        self.cycle = None  # type: ignore[assignment]
 
     def _drop_incomplete(self) -> None:
         """Drop a request that the client has left incomplete."""

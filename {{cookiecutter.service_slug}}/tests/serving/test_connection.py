@@ -5,7 +5,6 @@ import json
 import logging
 import socket
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -245,33 +244,6 @@ def test_answers_that_are_taken_slowly_have_a_number_of_bytes(
     connections.tick(loop)
 
     assert [line.wire.closed for line in lines] == [True, False, False, False]
-
-
-def test_an_idle_connection_keeps_nothing_of_its_requests(
-    loop: asyncio.AbstractEventLoop,
-) -> None:
-    size = 100_000
-    request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
-
-    async def keep_body(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
-        message = await receive()
-        scope["body"] = message["body"]
-        assert not message["more_body"]
-        await send({"type": "http.response.start", "status": 422, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    lines = [Line(keep_body, loop) for _ in range(10)]
-    tracemalloc.start()
-    try:
-        for line in lines:
-            line.send(request + b"a" * size)
-        kept, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-
-    assert [line.statuses for line in lines] == [[422]] * 10
-    assert not any(line.ended for line in lines)
-    assert kept < 3 * size
 
 
 @pytest.mark.parametrize("requests", [0, 1], ids=["silent", "after_an_answer"])
