@@ -36,10 +36,6 @@ class Connection(Protocol):
     def waits(self) -> bool:
         """Whether the request in work waits for the client."""
 
-    @property
-    def unsent(self) -> int:
-        """Bytes of answers that the client has not taken."""
-
     def check(self, now: int) -> None:
         """End it if it has taken too long."""
 
@@ -97,23 +93,12 @@ class Connections:
         """Count a tick, and end the connections that have taken too long."""
         self._timer = None
         self.now += 1
-        self._limit_unsent()
         for connection in list(self._open):
             connection.check(self.now)
         if self._open:
             self._timer = loop.call_later(TICK_SECONDS, self.tick, loop)
         if len(self._open) < min(self._highest, self.settings.max_connections) // 2:
             self._short = False
-
-    def _limit_unsent(self) -> None:
-        """Close connections whose answers take too much memory, the oldest first."""
-        slow = [each for each in self._open if each.unsent]
-        excess = sum(each.unsent for each in slow) - self.settings.max_bytes_in_work
-        for connection in sorted(slow, key=lambda each: each.since):
-            if excess <= 0:
-                return
-            excess -= connection.unsent
-            self._close(connection, "unsent")
 
     def _make_room(self, reason: str) -> None:
         """Close an eighth of the idle connections, those that were idle longest.
@@ -129,7 +114,9 @@ class Connections:
         )
         found.sort(key=lambda each: each.since)
         for connection in found[: len(found) // 8 + 1]:
-            self._close(connection, reason)
+            self.record_end(reason)
+            self.remove(connection)
+            connection.evict()
         if not self._short:
             self._short = True
             logger.warning(
@@ -140,11 +127,6 @@ class Connections:
                 self.settings.max_connections,
                 descriptor_limit(),
             )
-
-    def _close(self, connection: Connection, reason: str) -> None:
-        self.record_end(reason)
-        self.remove(connection)
-        connection.evict()
 
 
 def descriptor_limit() -> int:

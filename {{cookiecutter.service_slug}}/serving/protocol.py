@@ -258,7 +258,7 @@ class Protocol(HttpToolsProtocol):
     def check(self, now: int) -> None:
         """End the connection if the client has made no progress for too long."""
         settings = self._settings
-        waiting = self.unsent
+        waiting = self._connection.get_write_buffer_size()
         if waiting != self._waiting_bytes:
             self._waiting_bytes, self._waiting_since = waiting, now
         elif waiting and now - self._waiting_since > settings.write_seconds:
@@ -290,12 +290,7 @@ class Protocol(HttpToolsProtocol):
     def waits(self) -> bool:
         """Whether the client has not sent all of the request, or takes no answer."""
         is_incomplete = self._place == "body" and self._active is self.cycle
-        return is_incomplete or self.unsent > 0
-
-    @property
-    def unsent(self) -> int:
-        """Bytes of answers that the client has not taken."""
-        return self._connection.get_write_buffer_size()
+        return is_incomplete or self._connection.get_write_buffer_size() > 0
 
     def evict(self) -> None:
         """Close the connection at once, to make room for another."""

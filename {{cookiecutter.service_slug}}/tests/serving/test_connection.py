@@ -230,22 +230,6 @@ def test_a_request_whose_client_takes_nothing_ends(
     assert ended.is_set()
 
 
-def test_answers_that_are_taken_slowly_have_a_number_of_bytes(
-    app: Recorder, loop: asyncio.AbstractEventLoop
-) -> None:
-    connections = Connections(ServingSettings(max_bytes_in_work=100))
-    lines = [Line(app, loop, connections) for _ in range(4)]
-    for line, unsent in zip(lines, [60, 0, 30, 40], strict=True):
-        connections.tick(loop)
-        line.send(POST)
-        line.wire.unsent = unsent
-    assert not any(line.wire.closed for line in lines)
-
-    connections.tick(loop)
-
-    assert [line.wire.closed for line in lines] == [True, False, False, False]
-
-
 @pytest.mark.parametrize("requests", [0, 1], ids=["silent", "after_an_answer"])
 def test_an_idle_connection_lives_as_long_as_it_is_set(
     open_line: Open, requests: int
