@@ -32,10 +32,6 @@ class Connection(Protocol):
     def idle(self) -> bool:
         """Return whether none of its requests is in work."""
 
-    @property
-    def waits(self) -> bool:
-        """Whether the request in work waits for the client."""
-
     def check(self, now: int) -> None:
         """End it if it has taken too long."""
 
@@ -76,7 +72,7 @@ class Connections:
     def add(
         self, connection: Connection, descriptor: int, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """Take a new connection. Make room for it if it must be."""
+        """Take a new connection. Close those that were idle longest if it must be."""
         self._open[connection] = None
         if self._timer is None:
             self._timer = loop.call_later(TICK_SECONDS, self.tick, loop)
@@ -101,27 +97,18 @@ class Connections:
             self._short = False
 
     def _make_room(self, reason: str) -> None:
-        """Close an eighth of the idle connections, those that were idle longest.
-
-        Without one, close as many of those that wait for their clients. If all others
-        are in work, close the new one.
-        """
-        *others, new = self._open
-        found = (
-            [each for each in others if each.idle]
-            or [each for each in others if each.waits]
-            or [new]
+        """Close an eighth of the idle connections, those that were idle longest."""
+        idle = sorted(
+            (each for each in self._open if each.idle), key=lambda each: each.since
         )
-        found.sort(key=lambda each: each.since)
-        for connection in found[: len(found) // 8 + 1]:
+        for connection in idle[: len(idle) // 8 + 1]:
             self.record_end(reason)
             self.remove(connection)
             connection.evict()
         if not self._short:
             self._short = True
             logger.warning(
-                "Too many connections (%s): those that were idle longest are closed, "
-                "then those that wait longest for their clients. "
+                "Too many connections (%s): those that were idle longest are closed. "
                 "MAX_CONNECTIONS is %d, and the process may have %d descriptors.",
                 reason,
                 self.settings.max_connections,

@@ -286,12 +286,6 @@ class Protocol(HttpToolsProtocol):
         """Return whether no request is in work."""
         return self._active is None
 
-    @property
-    def waits(self) -> bool:
-        """Whether the client has not sent all of the request, or takes no answer."""
-        is_incomplete = self._place == "body" and self._active is self.cycle
-        return is_incomplete or self._connection.get_write_buffer_size() > 0
-
     def evict(self) -> None:
         """Close the connection at once, to make room for another."""
         self._connection.abort()
