@@ -32,6 +32,14 @@ class Connection(Protocol):
     def idle(self) -> bool:
         """Return whether none of its requests is in work."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether the request in work waits for the client."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of answers that the client has not taken."""
+
     def check(self, now: int) -> None:
         """End it if it has taken too long."""
 
@@ -72,7 +80,7 @@ class Connections:
     def add(
         self, connection: Connection, descriptor: int, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """Take a new connection. Close those that were idle longest if it must be."""
+        """Take a new connection. Make room for it if it must be."""
         self._open[connection] = None
         if self._timer is None:
             self._timer = loop.call_later(TICK_SECONDS, self.tick, loop)
@@ -89,6 +97,7 @@ class Connections:
         """Count a tick, and end the connections that have taken too long."""
         self._timer = None
         self.now += 1
+        self._limit_unsent()
         for connection in list(self._open):
             connection.check(self.now)
         if self._open:
@@ -96,24 +105,46 @@ class Connections:
         if len(self._open) < min(self._highest, self.settings.max_connections) // 2:
             self._short = False
 
+    def _limit_unsent(self) -> None:
+        """Close connections whose answers take too much memory, the oldest first."""
+        slow = [each for each in self._open if each.unsent]
+        excess = sum(each.unsent for each in slow) - self.settings.max_bytes_in_work
+        for connection in sorted(slow, key=lambda each: each.since):
+            if excess <= 0:
+                return
+            excess -= connection.unsent
+            self._close(connection, "unsent")
+
     def _make_room(self, reason: str) -> None:
-        """Close an eighth of the idle connections, those that were idle longest."""
-        idle = sorted(
-            (each for each in self._open if each.idle), key=lambda each: each.since
+        """Close an eighth of the idle connections, those that were idle longest.
+
+        Without one, close as many of those that wait for their clients. If all others
+        are in work, close the new one.
+        """
+        *others, new = self._open
+        found = (
+            [each for each in others if each.idle]
+            or [each for each in others if each.waits]
+            or [new]
         )
-        for connection in idle[: len(idle) // 8 + 1]:
-            self.record_end(reason)
-            self.remove(connection)
-            connection.evict()
+        found.sort(key=lambda each: each.since)
+        for connection in found[: len(found) // 8 + 1]:
+            self._close(connection, reason)
         if not self._short:
             self._short = True
             logger.warning(
-                "Too many connections (%s): those that were idle longest are closed. "
+                "Too many connections (%s): those that were idle longest are closed, "
+                "then those that wait longest for their clients. "
                 "MAX_CONNECTIONS is %d, and the process may have %d descriptors.",
                 reason,
                 self.settings.max_connections,
                 descriptor_limit(),
             )
+
+    def _close(self, connection: Connection, reason: str) -> None:
+        self.record_end(reason)
+        self.remove(connection)
+        connection.evict()
 
 
 def descriptor_limit() -> int:

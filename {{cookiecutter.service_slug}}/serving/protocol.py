@@ -108,6 +108,8 @@ class Protocol(HttpToolsProtocol):
         if self._active:
             self._active.abandon()
         super().connection_lost(exc)
+        self._active = None
+        self._forget_exchange()
 
     def data_received(self, data: bytes) -> None:
         """Parse data, as far as the pipeline has room for its requests."""
@@ -202,6 +204,7 @@ class Protocol(HttpToolsProtocol):
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
+        del self.scope  # the exchange has it
         if not keep_alive:
             exchange.persistent = False
         if exchange.waiting_for_100_continue:
@@ -239,6 +242,7 @@ class Protocol(HttpToolsProtocol):
         if exchange.response_complete:
             self._excess = 0
             self.since = self._connections.now
+            self._forget_exchange()
 
     # Called when a response is complete, and each second.
 
@@ -248,6 +252,8 @@ class Protocol(HttpToolsProtocol):
         self._buffer.release()
         exchange, self._active = self._active, None
         self.since = self._connections.now
+        if exchange is self.cycle and self._place != "body":
+            self._forget_exchange()
         if exchange is None or self._lingering or self._connection.is_closing():
             return
         if REJECTED in exchange.scope:
@@ -258,7 +264,7 @@ class Protocol(HttpToolsProtocol):
     def check(self, now: int) -> None:
         """End the connection if the client has made no progress for too long."""
         settings = self._settings
-        waiting = self._connection.get_write_buffer_size()
+        waiting = self.unsent
         if waiting != self._waiting_bytes:
             self._waiting_bytes, self._waiting_since = waiting, now
         elif waiting and now - self._waiting_since > settings.write_seconds:
@@ -285,6 +291,17 @@ class Protocol(HttpToolsProtocol):
     def idle(self) -> bool:
         """Return whether no request is in work."""
         return self._active is None
+
+    @property
+    def waits(self) -> bool:
+        """Whether the client has not sent all of the request, or takes no answer."""
+        is_incomplete = self._place == "body" and self._active is self.cycle
+        return is_incomplete or self.unsent > 0
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of answers that the client has not taken."""
+        return self._connection.get_write_buffer_size()
 
     def evict(self) -> None:
         """Close the connection at once, to make room for another."""
@@ -316,7 +333,8 @@ class Protocol(HttpToolsProtocol):
             if self._ignores_input:
                 self._discard(len(data[position:]))
                 position = len(data)
-        self._unparsed = data[position:]
+        # A piece of nothing would keep all of the data.
+        self._unparsed = data[position:] if position < len(data) else memoryview(b"")
         if self._unparsed or len(self.pipeline) > limit:
             self.flow.hold(QUEUE)
         else:
@@ -441,6 +459,10 @@ class Protocol(HttpToolsProtocol):
             self._send_failure(self._failure)
         elif self._closed_by_client:
             self._end()
+
+    def _forget_exchange(self) -> None:
+        """Let a request go that is complete, as an idle connection keeps no body."""
+        self.cycle = None  # type: ignore[assignment]
 
     def _drop_incomplete(self) -> None:
         """Drop a request that the client has left incomplete."""

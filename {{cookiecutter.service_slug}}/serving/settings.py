@@ -104,7 +104,8 @@ class ServingSettings(BaseSettings):
     )
     max_bytes_in_work: Annotated[int, Field(ge=1)] = Field(
         67_108_864,
-        description="Bytes of bodies in flight at once; more get 503 with Retry-After.",
+        description="Bytes of bodies in flight at once; more get 503 with Retry-After. "
+        "Also of answers that clients do not take; beyond it, the oldest are cut off.",
     )
     inline_budget_ms: Annotated[float, Field(ge=0)] = Field(
         5.0,

@@ -5,6 +5,7 @@ import json
 import logging
 import socket
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -230,6 +231,49 @@ def test_a_request_whose_client_takes_nothing_ends(
     assert ended.is_set()
 
 
+def test_answers_that_are_taken_slowly_have_a_number_of_bytes(
+    app: Recorder, loop: asyncio.AbstractEventLoop
+) -> None:
+    connections = Connections(ServingSettings(max_bytes_in_work=100))
+    lines = [Line(app, loop, connections) for _ in range(4)]
+    for line, unsent in zip(lines, [60, 0, 30, 40], strict=True):
+        connections.tick(loop)
+        line.send(POST)
+        line.wire.unsent = unsent
+    assert not any(line.wire.closed for line in lines)
+
+    connections.tick(loop)
+
+    assert [line.wire.closed for line in lines] == [True, False, False, False]
+
+
+def test_an_idle_connection_keeps_nothing_of_its_requests(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    size = 100_000
+    request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+
+    async def keep_body(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        message = await receive()
+        scope["body"] = message["body"]
+        assert not message["more_body"]
+        await send({"type": "http.response.start", "status": 422, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    lines = [Line(keep_body, loop) for _ in range(10)]
+    tracemalloc.start()
+    try:
+        for line in lines:
+            line.send(request + b"a" * size)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert [line.statuses for line in lines] == [[422]] * 10
+    assert not any(line.ended for line in lines)
+    assert kept < 3 * size
+
+
 @pytest.mark.parametrize("requests", [0, 1], ids=["silent", "after_an_answer"])
 def test_an_idle_connection_lives_as_long_as_it_is_set(
     open_line: Open, requests: int
@@ -295,8 +339,30 @@ def test_the_connections_that_were_idle_longest_make_room(
         lines += [Line(app, loop, connections) for _ in range(3)]
 
     closed = [number for number, line in enumerate(lines) if line.wire.closed]
-    assert closed == [1, 2, 3, 4]
+    assert closed == [1, 2, 3]
     assert len([r for r in caplog.records if "idle longest" in r.message]) == 1
+    for line in lines:
+        line.wire.close()
+        line.settle()
+    assert len(connections) == 0
+
+
+def test_connections_that_wait_for_their_clients_make_room(
+    app: Recorder, loop: asyncio.AbstractEventLoop
+) -> None:
+    connections = Connections(ServingSettings(max_connections=3))
+    app.gate.clear()
+    lines = []
+    for sent in (POST, POST[:-1], POST, POST, POST):
+        lines.append(Line(app, loop, connections))
+        lines[-1].send(sent)
+        lines[0].wire.unsent = int(len(lines) > 3)  # it takes no answer any more
+
+    # The body that is on its way, then the answer that is not taken, then the new one.
+    closed = [number for number, line in enumerate(lines) if line.wire.closed]
+    assert closed == [0, 1]
+    lines.append(Line(app, loop, connections))
+    assert lines[-1].wire.closed
     for line in lines:
         line.wire.close()
         line.settle()
@@ -307,17 +373,18 @@ def test_the_connections_that_were_idle_longest_make_room(
 def test_probes_are_answered_when_descriptors_run_out(start: Start) -> None:
     limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))"
     process = start(code=limit, LOG_LEVEL="warning").ready()
-    idle = []
+    opened = []
     try:
-        for _ in range(200):
-            idle.append(connect(process))
-            idle[-1].send(b"GET / HT")
-        for _ in range(20):
-            assert process.readiness() == 200
-        assert process.ask().status_code == 200
+        for sent in (b"GET / HT", POST[:-1]):
+            for _ in range(150):
+                opened.append(connect(process))
+                opened[-1].send(sent)
+            for _ in range(20):
+                assert process.readiness() == 200
+            assert process.ask().status_code == 200
         metrics = httpx2.get(f"{process.url}/metrics").text
     finally:
-        for connection in idle:
+        for connection in opened:
             connection.close()
 
     assert 'http_connections_ended_total{reason="descriptors"}' in metrics

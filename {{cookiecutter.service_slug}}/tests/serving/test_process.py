@@ -19,6 +19,7 @@ import httpx2
 import pytest
 
 from serving.model import MODEL_FILE
+from serving.server import Memory, find_trim, resident_bytes
 from serving.testing import ROOT, wait_until
 from tests.conftest import Process, Start
 from tests.serving.conftest import BODY, PATH
@@ -453,3 +454,16 @@ def memory(process: Process) -> float:
         re.MULTILINE,
     )
     return float(found[1]) if found else 0.0
+
+
+@pytest.mark.skipif(find_trim() is None, reason="no glibc")
+def test_memory_that_was_freed_goes_back_to_the_system() -> None:
+    memory = Memory()
+    memory.give_back()
+    blocks = [bytes(900) for _ in range(80_000)]
+    taken = resident_bytes()
+    del blocks[:-1]  # the last one keeps glibc from giving back the others
+
+    memory.give_back()
+
+    assert resident_bytes() < taken - 50_000_000
