@@ -432,15 +432,31 @@ def check_repository(question: str, answers: Answers) -> Finding | None:
         if forge == answers["ci"] or address == answers.default(question):
             return None
         return Finding(f"It is at {forge}, which does not run this CI.", forge, "ci")
-    reason = "It is a web address: https://github.com/your-org/your-service."
-    if has_password(address):
-        reason = "It carries a password, which everybody would read."
-    elif has_bad_port(address):
-        reason = PORT_REASON
+    reason = mistake_in(address) or (
+        "It is a web address: https://github.com/your-org/your-service."
+    )
     if near == address or not REPOSITORY.fullmatch(near):
         return Finding(reason, answers.default(question))
+    return corrected(question, answers, reason, near, check_repository)
+
+
+def mistake_in(address: str) -> str:
+    """What nobody may write in a web address, if it is there."""
+    if has_password(address):
+        return "It carries a password, which everybody would read."
+    return PORT_REASON if has_bad_port(address) else ""
+
+
+def corrected(
+    question: str,
+    answers: Answers,
+    reason: str,
+    near: str,
+    check: Callable[[str, Answers], Finding | None],
+) -> Finding:
+    """A finding with the nearest answer, and with what is wrong with that one, too."""
     answers.values[question] = near
-    more = check_repository(question, answers)
+    more = check(question, answers)
     if more and more.question:
         return Finding(f"{reason} {more.reason}", more.instead, more.question)
     return more or Finding(reason, near)
@@ -486,22 +502,15 @@ def check_tracker_url(question: str, answers: Answers) -> Finding | None:
     found = WEB.fullmatch(address)
     if not found:
         near = fit_tracker_url(address, answers)
-        reason = "It is a web address: https://…, without quotes."
-        if has_password(address):
-            reason = "It carries a password, which everybody would read."
-        elif has_bad_port(address):
-            reason = PORT_REASON
+        reason = mistake_in(address) or (
+            "It is a web address: https://…, without quotes."
+        )
         usable = near != address and WEB.fullmatch(near)
         if not usable or has_password(near):
             return Finding(reason, answers.default(question))
-        answers.values[question] = near
-        more = check_tracker_url(question, answers)
-        if more and more.question:
-            return Finding(f"{reason} {more.reason}", more.instead, more.question)
-        return more or Finding(reason, near)
+        return corrected(question, answers, reason, near, check_tracker_url)
     if has_password(address):
-        clean = re.sub(r"[?&#].*$", "", address)
-        return Finding("It carries a password, which everybody would read.", clean)
+        return Finding(mistake_in(address), re.sub(r"[?&#].*$", "", address))
     domain = ".".join(found[1].lower().split(".")[-2:])
     owner = TRACKER_OF.get(found[1].lower()) or TRACKER_OF.get(domain, tracker)
     if owner != tracker:
