@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Never, cast
 
 from fastapi import APIRouter, Body
@@ -340,11 +341,12 @@ COLUMNS: dict[str, Callable[[Sequence[Answer]], list[Any]]] = {
 
 async def make_outputs(answers: Sequence[Answer], wanted: Rows) -> list[OutputTensor]:
     """Return the wanted outputs, and let other requests have their turn."""
+    rows = len(answers)
     outputs = []
     for name, (datatype, shape) in wanted.items():
         values = COLUMNS[name](answers)
-        outputs.append(OutputTensor(name, datatype, [len(answers), *shape], values))
-        if len(answers) > TURN:
+        outputs.append(OutputTensor(name, datatype, [rows, *shape], values))
+        if rows > TURN:
             await asyncio.sleep(0)
     return outputs
 
@@ -357,6 +359,7 @@ def list_tensors(rows: Rows) -> list[TensorInfo]:
     ]
 
 
+@cache
 def describe_outputs(labels: int) -> Rows:
     """Return the outputs of a model with so many labels; a regression has none."""
     if not labels:
@@ -393,7 +396,8 @@ def choose_outputs(request: InferRequest, known: Rows) -> Rows:
         elif name in chosen:
             problem = "name", "is asked for twice; ask for it once."
         else:
-            problem = _find_extension(parameters or {}, binary)
+            asked = parameters or binary
+            problem = _find_extension(parameters or {}, binary) if asked else None
             chosen[name] = known[name]
         if problem:
             part, reason = problem

@@ -116,9 +116,8 @@ class TensorReader(Generic[InstanceT]):
             raise contract_violation(mistakes + self._find_missing(tensors))
         if len(columns) > 1 and len(set(map(len, columns.values()))) > 1:
             raise contract_violation([_describe_lengths(columns)])
-        rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
         try:
-            instances: list[InstanceT] = self._rows.validate(rows)
+            instances: list[InstanceT] = self._rows.validate(_make_rows(columns))
         except ProblemError as error:
             names = [tensor["name"] for tensor in tensors]
             moved = [_move(mistake, names) for mistake in error.errors or ()]
@@ -268,6 +267,14 @@ def _flatten(data: list[Any], shape: list[int]) -> list[Any]:
             )
         level = [value for part in level for value in part]
     return level
+
+
+def _make_rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return a dictionary for each row of columns of one length."""
+    if len(columns) == 1:  # in half the time
+        ((name, values),) = columns.items()
+        return [{name: value} for value in values]
+    return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
 
 def _describe_lengths(columns: Mapping[str, Sequence[Any]]) -> InvalidField:
