@@ -6,7 +6,6 @@ first answers 503 to readiness probes, serves for `drain_seconds`, and then stop
 """
 
 import asyncio
-import ctypes
 import gc
 import logging
 import os
@@ -16,7 +15,6 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,6 +23,7 @@ from fastapi import FastAPI
 
 from serving import logs, traces
 from serving.connections import Connections
+from serving.memory import Memory
 from serving.protocol import Protocol
 from serving.requests import Ids, Outcome
 from serving.service import Service
@@ -35,9 +34,6 @@ from serving.settings import (
     find_old_host,
     load_settings,
 )
-
-if sys.platform != "win32":
-    import resource
 
 logger = logging.getLogger(__name__)
 
@@ -50,28 +46,6 @@ THREAD_SECONDS = 1.0
 EXIT_SECONDS = traces.EXIT_SECONDS + logs.EXIT_SECONDS + THREAD_SECONDS
 
 CLOSE = (b"connection", b"close")
-
-# An idle process keeps so many bytes of freed memory, or less.
-SPARE_BYTES = 33_554_432
-STATM = Path("/proc/self/statm")
-
-
-class Memory:
-    """Give freed memory back to the system, on Linux with glibc.
-
-    glibc keeps what is freed between blocks that are in use: after 64 large bodies at
-    once, a hundred megabytes. Giving it back takes some milliseconds.
-    """
-
-    def __init__(self) -> None:
-        self._least = 0  # bytes after the last time
-        self._trim = find_trim()
-
-    def give_back(self) -> None:
-        """Give memory back, if there is much more than after the last time."""
-        if self._trim and resident_bytes() > self._least + SPARE_BYTES:
-            self._trim(0)
-            self._least = resident_bytes()
 
 
 class DrainingServer(uvicorn.Server):
@@ -145,23 +119,6 @@ def connections_of(service: Service[Any]) -> Connections:
     return Connections(
         service.settings, service.metrics.record_connection_end, record_response
     )
-
-
-def find_trim() -> Callable[[int], int] | None:
-    """Return glibc's `malloc_trim`, or None on another system."""
-    try:
-        return ctypes.CDLL(None).malloc_trim if STATM.exists() else None
-    except (AttributeError, OSError):
-        return None
-
-
-def resident_bytes() -> int:
-    """Return the bytes of memory that the process takes; 0 if they cannot be read."""
-    try:
-        pages = STATM.read_text(encoding="ascii").split()[1]
-    except OSError:  # no descriptor is left
-        return 0
-    return int(pages) * resource.getpagesize()
 
 
 def tune_garbage_collector() -> None:

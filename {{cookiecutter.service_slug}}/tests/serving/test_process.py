@@ -18,8 +18,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from serving.memory import Memory, find_trim, resident_bytes
 from serving.model import MODEL_FILE
-from serving.server import Memory, find_trim, resident_bytes
 from serving.testing import ROOT, wait_until
 from tests.conftest import Process, Start
 from tests.serving.conftest import BODY, PATH
