@@ -16,7 +16,7 @@ import joblib
 import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 from training import export
-from training.files import read_rows, write_rows
+from training.rows import read_rows, write_rows
 from training.schema import read_schema
 from training.stage import compose
 from training.train import fit

@@ -41,7 +41,7 @@ SABOTAGE = {
         "pytest tests/training/test_config.py -k an_edit",
     ),
     "rows of another contract between the stages": Sabotage(
-        "training/files.py",
+        "training/rows.py",
         "    if list(rows.columns) != wanted:",
         "    if False:",
         "pytest tests/training/test_data.py -k a_stage_refuses",
@@ -72,8 +72,8 @@ SABOTAGE = {
     ),
     "a file that a stage imports and DVC does not know": Sabotage(
         "dvc.yaml",
-        "      - training/scores.py\n      - training/stage.py\n",
-        "      - training/stage.py\n",
+        "      - training/gate.py\n      - training/schema.py\n",
+        "      - training/schema.py\n",
         "pytest tests/training/test_dvc.py -k files_that_it_imports",
     ),
     "a failing job that stops a sweep": Sabotage(
@@ -155,13 +155,13 @@ SABOTAGE = {
         "pytest tests/training/test_models.py -k both_sides",
     ),
     "an error that is a floor": Sabotage(
-        "training/scores.py",
+        "training/gate.py",
         "value > bound if name in ERRORS else value < bound",
         "value < bound",
         "pytest tests/training/test_models.py -k ceiling",
     ),
     "a model that is worse than guessing": Sabotage(
-        "training/scores.py",
+        "training/gate.py",
         "if _is_worse(name, scores[name], baseline[name]):",
         "if False:",
         "pytest tests/training/test_models.py -k baseline",

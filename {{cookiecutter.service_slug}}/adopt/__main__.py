@@ -38,9 +38,9 @@ from serving.fields import Kind, read_kinds, read_task
 from training.columns import make_instance
 from training.dialect import read_cells, translate
 from training.files import read_json, write_text
+from training.gate import PRIMARY
 from training.ingest import validate
 from training.schema import LABEL, Schema, make_schema
-from training.scores import PRIMARY
 from training.stage import PipelineError, compose
 from training.train import cross_validate
 from training.validation import Validator, read_columns

@@ -6,9 +6,9 @@ changed stages and records the results.
 """
 
 from training import evaluate, export, ingest, prepare, train
+from training.gate import check_gate
 from training.runs import record_pipeline
 from training.schema import read_schema
-from training.scores import check_gate
 from training.stage import command
 from training.values import Config
 

@@ -19,10 +19,11 @@ from sklearn.pipeline import Pipeline
 from training.columns import read_inputs, read_labels
 from training.corrections import read_tenants
 from training.diagnosis import MIN_ROWS, cut_slices, judge_rows
-from training.files import read_rows
+from training.gate import PRIMARY
 from training.revision import git
+from training.rows import read_rows
 from training.schema import Schema, read_schema
-from training.scores import PRIMARY, Truth, score_primary
+from training.scores import Truth, score_primary
 from training.stage import PipelineError, compose
 from training.train import fit, label_names, predict
 from training.values import Component, Config, ConfigError

@@ -13,8 +13,8 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 
 from training.files import write_text
+from training.gate import check_gate
 from training.schema import read_schema
-from training.scores import check_gate
 from training.stage import PipelineError, command
 from training.values import Config, dump_config
 

@@ -18,14 +18,13 @@ from serving.fields import Kind
 from training.columns import read_inputs, read_labels
 from training.corrections import read_tenants
 from training.diagnosis import diagnose
-from training.files import read_bytes, read_json, read_rows, write_json, write_table
+from training.files import read_bytes, read_json, write_json
+from training.gate import PRIMARY, check_gate, find_failures
+from training.rows import read_rows, write_table
 from training.schema import Schema, read_schema
 from training.scores import (
-    PRIMARY,
     Output,
     Truth,
-    check_gate,
-    find_failures,
     predict_labels,
     score,
     score_baseline,

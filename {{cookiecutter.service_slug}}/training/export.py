@@ -32,8 +32,9 @@ from training.columns import (
     to_inputs,
 )
 from training.evaluate import load_pipeline
-from training.files import read_bytes, read_json, read_rows, write_bytes
+from training.files import read_bytes, read_json, write_bytes
 from training.revision import git_revision
+from training.rows import read_rows
 from training.schema import Schema, read_schema
 from training.splits import SplitKind, find_kind
 from training.stage import PipelineError, command

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from serving.contract import Task
 from training import corrections
-from training.files import write_rows, write_text
+from training.files import write_text
+from training.rows import write_rows
 from training.schema import LABEL, read_schema
 from training.stage import PipelineError, command
 from training.tables import Chunk, split_frame

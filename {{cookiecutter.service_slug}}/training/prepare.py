@@ -8,7 +8,7 @@ import pandas as pd
 from serving.contract import Task
 from serving.fields import Kind
 from training.columns import read_inputs, read_labels
-from training.files import read_rows, write_rows
+from training.rows import read_rows, write_rows
 from training.schema import Schema, read_schema
 from training.splits import SplitKind, draw_test, find_kind
 from training.stage import PipelineError, command

@@ -32,12 +32,14 @@ from training.columns import read_inputs, read_labels
 from training.compare import describe, read_recipe
 from training.corrections import find_file, separate_tenants
 from training.diagnosis import judge_rows
-from training.files import read_bytes, read_rows, write_json, write_text
+from training.files import read_bytes, write_json, write_text
+from training.gate import PRIMARY
 from training.ingest import validate
 from training.revision import git, git_revision
+from training.rows import read_rows
 from training.runs import append_run
 from training.schema import GROUP, Schema, read_schema
-from training.scores import PRIMARY, Truth, score_primary
+from training.scores import Truth, score_primary
 from training.splits import read_groups
 from training.stage import PipelineError, compose
 from training.tables import read_table

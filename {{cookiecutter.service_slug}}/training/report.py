@@ -17,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from serving.contract import Task
-from training.files import read_json, read_table, write_text
+from training.files import read_json, write_text
+from training.rows import read_table
 from training.schema import read_schema
 from training.stage import command
 from training.values import Config

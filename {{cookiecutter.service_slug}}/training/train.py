@@ -18,12 +18,14 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from training.columns import read_inputs, read_labels
-from training.files import read_rows, write_bytes, write_json
+from training.files import write_bytes, write_json
+from training.gate import PRIMARY
 from training.models import Family
 from training.progress import show_progress
+from training.rows import read_rows
 from training.runs import record_training
 from training.schema import Schema, read_schema
-from training.scores import PRIMARY, Output, score_primary
+from training.scores import Output, score_primary
 from training.splits import draw_folds
 from training.stage import PipelineError, command
 from training.values import Config

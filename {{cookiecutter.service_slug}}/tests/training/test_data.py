@@ -17,7 +17,7 @@ from tests.conftest import write_rows as write_samples
 from tests.training.conftest import Compose
 from training import __main__ as pipeline
 from training import corrections, ingest
-from training.files import read_rows, write_rows
+from training.rows import read_rows, write_rows
 from training.schema import make_schema
 from training.stage import PipelineError
 from training.tables import read_table, split_frame

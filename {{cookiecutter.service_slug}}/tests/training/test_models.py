@@ -18,7 +18,7 @@ from serving.model import MODEL_FILE, SIDECAR_FILE, Model
 from serving.testing import wait_until
 from tests.training.conftest import CHOICES, Compose
 from tests.training.toy import BOTH, JUDGED, MEASURED, Visit, judged, measured
-from training import evaluate, export, models, prepare, scores, splits, train
+from training import evaluate, export, models, prepare, splits, train
 from training.columns import (
     make_instance,
     read_columns,
@@ -26,8 +26,9 @@ from training.columns import (
     read_labels,
     to_arrays,
 )
-from training.files import read_rows
+from training.gate import check_gate, find_failures
 from training.progress import show_progress
+from training.rows import read_rows
 from training.schema import Schema, make_schema, read_schema
 from training.stage import PipelineError
 from training.values import Config, Gate
@@ -240,9 +241,9 @@ def test_too_few_rows_for_the_folds_are_said() -> None:
 
 def test_a_metric_of_the_other_task_is_refused_with_those_of_this_one() -> None:
     with pytest.raises(PipelineError, match="gate.r2 is no metric.*macro_f1, accuracy"):
-        scores.check_gate(Task.CLASSIFICATION, Gate(r2=0.5))
+        check_gate(Task.CLASSIFICATION, Gate(r2=0.5))
     with pytest.raises(PipelineError, match="gate.macro_f1.*mae, rmse, r2"):
-        scores.check_gate(Task.REGRESSION, Gate(macro_f1=0.5))
+        check_gate(Task.REGRESSION, Gate(macro_f1=0.5))
 
 
 GOOD = {"r2": 0.8, "rmse": 2.0, "mae": 1.0}
@@ -262,7 +263,7 @@ MEAN = {"r2": 0.0, "rmse": 4.0, "mae": 3.0}
 def test_a_floor_a_ceiling_and_the_baseline_stop_a_model(
     gate: Gate, found: dict[str, float], failures: list[str]
 ) -> None:
-    said = scores.find_failures(Task.REGRESSION, gate, found, MEAN)
+    said = find_failures(Task.REGRESSION, gate, found, MEAN)
 
     assert len(said) == len(failures)
     assert all(one.startswith(other) for one, other in zip(said, failures, strict=True))

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from serving.contract import Contract
 from training import promote
-from training.files import read_json, write_rows
+from training.files import read_json
+from training.rows import write_rows
 from training.runs import format_runs, read_runs
 from training.schema import make_schema
 from training.stage import PipelineError

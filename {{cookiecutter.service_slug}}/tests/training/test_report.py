@@ -13,7 +13,7 @@ from serving.contract import Contract
 from tests.training.toy import JUDGED, MEASURED, judged, measured
 from training import diagnosis, models, report, train
 from training.columns import read_inputs, read_labels
-from training.files import read_table, write_table
+from training.rows import read_table, write_table
 from training.schema import Schema, make_schema
 from training.scores import Output
 from training.values import Config

@@ -1,0 +1,60 @@
+"""Read and write the rows and tables that pass between the stages."""
+
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+from pydantic import BaseModel
+
+from training.files import read_bytes, write_bytes, write_text
+from training.stage import PipelineError
+
+
+def write_rows(path: Path, rows: pd.DataFrame) -> None:
+    """Replace a Parquet file atomically. Its types are those of the columns.
+
+    Parquet brings back what was put in: text such as "007", "NA" or a lone carriage
+    return, numbers and missing values.
+    """
+    content = io.BytesIO()
+    rows.to_parquet(content, index=False)
+    write_bytes(path, content.getvalue())
+
+
+def read_rows(
+    path: Path,
+    contract: type[BaseModel] | None = None,
+    may_be_empty: bool = False,
+) -> pd.DataFrame:
+    """Read the rows that an earlier stage wrote, with the columns of a contract.
+
+    Raises PipelineError if it is missing or damaged, has other columns or no rows.
+    """
+    content = io.BytesIO(read_bytes(path))
+    try:
+        rows = pd.read_parquet(content)
+    except ValueError as error:  # pyarrow's errors derive from it
+        raise PipelineError(
+            f"{path} cannot be read ({error}). Run all stages: make train"
+        ) from None
+    wanted = list(contract.model_fields if contract else rows.columns)
+    if list(rows.columns) != wanted:
+        raise PipelineError(
+            f"{path} has the columns {list(rows.columns)}, but app/contract.py has "
+            f"{wanted}. Run all stages: make train"
+        )
+    if rows.empty and not may_be_empty:
+        raise PipelineError(f"{path} has no rows. Run all stages: make train")
+    return rows
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Replace a JSON file of records atomically. Text stays text, as the label 007."""
+    content = table.to_json(orient="records", force_ascii=False, double_precision=6)
+    write_text(path, content + "\n")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read what `write_table` wrote. Raises PipelineError if it is missing."""
+    return pd.DataFrame(json.loads(read_bytes(path)))
