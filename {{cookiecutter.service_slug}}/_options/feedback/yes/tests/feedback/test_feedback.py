@@ -4,8 +4,8 @@ import hashlib
 import itertools
 import json
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 
 import httpx2
@@ -250,26 +250,23 @@ def test_a_database_that_hangs_delays_neither_predictions_nor_probes_nor_the_exi
     server: PostgreSQL, process: tuple[Process, str]
 ) -> None:
     service, _ = process
-    statuses: list[int] = []
 
-    def give_up() -> None:
+    def correct() -> int:
         with open_client(service) as client:
-            statuses.append(send(client, make_item()).status_code)
+            status: int = send(client, make_item()).status_code
+            return status
 
-    give_up()
-    assert statuses.pop() == 201
+    assert correct() == 201
     server.pause()
     try:
-        threads = [threading.Thread(target=give_up) for _ in range(20)]
-        for thread in threads:
-            thread.start()
-        for _ in range(3):
-            assert service.ask(headers=bearer("acme")).status_code == 200
-            assert service.readiness() == 200
-        assert not statuses, "predictions are answered while feedback waits"
-        for thread in threads:
-            thread.join()
-        assert statuses == [503] * 20
+        with ThreadPoolExecutor(20) as pool:
+            waiting = [pool.submit(correct) for _ in range(20)]
+            for _ in range(3):
+                assert service.ask(headers=bearer("acme")).status_code == 200
+                assert service.readiness() == 200
+            done = [each for each in waiting if each.done()]
+            assert not done, "predictions are answered while feedback waits"
+            assert {each.result() for each in waiting} == {503}
         service.stop()
     finally:
         server.go_on()
@@ -280,7 +277,6 @@ def test_nothing_acknowledged_is_lost_or_doubled_when_the_database_is_killed(
 ) -> None:
     service, name = process
     answers: list[int] = []
-    predicted: list[int] = []
     sent: dict[str, int] = {}
     killed, ended = threading.Event(), threading.Event()
 
@@ -293,33 +289,37 @@ def test_nothing_acknowledged_is_lost_or_doubled_when_the_database_is_killed(
                 item = make_item(number)
                 while (status := send(client, item).status_code) == 503:
                     answers.append(status)
-                    time.sleep(0.1)
+                    if ended.wait(0.1):
+                        return
                 answers.append(status)
 
-    def predict() -> None:
+    def predict() -> set[int]:
+        statuses = set()
         with open_client(service) as client:
-            while not ended.is_set():
-                predicted.append(client.post("/v1/predict", json=BODY).status_code)
-                time.sleep(0.01)
+            while not ended.wait(0.01):
+                statuses.add(client.post("/v1/predict", json=BODY).status_code)
+        return statuses
 
-    threads = [threading.Thread(target=correct, args=(tenant,)) for tenant in TENANTS]
-    for thread in [*threads, predictor := threading.Thread(target=predict)]:
-        thread.start()
-    wait_until(lambda: answers.count(201) > 40)
-    server.kill()
-    wait_until(lambda: 503 in answers)
-    killed.set()
-    server.start()
-    for thread in threads:
-        thread.join()
-    ended.set()
-    predictor.join()
+    with ThreadPoolExecutor() as pool:
+        try:
+            correcting = [pool.submit(correct, tenant) for tenant in TENANTS]
+            predicting = pool.submit(predict)
+            wait_until(lambda: answers.count(201) > 40)
+            server.kill()
+            wait_until(lambda: 503 in answers)
+            killed.set()
+            server.start()
+            for each in correcting:
+                each.result()
+        finally:
+            killed.set()
+            ended.set()
+        assert predicting.result() == {200}
 
     rows = server.run_sql("SELECT tenant, count(*) FROM feedback GROUP BY 1", name)
     assert sorted(rows.split()) == [f"{name}|{sent[name]}" for name in TENANTS]
     # A 200 tells of a commit whose answer was lost.
     assert answers.count(201) + answers.count(200) == sum(sent.values()) >= 200
-    assert set(predicted) == {200}
 
 
 def test_documentation_lists_the_settings_and_the_problems() -> None:
