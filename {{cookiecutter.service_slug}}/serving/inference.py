@@ -268,7 +268,7 @@ def add_inference(
             service.metrics.record_prediction(answer)
             if number % TURN == 0:
                 await asyncio.sleep(0)
-        outputs = await make_outputs(answers, wanted)
+        outputs = make_outputs(answers, wanted)
         if log_texts:
             sent = [each.model_dump(mode="json") for each in instances]
             columns = {tensor.name: tensor.data for tensor in outputs}
@@ -339,16 +339,13 @@ COLUMNS: dict[str, Callable[[Sequence[Answer]], list[Any]]] = {
 }
 
 
-async def make_outputs(answers: Sequence[Answer], wanted: Rows) -> list[OutputTensor]:
-    """Return the wanted outputs, and let other requests have their turn."""
+def make_outputs(answers: Sequence[Answer], wanted: Rows) -> list[OutputTensor]:
+    """Return the wanted outputs."""
     rows = len(answers)
-    outputs = []
-    for name, (datatype, shape) in wanted.items():
-        values = COLUMNS[name](answers)
-        outputs.append(OutputTensor(name, datatype, [rows, *shape], values))
-        if rows > TURN:
-            await asyncio.sleep(0)
-    return outputs
+    return [
+        OutputTensor(name, datatype, [rows, *shape], COLUMNS[name](answers))
+        for name, (datatype, shape) in wanted.items()
+    ]
 
 
 def list_tensors(rows: Rows) -> list[TensorInfo]:
