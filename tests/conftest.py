@@ -53,6 +53,8 @@ PROGRAMS = Path(sys.executable).parent
 ENVIRONMENT["PATH"] = f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"
 # Hundreds of processes are started: what they import is to be compiled once.
 ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)
+# As many tests run as there are CPUs: more threads would wait for each other.
+ENVIRONMENT["OMP_NUM_THREADS"] = "1"
 # mypy takes a minute and a half for a service, and two seconds for the next.
 ENVIRONMENT["MYPY_CACHE_DIR"] = str(BUILD / "mypy")
 

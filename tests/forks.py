@@ -13,6 +13,7 @@ from there once it is there: it is for tests that only read it.
 
 import ast
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -126,5 +127,6 @@ if __name__ == "__main__":
     for module in sorted(set(imported(Path(sys.argv[1])))):
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
+    gc.freeze()  # pytest collects garbage ten times: what is imported here is none
     for line in sys.stdin:
         print(run(**json.loads(line)), flush=True)

@@ -11,6 +11,7 @@ import pytest
 from covertable import make
 
 from tests.conftest import BODY, ENVIRONMENT, ROOT, Service, run
+from tests.test_service import shrink
 
 FACTORS: dict[str, list[str]] = {
     "hooks": ["no hooks", "hooksPath", "templateDir", "refusing hook"],
@@ -19,6 +20,8 @@ FACTORS: dict[str, list[str]] = {
     "ignored": ["nothing", "*.lock"],
     "place": ["new", "monorepo", "existing"],
 }
+# Other tests run them. Here the question is whether hooks run, and where.
+SLOW_HOOKS = "mypy,import-linter,flake8,black"
 Cell = dict[str, str]
 CELLS: list[Cell] = make(FACTORS)
 
@@ -134,7 +137,7 @@ def test_any_git_generates_sets_up_and_commits(
     has_path = machine["hooks"] in ("hooksPath", "refusing hook")
     assert hook.exists() == (machine["place"] != "monorepo" and not has_path)
 
-    monkeypatch.setitem(ENVIRONMENT, "SKIP", "mypy,import-linter")
+    monkeypatch.setitem(ENVIRONMENT, "SKIP", SLOW_HOOKS)
     done = commit(service)
     assert (done.returncode == 0) == (not reason), done.stdout
     assert reason in done.stdout
@@ -161,8 +164,9 @@ def test_a_clone_of_what_was_trained_is_up_to_date(
 ) -> None:
     service, _ = settle(machine, tmp_path, monkeypatch)
     service.install()
+    shrink(service)
     service.make("train")
-    monkeypatch.setitem(ENVIRONMENT, "SKIP", "mypy,import-linter")
+    monkeypatch.setitem(ENVIRONMENT, "SKIP", SLOW_HOOKS)
     done = commit(service)
     assert done.returncode == 0, done.stdout
 
@@ -193,7 +197,7 @@ def test_a_fresh_service_is_linted_in_a_directory_of_a_larger_repository(
     service, _ = settle(machine, tmp_path, monkeypatch)
     service.install()
     (tmp_path / "work" / "other.py").write_text("import  os\n")  # no business of it
-    monkeypatch.setitem(ENVIRONMENT, "SKIP", "mypy,import-linter")
+    monkeypatch.setitem(ENVIRONMENT, "SKIP", SLOW_HOOKS)
 
     assert service.make("lint").stdout.count("Passed") >= 10
     (service.path / "app" / "odd.py").write_text("import  os\n")

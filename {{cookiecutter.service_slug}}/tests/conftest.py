@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 BODY = {"instances": EXAMPLES[:1]}
 # Where feedback was chosen: no test writes into the database of this machine.
 os.environ["DATABASE_URL"] = "sqlite://"
+# Tests run beside each other: threads of a fit would wait for each other's turns.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @dataclass(frozen=True)
