@@ -3,43 +3,52 @@
 import json
 
 from benchmarks.generated import BODY, PREDICT, python, served, trained
-from benchmarks.results import quartiles, versions
+from benchmarks.results import Ratio, quartiles, versions
+from benchmarks.serving import Server
 from benchmarks.wrk import load
 
 INFER = "/v2/models/intent-service/infer"
+CONNECTIONS = 32
+ROWS = (1, 16)  # of a request
 
 
-def write_tensors(body: str) -> str:
-    """Return the same question in the protocol, which asks for the same answer."""
-    texts = [instance["text"] for instance in json.loads(body)["instances"]]
-    tensor = {"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts}
+def write_bodies(rows: int) -> dict[str, str]:
+    """Return the same question for each endpoint; the answers say the same."""
+    instances = json.loads(BODY)["instances"] * rows
+    texts = [instance["text"] for instance in instances]
+    tensor = {"name": "text", "shape": [rows], "datatype": "BYTES", "data": texts}
     outputs = [{"name": "label"}, {"name": "score"}]
-    return json.dumps({"inputs": [tensor], "outputs": outputs})
+    return {
+        PREDICT: json.dumps({"instances": instances}),
+        INFER: json.dumps({"inputs": [tensor], "outputs": outputs}),
+    }
 
 
-def measure(
-    rounds: int = 15, seconds: float = 2, connections: int = 32
-) -> dict[str, object]:
-    """The ratio of the two request rates; the rounds alternate, as machines drift."""
+def compare(server: Server, rows: int, rounds: int) -> Ratio:
+    """Return the ratio of the request rates; rounds alternate, as machines drift."""
+    bodies = write_bodies(rows)
+
+    def rate(path: str) -> float:
+        return load(server.url + path, [bodies[path]], CONNECTIONS, seconds=1).rate
+
     ratios = []
-    bodies = {PREDICT: BODY, INFER: write_tensors(BODY)}
+    for turn in range(rounds):
+        order = (PREDICT, INFER) if turn % 2 else (INFER, PREDICT)
+        rates = {path: rate(path) for path in order}
+        ratios.append(rates[INFER] / rates[PREDICT])
+        print(f"  {rows} rows, {turn + 1} of {rounds}: {ratios[-1]:.3f}", flush=True)
+    return quartiles(ratios)
+
+
+def measure(rounds: int = 30) -> dict[str, object]:
+    """Compare the two endpoints with few rows in a request and with some."""
     with trained() as service, served(service) as server:
-
-        def rate(path: str) -> float:
-            return load(server.url + path, [bodies[path]], connections, seconds).rate
-
-        for path in bodies:
-            rate(path)
-        for turn in range(rounds):
-            order = (PREDICT, INFER) if turn % 2 else (INFER, PREDICT)
-            rates = {path: rate(path) for path in order}
-            ratios.append(rates[INFER] / rates[PREDICT])
-            print(f"  round {turn + 1} of {rounds}: {ratios[-1]:.3f}", flush=True)
+        compare(server, 1, 1)  # both are warm
+        ratios = {str(rows): compare(server, rows, rounds) for rows in ROWS}
         found = versions(python(service), "fastapi", "pydantic", "uvicorn")
-
     return {
         "versions": found,
         "rounds": rounds,
-        "connections": connections,
-        **quartiles(ratios),
+        "connections": CONNECTIONS,
+        "ratios": ratios,
     }

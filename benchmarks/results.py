@@ -260,11 +260,12 @@ class Watched(Measured, Ratio):
     connections: int
 
 
-class Inference(Measured, Ratio):
+class Inference(Measured):
     """The request rate of the Open Inference Protocol, to that of /v1/predict."""
 
     rounds: int
     connections: int
+    ratios: dict[str, Ratio]  # by the rows of a request
 
 
 class Fairness(TypedDict):

@@ -258,12 +258,17 @@ def watched_section(watched: Watched) -> str:
 
 def inference_section(inference: Inference) -> str:
     """The cost of the Open Inference Protocol."""
-    return paragraph(
-        "Asked in the Open Inference Protocol, the service has "
-        f"{inference['ratio']:.3f} of the request rate of `/v1/predict` "
-        f"(quartiles of {inference['rounds']} rounds: {inference['low']:.3f} to "
-        f"{inference['high']:.3f}; {inference['connections']} connections)."
+    said = paragraph(
+        "The request rate of the Open Inference Protocol, to that of `/v1/predict` "
+        f"({inference['connections']} connections; the median of "
+        f"{inference['rounds']} rounds, with the quartiles)."
     )
+    rows = [
+        (number, *(f"{ratio[key]:.3f}" for key in ("ratio", "low", "high")))
+        for number, ratio in inference["ratios"].items()
+    ]
+    header = ("Rows of a request", "Ratio", "Lower quartile", "Upper quartile")
+    return f"{said}\n\n{table(header, rows)}"
 
 
 def work_section(work: Work) -> str:
