@@ -21,7 +21,13 @@ from pydantic import ValidationError
 
 from adopt.graph import adapt, choose_output, make_session, read_source
 from serving.contract import Contract, Task
-from serving.fields import OUTPUTS, Fields, describe_kinds, read_kinds
+from serving.fields import (
+    OUTPUTS,
+    Fields,
+    describe_kinds,
+    dump_fields,
+    read_kinds,
+)
 from serving.model import MODEL_FILE, SIDECAR_FILE, Model, ModelError, Sidecar
 from training.files import write_bytes
 from training.revision import git_revision
@@ -100,7 +106,7 @@ def convert(
         git_revision=git_revision(),
         trained_at=datetime.now(UTC).replace(microsecond=0),
         training_shares={},
-        golden_instance=instances[0].model_dump(mode="json"),
+        golden_instance=dump_fields(instances[0]),
         golden_answer=answers[0].tolist(),
     )
     files = {

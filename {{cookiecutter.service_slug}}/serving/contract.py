@@ -3,6 +3,7 @@
 Every model of `app/contract.py` derives from `Contract`.
 """
 
+from collections.abc import Callable
 from decimal import Decimal
 from enum import StrEnum
 from math import inf
@@ -37,8 +38,12 @@ def wraps_whole(schema: Any) -> bool:
     return schema.get("function", {}).get("function") is read_whole
 
 
-def _bound_numbers(schema: Any) -> None:
-    """Add bounds to a number, or to the numbers of a list, in the schema of a field."""
+def _bound_numbers(schema: Any, resolve: Callable[[Any], Any]) -> None:
+    """Add bounds to a number, or to the numbers of a list, in the schema of a field.
+
+    `resolve` returns what a schema refers to, such as that of a `type` statement.
+    """
+    schema = resolve(schema)
     if schema["type"] in ("float", "int"):
         largest = MAX_NUMBER if schema["type"] == "float" else MAX_INTEGER
         if schema.get("lt", inf) > largest:
@@ -46,16 +51,22 @@ def _bound_numbers(schema: Any) -> None:
         if schema.get("gt", -inf) < -largest:
             schema["ge"] = max(schema.get("ge", -largest), -largest)
         if schema["type"] == "int":
+            ref = schema.pop("ref", None)
             whole = core_schema.no_info_before_validator_function(
-                read_whole, {**schema}
+                read_whole, {**schema}, ref=ref
             )
             schema.clear()
             schema.update(whole)
     elif schema["type"] == "list":
-        _bound_numbers(schema.get("items_schema", {"type": "any"}))
+        _bound_numbers(schema.get("items_schema", {"type": "any"}), resolve)
+    elif schema["type"] == "tuple":
+        for item in schema["items_schema"]:
+            _bound_numbers(item, resolve)
+    elif schema["type"] == "json-or-python":  # a Sequence
+        _bound_numbers(schema["json_schema"], resolve)
     # Each model that holds this one asks for its schema again.
     elif not wraps_whole(schema) and schema["type"] != "model" and "schema" in schema:
-        _bound_numbers(schema["schema"])
+        _bound_numbers(schema["schema"], resolve)
 
 
 class Contract(BaseModel):
@@ -83,8 +94,18 @@ class Contract(BaseModel):
             inner = handler.resolve_ref_schema(inner)
         while "schema" in inner:
             inner = inner["schema"]
+        known: set[str] = set()
+
+        def resolve(found: Any) -> Any:
+            if found["type"] != "definition-ref":
+                return found
+            if found["schema_ref"] in known:  # done, or a type that holds itself
+                return {"type": "any"}
+            known.add(found["schema_ref"])
+            return resolve(handler.resolve_ref_schema(found))
+
         for field in inner.get("fields", {}).values():
-            _bound_numbers(field["schema"])
+            _bound_numbers(field["schema"], resolve)
         return schema
 
 

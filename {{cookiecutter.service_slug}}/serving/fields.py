@@ -4,7 +4,7 @@ The model has one input for each field of `Instance`, with the same name.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, Generic, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 from pydantic import AliasChoices, BaseModel
+from pydantic_core import to_jsonable_python
 
 from serving.contract import MAX_NUMBER, Task
 
@@ -101,6 +102,12 @@ def read_label(labelled: type[BaseModel]) -> FieldKind:
     return label
 
 
+def read_types(contract: type[BaseModel], name: str) -> list[Mapping[str, Any]]:
+    """Return the JSON schema of each type that a field may have; None is "null"."""
+    schema = contract.model_json_schema(by_alias=False)
+    return list(_alternatives(schema["properties"][name], schema))
+
+
 def read_task(labelled: type[BaseModel]) -> Task:
     """Return the task: a number is predicted by regression, all else is a label.
 
@@ -145,14 +152,14 @@ def _read_kind(
     name: str, schema: Mapping[str, Any], document: Mapping[str, Any], owner: str
 ) -> FieldKind:
     """Return the kind of a field from its JSON schema. Raises ValueError."""
-    schema = _resolve(schema, document)
-    alternatives = [_resolve(one, document) for one in schema.get("anyOf", [schema])]
+    alternatives = list(_alternatives(schema, document))
     values = [one for one in alternatives if one.get("type") != "null"]
     optional = len(values) < len(alternatives)
     where = f"The field '{name}' of {owner}"
     if len(values) != 1:
         raise ValueError(
-            f"{where} has several types; a model reads one. Write it as one of them."
+            f"{where} has several types; a model reads one. Write it as one of them, "
+            "and a Decimal as `float`."
         )
     (one,) = values
     choices = one.get("enum", [one["const"]] if "const" in one else [])
@@ -180,7 +187,8 @@ def _read_kind(
             length = one.get("minItems", 0)
             items = _resolve(one.get("items", {}), document)
             is_number = items.get("type") in ("number", "integer")
-            if is_number and length == one.get("maxItems") != 0:
+            is_set = one.get("uniqueItems", False)  # it has no order
+            if is_number and not is_set and length == one.get("maxItems") != 0:
                 return FieldKind(
                     name, Kind.VECTOR, optional, length=length, **_bounds(items)
                 )
@@ -189,9 +197,19 @@ def _read_kind(
 
 def _resolve(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
     """Return a schema, or the one of the same document that it refers to."""
-    if "$ref" not in schema:
-        return schema
-    return document["$defs"][schema["$ref"].rpartition("/")[2]]
+    while "$ref" in schema:
+        schema = document["$defs"][schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def _alternatives(schema: Any, document: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the schema of each type that a field may have."""
+    schema = _resolve(schema, document)
+    if "anyOf" not in schema:
+        yield schema
+        return
+    for one in schema["anyOf"]:
+        yield from _alternatives(one, document)
 
 
 def _bounds(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,6 +262,16 @@ def describe_kinds(fields: Sequence[FieldKind]) -> dict[str, str]:
         )
         for field in fields
     }
+
+
+def dump_fields(instance: BaseModel) -> dict[str, Any]:
+    """Return the fields of an instance as JSON has them, to be validated again.
+
+    A dump would have computed fields, too, and what serialisers make of the others.
+    """
+    values = {name: getattr(instance, name) for name in type(instance).model_fields}
+    dumped: dict[str, Any] = to_jsonable_python(values)
+    return dumped
 
 
 def to_array(

@@ -20,7 +20,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from serving.contract import TENTHS, Task
-from serving.fields import OUTPUTS, FieldKind, Kind, describe_kinds
+from serving.fields import OUTPUTS, FieldKind, Kind, describe_kinds, dump_fields
 from serving.model import MODEL_FILE, SIDECAR_FILE, Model, ModelError, Sidecar
 from training.columns import (
     Arrays,
@@ -254,7 +254,7 @@ def describe(
         git_revision=git_revision(),
         trained_at=datetime.fromisoformat(training["trained_at"]),
         training_shares=shares,
-        golden_instance=instance.model_dump(mode="json"),
+        golden_instance=dump_fields(instance),
         golden_answer=predict(pipeline, read_inputs(schema, test.iloc[:1]))[0].tolist(),
     )
 

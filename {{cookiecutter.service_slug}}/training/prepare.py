@@ -4,10 +4,11 @@ import logging
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 
 from serving.contract import Task
-from serving.fields import Kind
-from training.columns import read_inputs, read_labels
+from serving.fields import Kind, to_array
+from training.columns import make_instance, read_columns, read_inputs, read_labels
 from training.rows import read_rows, write_rows
 from training.schema import Schema, read_schema
 from training.splits import SplitKind, draw_test, find_kind
@@ -19,15 +20,20 @@ logger = logging.getLogger(__name__)
 WRITTEN = ("train", "test")
 
 SHOWN = 10
+SHOWN_TEXT = 50  # characters of a value
+CHECKED = 100  # rows that are validated again
 
 
 def run(config: Config) -> None:
     """Write `paths.train` and `paths.test`.
 
-    Raises PipelineError if a label has too few rows for both.
+    Raises PipelineError if a label has too few rows for both, or if a validator of the
+    contract changes what it has returned.
     """
     schema = read_schema()
-    rows = clean(schema, read_rows(config.paths.raw, schema.labelled))
+    rows = read_rows(config.paths.raw, schema.labelled)
+    check_validators(schema, rows.head(CHECKED))
+    rows = clean(schema, rows)
     kind = find_kind(schema, rows, config)
     if kind is SplitKind.FILE:
         train, test = rows, read_rows(config.paths.raw_test, schema.labelled)
@@ -42,6 +48,37 @@ def run(config: Config) -> None:
     write_rows(config.paths.test, test)
     logger.info(
         "%d rows to train on, %d to test on, split by %s", len(train), len(test), kind
+    )
+
+
+def check_validators(schema: Schema, rows: pd.DataFrame) -> None:
+    """Raise PipelineError if validating valid rows again changes or refuses a value.
+
+    The golden example and corrections are validated rows that are validated again.
+    """
+    columns = read_columns(rows[[field.name for field in schema.fields]])
+    for values in zip(*columns.values(), strict=True):
+        row = dict(zip(columns, values, strict=True))
+        try:
+            again = make_instance(schema, row)
+        except ValidationError as error:
+            mistake = error.errors()[0]
+            name = ".".join(map(str, mistake["loc"])) or "Instance"
+            raise _unstable(name, f"is refused: {mistake['msg']}") from None
+        for field in schema.fields:
+            found = getattr(again, field.name)
+            before, after = (to_array(field, [x]) for x in (row[field.name], found))
+            equal_nan = before.dtype != np.object_
+            if not np.array_equal(before, after, equal_nan=equal_nan):
+                raise _unstable(field.name, f"becomes {repr(found)[:SHOWN_TEXT]}")
+
+
+def _unstable(name: str, what: str) -> PipelineError:
+    return PipelineError(
+        f"A validator in app/contract.py does not keep what it has returned: a valid "
+        f"value of '{name}', validated again, {what}. Rows are validated more than "
+        "once. Let the validator return such values as they are, or let clients send "
+        "what it makes of them."
     )
 
 
@@ -77,12 +114,15 @@ def check_sides(
     With `all_tested`, each label needs test rows, too.
     """
     count = len(train) + len(test)
-    if train.empty or test.empty:
+    is_regression = schema.task is Task.REGRESSION
+    least = 2 if is_regression else 1  # R² of a single row is undefined
+    if min(len(train), len(test)) < least:
         raise PipelineError(
-            f"There are too few rows or groups to train and to test on ({count} rows). "
-            "Add rows, or change split.test_share."
+            "There are too few rows, groups or times to train and to test on: "
+            f"{len(train)} and {len(test)} of {count} rows. Add rows, or change "
+            "split.test_share; rows of one group, or of one time, are never parted."
         )
-    if schema.task is Task.REGRESSION:
+    if is_regression:
         return
     labels = np.concatenate([read_labels(schema, train), read_labels(schema, test)])
     learned, tested = set(labels[: len(train)]), set(labels[len(train) :])

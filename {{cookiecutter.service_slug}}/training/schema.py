@@ -4,10 +4,14 @@ from dataclasses import dataclass
 
 from app import contract
 from serving.contract import Contract, Task
-from serving.fields import FieldKind, Kind, read_kinds, read_task
+from serving.fields import FieldKind, Kind, read_kinds, read_task, read_types
 from training.stage import PipelineError
 
 LABEL, GROUP, TIME = "label", "group", "time"
+
+# The types of these two columns, as JSON schemas call them.
+GROUPS = {"string", "null"}
+TIMES = {"date-time", "date", "time", "duration", "integer", "number", "null"}
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,33 @@ def make_schema(instance: type[Contract], labelled: type[Contract]) -> Schema:
             f"LabelledInstance in app/contract.py has the field '{min(others)}', which "
             f"nothing reads. {hint}"
         )
+    if missing := names - set(labelled.model_fields):
+        raise PipelineError(
+            f"LabelledInstance in app/contract.py lacks the field '{min(missing)}' of "
+            "Instance. Let it derive from Instance."
+        )
+    _check_split(labelled)
     try:
         fields, task = read_kinds(instance), read_task(labelled)
     except ValueError as error:
         raise PipelineError(f"app/contract.py: {error}") from None
     has_group, has_time = (name in labelled.model_fields for name in (GROUP, TIME))
     return Schema(instance, labelled, fields, task, has_group, has_time)
+
+
+def _check_split(labelled: type[Contract]) -> None:
+    """Raise PipelineError if `group` is no text, or if `time` has no order."""
+    for name, wanted in ((GROUP, GROUPS), (TIME, TIMES)):
+        if name not in labelled.model_fields:
+            continue
+        types = {
+            one.get("format", one.get("type")) for one in read_types(labelled, name)
+        }
+        if len(types - {"null"}) != 1 or not types <= wanted:
+            hint = "`group: str`: a number in the data is read as text"
+            if name == TIME:
+                hint = "`datetime`, `date`, `int` or `float`: text has another order"
+            raise PipelineError(
+                f"The field '{name}' of LabelledInstance in app/contract.py is of a "
+                f"type that no split reads. Write {hint}. It may be `| None`."
+            )

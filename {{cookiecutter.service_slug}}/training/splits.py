@@ -3,6 +3,7 @@
 import math
 import random
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,8 +65,11 @@ def draw_test(
         return _draw_latest(schema, rows, share)
     is_regression = schema.task is Task.REGRESSION
     if kind is SplitKind.GROUP and is_regression:
+        groups = read_groups(rows)
+        if groups.nunique() < 2:  # none to test on, as check_sides says
+            return np.zeros(len(rows), np.bool_)
         parts = GroupShuffleSplit(1, test_size=share, random_state=seed)
-        ((_, places),) = parts.split(rows, groups=read_groups(rows))
+        ((_, places),) = parts.split(rows, groups=groups)
         return np.isin(np.arange(len(rows)), places)
     if kind is SplitKind.GROUP:
         return _draw_groups(rows, read_labels(schema, rows), share, seed)
@@ -77,10 +81,34 @@ def draw_folds(schema: Schema, rows: pd.DataFrame, folds: int, seed: int) -> lis
     """Return the places of the training and the validation rows of each fold.
 
     The folds are split as training and test are. Raises PipelineError if there are too
-    few rows.
+    few rows, or if a fold would learn from rows of one label only.
     """
-    kind = find_kind(schema, rows)
     labels = read_labels(schema, rows)
+    drawn = _draw_folds(schema, rows, labels, folds, seed)
+    if schema.task is Task.REGRESSION:
+        return drawn
+    for number, (learned, _) in enumerate(drawn, start=1):
+        if len(found := set(labels[learned])) < 2:
+            raise PipelineError(
+                f"Fold {number} of {folds} has {len(learned)} rows to learn from, all "
+                f"of the label {min(found)!r}. Add rows of the other labels"
+                + (
+                    ": earlier ones."
+                    if find_kind(schema, rows) is SplitKind.TIME
+                    else "."
+                )
+            )
+    return drawn
+
+
+def _draw_folds(
+    schema: Schema,
+    rows: pd.DataFrame,
+    labels: npt.NDArray[Any],
+    folds: int,
+    seed: int,
+) -> list[Fold]:
+    kind = find_kind(schema, rows)
     is_regression = schema.task is Task.REGRESSION
     shuffled = {"shuffle": True, "random_state": seed}
     try:
@@ -118,7 +146,8 @@ def _draw_latest(
 ) -> npt.NDArray[np.bool_]:
     times = rows[TIME].dropna().sort_values()
     begin = times.iloc[math.floor(len(times) * (1 - share))]
-    in_test: npt.NDArray[np.bool_] = (rows[TIME] >= begin).to_numpy(np.bool_)
+    is_later = (rows[TIME] >= begin).fillna(False)  # a row without a time is learned
+    in_test: npt.NDArray[np.bool_] = is_later.to_numpy(np.bool_)
     if schema.has_group:  # a group that begins earlier is learned from
         groups = read_groups(rows)
         return in_test & ~groups.isin(set(groups[~in_test])).to_numpy(np.bool_)

@@ -199,10 +199,15 @@ def _read_column(
     name: str, schema: Any, definitions: Mapping[str, Any], contract: type[BaseModel]
 ) -> Column:
     rules, is_plain = _unwrap(schema, definitions)
+    if rules["type"] == "json-or-python":  # a Sequence
+        rules, is_plain = rules["json_schema"], False
     known = RULES.get(rules["type"], set())
     is_plain &= rules["type"] in RULES and set(rules) <= known | IGNORED
     if rules["type"] == "list":
-        items, plain_items = _unwrap(rules.get("items_schema", {"type": "any"}), {})
+        items, plain_items = _unwrap(
+            rules.get("items_schema", {"type": "any"}), definitions
+        )
+        rules = {**rules, "items_schema": items}
         is_plain &= plain_items and items["type"] in ("int", "float")
         is_plain &= set(items) <= RULES["float"] | IGNORED
     values = rules.get("expected", [])
@@ -265,7 +270,7 @@ def _read_cell(column: Column, cell: Any, is_text: bool) -> Any:
         return as_text(cell)
     if is_text and column.choices:
         return column.choices.get(cell, cell)
-    if is_text and column.type == "list":
+    if is_text and column.type in ("list", "tuple"):
         try:
             return json.loads(cell)
         except ValueError:
@@ -291,7 +296,7 @@ def store(column: Column, values: Sequence[Any]) -> pa.Array:
             return _store_whole(values)
         case "float":
             return pa.array(values, pa.float64())
-        case "list":
+        case "list" | "tuple":
             return pa.array(map(_floats_or_none, values), pa.list_(pa.float64()))
         case "datetime":
             return pa.array(map(_to_utc, values), pa.timestamp("us"))
@@ -337,7 +342,7 @@ def _convert(column: Column, chunk: Chunk) -> tuple[pa.Array, Mask]:
 
     values, right = _accept(column, array, chunk.is_text)
     gap = store(column, [column.default if column.has_default else None])[0]
-    if column.optional:
+    if column.optional and column.name in chunk.columns:
         gap = pa.scalar(None, empty.type)
     values = pc.if_else(missing, gap.cast(values.type), values)
     is_missing = _to_mask(missing)
@@ -485,8 +490,7 @@ def _accept_vector(array: pa.Array, rules: Mapping[str, Any]) -> tuple[pa.Array,
     right = _to_mask(pc.equal(pc.list_value_length(array), length))
     places = np.flatnonzero(right)
     flat = array.filter(pa.array(right)).flatten()
-    items, _ = _unwrap(rules["items_schema"], {})
-    numbers, numbers_right = _accept_number(flat, items)
+    numbers, numbers_right = _accept_number(flat, rules["items_schema"])
     right[places] = numbers_right.reshape(-1, length).all(axis=1)
     return array.cast(target, safe=False), right
 

@@ -1,5 +1,6 @@
 """From the fields of a contract to what a model takes."""
 
+from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 from enum import Enum
@@ -8,6 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pytest
 from pydantic import AliasChoices, BaseModel, Field, ValidationError, create_model
+from typing_extensions import TypeAliasType
 
 from serving.contract import MAX_NUMBER, Contract, Task
 from serving.fields import (
@@ -68,6 +70,12 @@ def read(kind: Any) -> FieldKind:
 
 
 Three = Annotated[list[float], Field(min_length=3, max_length=3)]
+ThreeInTuple = Annotated[tuple[float, ...], Field(min_length=3, max_length=3)]
+ThreeInOrder = Annotated[Sequence[float], Field(min_length=3, max_length=3)]
+# As `type Price = float` makes them.
+Price = TypeAliasType("Price", float)
+Discount = TypeAliasType("Discount", Price | None)
+Count = TypeAliasType("Count", int)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +99,8 @@ Three = Annotated[list[float], Field(min_length=3, max_length=3)]
         (Colour, FieldKind("x", Kind.CATEGORY, choices=("red", "blue"))),
         (Three, FieldKind("x", Kind.VECTOR, length=3)),
         (Three | None, FieldKind("x", Kind.VECTOR, optional=True, length=3)),
+        (ThreeInTuple, FieldKind("x", Kind.VECTOR, length=3)),
+        (Discount | None, FieldKind("x", Kind.NUMBER, optional=True)),
     ],
 )
 def test_the_type_of_a_field_is_its_kind(kind: Any, expected: FieldKind) -> None:
@@ -103,9 +113,11 @@ def test_the_type_of_a_field_is_its_kind(kind: Any, expected: FieldKind) -> None
         (date, "'x' of Given is a date.*Write `float`"),
         (list[float], "a list.*min_length=3, max_length=3"),
         (Annotated[list[str], Field(min_length=2, max_length=2)], "a list"),
+        (Annotated[set[float], Field(min_length=2, max_length=2)], "a list"),
         (dict[str, int], "an object. Write each of its parts as a field"),
         (Claim, "an object"),
         (int | str, "several types"),
+        (Decimal, "a Decimal as `float`"),
         (bytes, "text in the format 'binary'"),
         (Any, "of a type that no model reads. Write `str`"),
         (Literal["", None], "may be None and may be ''"),
@@ -178,7 +190,9 @@ def test_the_type_of_the_label_is_the_task(label: Any, task: Task) -> None:
     assert read_task(create_model("Row", __base__=Contract, label=label)) is task
 
 
-@pytest.mark.parametrize("kind", [int, int | None, Annotated[int, Field(le=9)]])
+@pytest.mark.parametrize(
+    "kind", [int, int | None, Annotated[int, Field(le=9)], Count, Count | None]
+)
 def test_a_whole_number_may_be_written_with_a_point(kind: Any) -> None:
     given = contract(kind)
 
@@ -196,20 +210,37 @@ def test_a_whole_number_up_to_the_bound_in_the_document_is_taken(sign: int) -> N
     assert contract(int).model_validate_json('{"x": %d}' % bound)
 
 
-@pytest.mark.parametrize("kind", [float, float | None, int, Three])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(float, float | None, int, Three),
+        *(ThreeInTuple, ThreeInOrder, Price, Price | None, Discount),
+    ],
+)
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_number_that_float32_cannot_hold_breaks_the_contract(
     kind: Any, sign: int
 ) -> None:
     def body(number: float) -> str:
         shown = f"{sign * int(number)}" if kind is int else f"{sign * number!r}"
-        return '{"x": %s}' % (f"[0, 1, {shown}]" if kind is Three else shown)
+        is_vector = kind in (Three, ThreeInTuple, ThreeInOrder)
+        return '{"x": %s}' % (f"[0, 1, {shown}]" if is_vector else shown)
 
     given = contract(kind)
 
     assert given.model_validate_json(body(MAX_NUMBER))
     with pytest.raises(ValidationError, match="340282346638528"):
         given.model_validate_json(body(MAX_NUMBER * 1.01))
+
+
+def test_a_type_that_two_fields_share_is_bounded_in_both() -> None:
+    given = create_model("Given", __base__=Contract, x=(Count, 0), y=(Count, 0))
+    many = create_model("Many", __base__=Contract, rows=list[given])
+
+    assert many.model_validate_json('{"rows": [{"x": 2.0, "y": 3.0}]}')
+    for name in "xy":
+        with pytest.raises(ValidationError, match="340282346638528"):
+            many.model_validate_json('{"rows": [{"%s": %d}]}' % (name, 10**39))
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,17 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pandas as pd
 import pytest
-from pydantic import Field
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainSerializer,
+    computed_field,
+    create_model,
+)
 
 from app.contract import Instance
 from serving.contract import TENTHS, Contract, Task
-from serving.fields import Fields, Kind
+from serving.fields import Fields, Kind, dump_fields
 from serving.model import MODEL_FILE, SIDECAR_FILE, Model
 from serving.testing import wait_until
 from tests.training.conftest import CHOICES, Compose
@@ -232,6 +238,37 @@ def test_rows_of_one_label_are_no_task() -> None:
     assert "All 4 rows have the label 'go'" in check(rows, [True, False] * 2)
 
 
+@pytest.mark.filterwarnings("ignore:The least populated class")
+def test_a_fold_of_one_label_is_said_with_the_label() -> None:
+    rows = judged().head(60).assign(label=["go"] * 59 + ["wait"])
+
+    with pytest.raises(
+        PipelineError, match="rows to learn from, all of the label 'go'"
+    ):
+        splits.draw_folds(JUDGED, rows, 3, seed=0)
+
+
+def test_rows_without_a_time_are_learned_from_whatever_the_type_of_a_time() -> None:
+    times = [None if number % 7 == 0 else number for number in range(240)]
+    rows = judged(time=pd.array(times, dtype="Int64"))
+
+    in_test = splits.draw_test(JUDGED, rows, 0.25, seed=0)
+
+    assert in_test.sum() > 40 and rows["time"][in_test].min() > 160
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [measured(group="one"), measured(time=1.0), measured().head(4)],
+    ids=["one group", "one time", "one row to test on"],
+)
+def test_rows_that_cannot_be_parted_are_counted(rows: pd.DataFrame) -> None:
+    in_test = splits.draw_test(MEASURED, rows, 0.25, seed=0)
+
+    with pytest.raises(PipelineError, match="of one group, or of one time, are never"):
+        prepare.check_sides(MEASURED, rows[~in_test], rows[in_test])
+
+
 def test_too_few_rows_for_the_folds_are_said() -> None:
     with pytest.raises(PipelineError, match="in 3 folds is not possible.*lower"):
         splits.draw_folds(JUDGED, judged().iloc[:2], 3, seed=0)
@@ -370,6 +407,58 @@ def test_a_stored_row_is_an_instance_again_whatever_its_choices_are() -> None:
     assert found == Given(stars=2, sure=True, colour=Colour.RED, scan=[1.0])
 
 
+class Parcel(Contract):
+    """An instance with more in its dump than its fields, and less."""
+
+    width: Annotated[float, PlainSerializer(lambda width: f"{width} cm")]
+    height: Annotated[float, Field(exclude=True)]
+    room: Literal["a", "b"] | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def area(self) -> float:
+        """The product."""
+        return self.width * self.height
+
+
+def test_the_fields_of_an_instance_make_the_instance_again() -> None:
+    parcel = Parcel(width=2, height=3, room="a")
+
+    dumped = dump_fields(parcel)
+
+    assert dumped == {"width": 2, "height": 3, "room": "a"}
+    assert Parcel.model_validate_json(json.dumps(dumped)) == parcel
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        (AfterValidator(np.log1p), "'x', validated again, becomes .*0.69"),
+        (AfterValidator(lambda x: x - 1), "'x', validated again, is refused: .*than 0"),
+        (AfterValidator(abs), ""),
+    ],
+)
+def test_a_validator_that_changes_what_it_has_returned_is_named(
+    rule: Any, says: str
+) -> None:
+    given = create_model(
+        "Given",
+        __base__=Contract,
+        x=(Annotated[float, Field(gt=0), rule], ...),
+        y=(str | None, None),
+    )
+    labelled = create_model("Labelled", __base__=given, label=(str, ...))
+    rows = pd.DataFrame({"x": [0.0 if "refused" in says else 1.0], "y": None})
+
+    def check() -> None:
+        prepare.check_validators(make_schema(given, labelled), rows)
+
+    if not says:
+        return check()
+    with pytest.raises(PipelineError, match=says):
+        check()
+
+
 def test_the_sidecar_describes_the_model(trained: Config) -> None:
     sidecar = json.loads((trained.paths.model / SIDECAR_FILE).read_text())
     schema = read_schema()
@@ -434,6 +523,27 @@ class LabelledShadowed(Shadowed):
     label: str
 
 
+class Apart(Contract):
+    """A row that does not derive from its instance."""
+
+    note: str
+    label: str
+
+
+class Numbered(Visit):
+    """A row whose group is a number."""
+
+    label: str
+    group: int = 0
+
+
+class Written(Visit):
+    """A row whose time is text, which has another order: 9.1.2026 after 10.1.2026."""
+
+    label: str
+    time: str | None = None
+
+
 class Old(Visit):
     """A row of a contract of 0.3."""
 
@@ -449,6 +559,9 @@ class Old(Visit):
         (Visit, Visit, "'label' of Visit is missing"),
         (Shadowed, LabelledShadowed, "'group', which is no input.*Rename"),
         (Visit, Old, "'template'.*called `group` now"),
+        (Visit, Apart, "lacks the field 'age' of Instance. Let it derive"),
+        (Visit, Numbered, "'group' of LabelledInstance.*Write `group: str`"),
+        (Visit, Written, "'time' of LabelledInstance.*Write `datetime`"),
     ],
 )
 def test_a_contract_that_no_model_reads_is_refused_with_what_to_write(

@@ -20,6 +20,7 @@ from pydantic import (
     create_model,
     model_validator,
 )
+from typing_extensions import TypeAliasType
 
 from serving.contract import Contract
 from training.tables import Chunk
@@ -48,6 +49,7 @@ TYPES: list[Any] = [
     Size,
     Annotated[list[float], Field(min_length=2, max_length=2)],
     Annotated[list[int], Field(min_length=1, max_length=1)],
+    Annotated[tuple[float, ...], Field(min_length=2, max_length=2)],
     datetime,
     date,
 ]
@@ -158,7 +160,28 @@ def test_any_cells_are_judged_as_the_contract_judges_them(data: st.DataObject) -
 def test_a_plain_field_is_judged_by_its_column(kind: Any) -> None:
     contract = create_model("Row", __base__=Contract, field=(kind, ...))
 
-    assert read_columns(contract)[1] is ("AfterValidator" not in repr(kind))
+    known = "AfterValidator" not in repr(kind) and "tuple" not in repr(kind)
+    assert read_columns(contract)[1] is known
+
+
+def test_a_column_that_the_file_lacks_has_its_default_also_if_it_may_be_none() -> None:
+    contract = create_model("Row", __base__=Contract, x=(int | None, 5), y=(int, ...))
+    chunk = Chunk("rows", "row", [1], {"y": pa.array([1])})
+
+    table, mistakes = Validator(contract).judge(chunk)
+
+    assert (table.to_pylist(), mistakes) == ([{"x": 5, "y": 1}], [])
+
+
+def test_vectors_of_a_named_type_are_judged_whoever_else_has_it() -> None:
+    price = TypeAliasType("price", float)
+    pair = Annotated[list[price], Field(min_length=2, max_length=2)]
+    contract = create_model("Row", __base__=Contract, x=(pair, ...), y=(price, ...))
+    named = {"x": pa.array([[1.0, 2.0]]), "y": pa.array([3.0])}
+
+    table, mistakes = Validator(contract).judge(Chunk("rows", "row", [1], named))
+
+    assert (table.to_pylist(), mistakes) == ([{"x": [1, 2], "y": 3}], [])
 
 
 def test_a_validator_of_the_whole_row_is_heard() -> None:
