@@ -7,6 +7,7 @@ already, the service is made aside first: see overlay.py. Standard library only,
 network.
 """
 
+import calendar
 import importlib
 import importlib.util
 import json
@@ -154,6 +155,7 @@ RESERVED = {"app", "checks", "con", "aux", "data", "demo", "deploy", "docs", "mo
 RESERVED |= {"monitoring", "nul", "prn", "reports", "tests", "training"}
 RESERVED |= {f"{device}{number}" for device in ("com", "lpt") for number in range(10)}
 RESERVED |= {name.strip("_").replace("_", "-") for name in sys.stdlib_module_names}
+YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null"}
 DEPENDENCY = re.compile(r'^\s+"([A-Za-z0-9][\w.-]*).*",', re.MULTILINE)
 
 
@@ -175,6 +177,8 @@ def check_slug(question: str, answers: Answers) -> Finding | None:
             "what Kubernetes adds to a name.",
             instead,
         )
+    if slug in YAML_WORDS:
+        return Finding("YAML reads it as a truth value or as nothing.", instead)
     return Finding("A package or directory that it needs has this name.", instead)
 
 
@@ -185,20 +189,28 @@ def fit_slug(text: str, answers: Answers) -> str:
     if not slug:
         return "ml-service"
     slug = slug if slug[0].isalpha() else f"service-{slug}"
-    slug = slug if slug not in reserved_names(answers) else f"{slug}-service"
+    if slug in YAML_WORDS | reserved_names(answers):
+        slug = f"{slug}-service"
     return slug[:SLUG_LENGTH].strip("-")
 
 
 def reserved_names(answers: Answers) -> set[str]:
-    """Names that would shadow, or be shadowed by, what the service imports."""
+    """Names that would shadow, or be shadowed by, what the service imports.
+
+    Those of packages that it does not name itself are in hooks/packages.txt: uv gives
+    no project the name of a package that it needs.
+    """
     if not answers.template:
         return RESERVED
     (project,) = answers.template.glob("*cookiecutter.service_slug*/pyproject.toml")
     dependencies = DEPENDENCY.findall(project.read_text(encoding="utf-8"))
-    return RESERVED | {re.sub(r"[._-]+", "-", name.lower()) for name in dependencies}
+    packages = answers.template / "hooks" / "packages.txt"
+    others = packages.read_text(encoding="utf-8").split()
+    names = {re.sub(r"[._-]+", "-", name.lower()) for name in dependencies}
+    return RESERVED | names | set(others)
 
 
-HANDLE = r"@[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*"
+HANDLE = r"@[A-Za-z0-9]([\w.-]*[\w-])?(/[A-Za-z0-9]([\w.-]*[\w-])?)*"
 EMAIL = r"[A-Za-z0-9][\w.+-]*@([A-Za-z0-9-]+\.)+[A-Za-z]{2,}"
 MAINTAINER = re.compile(f"{HANDLE}|{EMAIL}", re.ASCII)
 
@@ -209,8 +221,11 @@ def check_maintainers(question: str, answers: Answers) -> Finding | None:
     names = re.split("[, ]+", answer)
     if all(map(MAINTAINER.fullmatch, names)):
         return None
-    addressed = re.sub(r"[^,;<>]*<([^<>]*)>", r"\1,", answer)  # Ada <ada@example.com>
-    found = map(fit_maintainer, re.split(r"[,;\s]+", addressed))
+    plain = unicodedata.normalize("NFKD", answer).encode("ascii", "ignore").decode()
+    plain = re.sub(r"\([^)]*\)|\s(and|or|&)(?=\s)", " ", plain)  # @ada (lead) and @al
+    # Ada <ada@example.com>, "Lovelace, Ada" <ada@example.com>
+    addressed = re.sub(r'("[^"]*"|[^,;<>])*<([^<>]*)>', r"\2,", plain)
+    found = map(fit_maintainer, re.split(r"[,;\s]+|/(?=@)", addressed))
     fit = dict.fromkeys(filter(MAINTAINER.fullmatch, found))
     return Finding(
         "Each is a handle (@name, @group/name) or an e-mail address.",
@@ -224,6 +239,7 @@ def fit_maintainer(name: str) -> str:
     if MAINTAINER.fullmatch(name):
         return name
     profile = re.sub(r"^@?(\w+://)?([\w-]+\.)+[a-z]+/", "", name, flags=re.ASCII)
+    profile = re.sub(r"^orgs/([^/]+)/teams/", r"\1/", profile)
     handle = "/".join(
         re.sub(r"[^\w.-]", "", part, flags=re.ASCII).strip("_.-")
         for part in profile.split("/")
@@ -244,12 +260,16 @@ UNITS = {
     "d(ay)?": 1 / 7,
     "w(ee)?k|w": 1,
     "fortnight": 2,
-    "mo(nth)?": 52 / 12,
+    "sprint": 2,
+    "m(o(nth)?)?": 52 / 12,
     "quarter": 13,
     "y(ea)?r|y": 52,
 }
 UNIT = "|".join(UNITS)
 FIGURE = r"(?:\d+(?:\.\d+)?|\.\d+)"
+# A day, which no number of weeks follows from.
+MONTHS = "|".join([*calendar.month_name[1:], *calendar.month_abbr[1:]])
+CALENDAR = re.compile(rf"\b((19|20)\d\d|q[1-4]|{MONTHS})\b", re.IGNORECASE)
 
 
 def check_weeks(question: str, answers: Answers) -> Finding | None:
@@ -258,18 +278,20 @@ def check_weeks(question: str, answers: Answers) -> Finding | None:
     if WEEKS.fullmatch(answer) and float(answer) > 0:
         return None
     return Finding(
-        "It is a number of weeks above zero.",
+        "It is a number of weeks above zero, such as 3 or 0.5, and below 1000.",
         fit_weeks(answer) or answers.default(question),
     )
 
 
 def fit_weeks(text: str) -> str:
     """The weeks that a text tells, in figures or words; empty if it tells none."""
+    if CALENDAR.search(text):
+        return ""
     plain = in_figures(text)
     spans = re.findall(rf"({FIGURE})(?:[\s-]*((?:{UNIT})s?)\b)?", plain)
     weeks = [float(span[0]) * unit_of(span[1]) for span in spans if span[1]]
     total = sum(weeks) if weeks else next((float(span[0]) for span in spans), 0)
-    rounded = round(total) if total >= 1 and re.search(r"\d ?mo", plain) else total
+    rounded = round(total) if total >= 1 and re.search(r"\d ?m", plain) else total
     fit = f"{round(rounded, 2):g}"
     return fit if WEEKS.fullmatch(fit) and float(fit) > 0 else ""
 
@@ -293,6 +315,8 @@ def in_figures(text: str) -> str:
     plain = re.sub(rf"\ban? (?=({UNIT})\b)", "1 ", plain)
     plain = re.sub(r"\b(\d+) (and )?0\.(\d+)", r"\1.\3", plain)
     plain = re.sub(rf"\b(\d+) ((?:{UNIT})s?) and 0\.5$", r"\1.5 \2", plain)
+    # a week or two
+    plain = re.sub(rf"{FIGURE} ((?:{UNIT})s?) (?:to|or) ({FIGURE})$", r"\2 \1", plain)
     return re.sub(rf"{FIGURE}\s*(-|–|to|or)\s*(?=\d)", "", plain)
 
 
@@ -327,13 +351,10 @@ def check_domain(question: str, answers: Answers) -> Finding | None:
 
 def bare_host(text: str) -> str:
     """The host of an address, in lower case and in ASCII."""
-    host = re.sub(r"^\w*:?//|[/?#].*$", "", text.strip(" \t'\"<>").lower())
+    host = re.sub(r"^\w*:?//|^https?:|[/?#].*$", "", text.strip(" \t'\"<>").lower())
     host = host.rpartition("@")[2].partition(":")[0].removeprefix("*.")
     host = re.sub(r"\.{2,}", ".", host).strip(".-").replace("_", "-")
-    try:
-        return host.encode("idna").decode("ascii")
-    except UnicodeError:
-        return host
+    return in_ascii(host)
 
 
 def without_bad_port(address: str) -> str:
@@ -370,6 +391,7 @@ def check_registry(question: str, answers: Answers) -> Finding | None:
         return None
     near = fit_registry(registry, answers["ci"])
     usable = REGISTRY.fullmatch(near) and len(near) <= 200
+    usable = usable and registry.lower() not in NONE
     instead = near if usable else answers.default(question)
     if fits:
         reason = f"With ci={answers['ci']}, jobs get no credentials for it."
@@ -386,7 +408,8 @@ def check_registry(question: str, answers: Answers) -> Finding | None:
 def fit_registry(text: str, ci: str) -> str:
     """The nearest registry that the CI reaches."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    plain = re.sub(r"^\w*:?//|[?#].*$|\s", "", plain.strip(" \t'\"<>").lower())
+    plain = re.sub(r"^docker (pull|push|login) ", "", plain.strip(" \t'\"<>").lower())
+    plain = re.sub(r"^\w*:?//|[?#].*$|\s", "", plain)
     plain = without_bad_port(re.sub(r"^[^/]*@|@sha256:.*$", "", plain)).strip("/")
     host, _, path = re.sub(r"(?<=/)([^/:]*):[^/]*$", r"\1", plain).partition("/")
     own = next(name for name, owner in REGISTRY_OF.items() if owner == ci)
@@ -394,6 +417,8 @@ def fit_registry(text: str, ci: str) -> str:
         host, path = own, f"{host}/{path}"
     if host == "hub.docker.com":
         path = re.sub(r"^(r|u|repository/docker)/", "", path)
+    if host == "github.com":
+        path = re.sub(r"^orgs/([^/]+).*", r"\1", path)
     host = PAGES.get(host, host)
     host = own if host in REGISTRY_OF else host
     parts = (part.strip("._-") for part in re.split("[/:]+", path))
@@ -417,6 +442,8 @@ REPOSITORY = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 FORGES = {"github.com": "github", "gitlab.com": "gitlab"}
+TWO_PARTS = {"github.com", "bitbucket.org"}  # an owner and a name
+NONE = {"none", "n/a", "na", "no", "tbd", "todo", "null"}
 FORGE_OF = {"gh": "github", "gl": "gitlab"}  # as cookiecutter abbreviates them
 # What people read of images, and where those are.
 PAGES = {"github.com": "ghcr.io", "gitlab.com": "registry.gitlab.com"}
@@ -433,7 +460,9 @@ def check_repository(question: str, answers: Answers) -> Finding | None:
             return None
         return Finding(f"It is at {forge}, which does not run this CI.", forge, "ci")
     reason = mistake_in(address) or (
-        "It is a web address: https://github.com/your-org/your-service."
+        "It is the web address of a repository, such as "
+        "https://github.com/your-org/your-service; each part of its path is of a-z, "
+        "0-9 and single . _ - between them."
     )
     if near == address or not REPOSITORY.fullmatch(near):
         return Finding(reason, answers.default(question))
@@ -444,6 +473,8 @@ def mistake_in(address: str) -> str:
     """What nobody may write in a web address, if it is there."""
     if has_password(address):
         return "It carries a password, which everybody would read."
+    if re.search(r"[/@]\[", address):
+        return "An IPv6 address is no name of a host."
     return PORT_REASON if has_bad_port(address) else ""
 
 
@@ -464,23 +495,30 @@ def corrected(
 
 def fit_repository(text: str, answers: Answers) -> str:
     """The nearest address of a repository."""
-    path = text.strip(" \t'\"<>/").removesuffix(".git")
+    text = re.sub(r"^(git|gh repo) clone\s+", "", text.strip(" \t'\"<>"))
+    path = text.rstrip("/").removesuffix(".git")
     abbreviated = re.match(r"(gh|gl):(?!/)", path)
     path = path.partition(":")[2] if abbreviated else path
-    if re.fullmatch(r"@?[\w-]+(/[\w.-]+)?", path, re.ASCII) and text[:1] != "/":
+    named = re.fullmatch(r"@?[\w-]+(/[\w.-]+)?", path, re.ASCII)
+    if named and text.lower() not in NONE:
         name = path.removeprefix("@")
         whole = name if "/" in name else f"{name}/{answers['service_slug']}"
         forge = FORGE_OF[abbreviated[1]] if abbreviated else answers["ci"]
         return f"https://{forge}.com/{whole}"
-    if re.match(r"/|\.\.?/|file:", text):  # a directory
+    if re.match(r"/|\.\.?/|file:", text) or text.lower() in NONE:  # or a directory
         return text
     near = re.sub(r"[?#].*$", "", fit_web(text))
-    near = re.sub(r"(?<=//)www\.(?=git(hub|lab)\.com)", "", near)
-    near = re.sub(r"(?<=\w)(/-)?/(issues|tree|blob|pulls)(/.*)?$", "", near.rstrip("/"))
-    near = near.removesuffix(".git").rstrip("/")
-    if re.fullmatch(r"https?://git(hub|lab)\.com/[\w-]+", near, re.ASCII):  # an owner
-        return f"{near}/{answers['service_slug']}"
-    return near
+    host, slash, path = near.partition("://")[2].partition("/")
+    host = re.sub(r"^(www|ssh|altssh)\.(?=git(hub|lab)\.com$)", "", host.lower())
+    path = unicodedata.normalize("NFKD", path).encode("ascii", "ignore").decode()
+    path = re.sub(r"(?<=\w)/(-|issues|tree|blob|pulls)(/.*)?$", "", path.rstrip("/"))
+    if host in TWO_PARTS:  # what follows the name is a page of the repository
+        path = re.sub(r"^orgs/([^/]+).*", r"\1", path)
+        path = "/".join(path.split("/")[:2])
+    path = path.removesuffix(".git").rstrip("/.")
+    if host in FORGES and re.fullmatch(r"[\w-]+", path, re.ASCII):  # an owner
+        path += f"/{answers['service_slug']}"
+    return f"{near.partition('://')[0]}://{host}{slash}{path}"
 
 
 TRACKER_OF = {
@@ -511,6 +549,10 @@ def check_tracker_url(question: str, answers: Answers) -> Finding | None:
         return corrected(question, answers, reason, near, check_tracker_url)
     if has_password(address):
         return Finding(mistake_in(address), re.sub(r"[?&#].*$", "", address))
+    if address.endswith(".git") and tracker in FORGES.values():
+        near = fit_tracker_url(address, answers)
+        reason = "It is where the repository is cloned from."
+        return corrected(question, answers, reason, near, check_tracker_url)
     domain = ".".join(found[1].lower().split(".")[-2:])
     owner = TRACKER_OF.get(found[1].lower()) or TRACKER_OF.get(domain, tracker)
     if owner != tracker:
@@ -546,31 +588,40 @@ def fit_tracker_url(text: str, answers: Answers) -> str:
 
 def fit_web(text: str) -> str:
     """The nearest web address, without credentials; as it was if there is none near."""
-    plain = re.sub(r"[\s\"'<>\\`]", "", text)
+    plain = re.sub(r"^.*[\s(](?=https?://)|[\s).,;]+$", "", text)  # in a sentence
+    plain = re.sub(r"[\s\"'<>\\`]", "", plain)
     # Of SSH; its port is none of the web's.
     clone = re.fullmatch(
         r"(?:(?:git\+)?ssh://)?[\w.-]+@([^:/]+)(?::\d+(?=/))?[:/](.*?)/?", plain
-    )
+    ) or re.fullmatch(r"([\w-]+(?:\.[\w-]+)+):(?!\d+(?:/|$))([^/].*?)/?", plain)
     if clone:
         plain = f"https://{clone[1]}/{clone[2]}"
     other = re.match(r"(?!https?:)[a-z][\w+.-]*:(?!\d)", plain, re.IGNORECASE)
     if other and not plain.startswith(other[0] + "//"):  # javascript:
         return text
     secure = "http" if re.match(r"http:", plain, re.IGNORECASE) else "https"
-    rest = re.sub(r"^[a-z+]*:?/+", "", plain, flags=re.IGNORECASE)
+    rest = re.sub(r"^(https?:|[a-z+]*:?/)/*", "", plain, flags=re.IGNORECASE)
     rest = re.sub(r"^[^/?#]*@", "", rest)
     if has_password(f"https://{rest}"):
         rest = re.sub(r"[?&#].*$", "", rest)
+    rest = re.sub(r"^[^/?#]+", lambda found: in_ascii(found[0]), rest)
+    rest = re.sub(r"^([^/?#]*):443(?=[/?#]|$)", r"\1", rest)
     return without_bad_port(f"{secure}://{rest}")
+
+
+def in_ascii(host: str) -> str:
+    """A host as the DNS knows it; as it was if the DNS cannot know it."""
+    try:
+        return host if host.isascii() else host.encode("idna").decode("ascii")
+    except UnicodeError:
+        return host
 
 
 BUCKET = r"(?![^/]*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 PATH = r"(/[\w.=+-]+)*/?"
 REMOTES = {
     "local": re.compile(r"([A-Za-z]:)?[\w./\\]([\w ./\\+@()-]*[\w./\\)-])?"),
-    "s3": re.compile(
-        rf"s3://(?!xn--|sthree-|[\d.]+(/|$)){BUCKET}(?<!-s3alias){PATH}", re.ASCII
-    ),
+    "s3": re.compile(rf"s3://(?!xn--|sthree-|[\d.]+(/|$)){BUCKET}{PATH}", re.ASCII),
     "gs": re.compile(
         rf"gs://(?!goog)(?![^/]*google){BUCKET.replace('.-]', '._-]')}{PATH}", re.ASCII
     ),
@@ -582,7 +633,8 @@ REMOTES = {
 }
 EXPECTED = {
     "local": "a directory, without quotes, commas and the like",
-    "s3": "s3://bucket/path, the bucket 3 to 63 of a-z, 0-9 and hyphens",
+    "s3": "s3://bucket/path, the bucket or the alias of an access point 3 to 63 of "
+    "a-z, 0-9 and hyphens",
     "gs": "gs://bucket/path, the bucket 3 to 63 of a-z, 0-9 and hyphens, not Google's",
     "azure": "azure://container/path, 3 to 63 of a-z, 0-9 and single hyphens",
     "ssh": "ssh://user@host/path",
@@ -612,6 +664,8 @@ def check_remote_url(question: str, answers: Answers) -> Finding | None:
         return Finding(secret, instead)
     if kind == "ssh" and has_bad_port(url):
         return Finding(PORT_REASON, instead)
+    if kind == "ssh" and re.search(r"[/@]\[", url):
+        return Finding("An IPv6 address is no name of a host.", instead)
     return Finding(f"It is {EXPECTED[kind]}.", instead)
 
 
@@ -619,11 +673,19 @@ def kind_of(url: str) -> str:
     """The kind that the form of a URL tells; empty for a mere name."""
     if re.match(r"[./\\~]|[A-Za-z]:[\\/]", url):
         return "local"
-    scheme = url.partition("://")[0] if "://" in url else ""
-    return scheme if scheme in REMOTES else ""
+    for kind, forms in ALIASES.items():
+        if any(matches(form, url) for form in forms if form != OTHER_S3):
+            return kind
+    return "ssh" if re.match(r"(ssh|sftp)://|[\w.-]+@[\w.-]+:", url) else ""
+
+
+def matches(form: str, url: str) -> "re.Match[str] | None":
+    """How a URL has a form, if it has."""
+    return re.fullmatch(form, url, re.IGNORECASE | re.DOTALL)
 
 
 # What else buckets are called, and what is a bucket and a path in it.
+OTHER_S3 = r"https?://[^/]+/(.+)"  # its endpoint is no part of the URL
 ALIASES = {
     "s3": [
         r"s3a?:/*([^/]+.*)",
@@ -631,36 +693,46 @@ ALIASES = {
         r"https?://s3[\w.-]*\.amazonaws\.com/(.+)",
         r"https?://([^/]+)\.s3[\w.-]*\.amazonaws\.com(/.*)?",
         r"https?://[\w.-]*console\.aws\.amazon\.com/s3/buckets/([^?]+).*",
-        r"https?://[^/]+/(.+)",  # of another service; its endpoint is no part of it
+        OTHER_S3,
     ],
     "gs": [
         r"gc?s:/*([^/]+.*)",
         r"https?://storage\.(?:googleapis|cloud\.google)\.com/(.+)",
+        r"https?://([^/]+)\.storage\.googleapis\.com(/.*)?",
         r"https?://console\.cloud\.google\.com/storage/browser/([^;?]+).*",
     ],
     "azure": [
         r"abfss?://([^@/]+)@[^/]+(/.*)?",
         r"wasbs?://([^@/]+)@[^/]+(/.*)?",
+        r"(?:\w+://)?[\w-]+\.(?:blob|dfs)\.core\.windows\.net/(.+)",
         r"az(?:ure)?:/*([^/]+.*)",
-        r"https?://[\w-]+\.(?:blob|dfs)\.core\.windows\.net/(.+)",
     ],
 }
 
 
+# An account, or an access point, whose alias only S3 knows.
+NO_BUCKET = re.compile(r"AccountName=|\.s3-accesspoint\.|:accesspoint[/:]")
+
+
 def fit_remote_url(text: str, kind: str) -> str:
     """The nearest URL of a kind."""
-    plain = text.strip(" \t\n'\"<>")
+    plain = re.sub(r"^.*\s(?=\w+://)", "", text.strip(" \t\n'\"<>"))  # of a command
     if kind == "local":
         return fit_directory(plain)
     if kind == "ssh":
         return fit_server(plain)
+    if NO_BUCKET.search(plain):
+        return text
     if has_password(plain):
         plain = re.sub(r"[?;#].*$|(?<=://).*@", "", plain)
     for form in ALIASES[kind]:
-        found = re.fullmatch(form, plain, re.IGNORECASE | re.DOTALL)
+        found = matches(form, plain)
         if found:
             plain = "".join(filter(None, found.groups()))
             break
+    if re.match(r"\w+://", plain) or plain.endswith(".core.windows.net"):
+        return text  # of another service, or an account
+    plain = re.sub(r"[?#].*$", "", plain)
     plain = re.sub("/{2,}", "/", re.sub(r"^([\w+]*:)?//", "", plain))
     bucket, slash, path = plain.partition("/")
     allowed_marks = {"azure": "-", "gs": "_.-"}.get(kind, ".-")
@@ -673,11 +745,13 @@ def fit_remote_url(text: str, kind: str) -> str:
 def fit_path(text: str) -> str:
     """The nearest path of a remote."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^\w.=+/-]+", "-", plain, flags=re.ASCII)
+    return re.sub(r"/{2,}", "/", re.sub(r"[^\w.=+/-]+", "-", plain, flags=re.ASCII))
 
 
 def fit_directory(text: str) -> str:
     """The nearest directory that DVC can be told of in its configuration."""
+    if re.match(r"(?!file:)[\w+]+://", text):  # a URL of no kind that is known
+        return text
     path = re.sub(r"^file:/+(?=[A-Za-z]:)|^file:(//(localhost)?(?=/))?", "", text)
     path = os.path.expanduser(path) if path.startswith("~") else path
     path = re.sub(r"[^\w ./\\:+@()-]+", "-", path)
@@ -693,7 +767,8 @@ def fit_server(text: str) -> str:
     host, colon, more = host.partition(":")
     if colon and not more.isdigit():  # as scp and Git write it: host:path
         path, colon, more = f"{more}/{path}".strip("/"), "", ""
-    place = f"{host.lower()}{colon}{more}/{fit_path(path)}"
+    path = path if "~" in path else fit_path(path).lstrip("/")  # no home is known
+    place = f"{host.lower()}{colon}{more}/{path}"
     return without_bad_port(f"ssh://{user}{at}{place}")
 
 
@@ -884,7 +959,11 @@ def report(found: list[Mistake], answers: Answers) -> str:
         shown = re.sub(r"(?<=https://).*(?=@)|^[^/@]*:[^/@]*(?=@)", "***", shown)
         lines += [f"  {question}: {shown[:200]!r}"]
         lines += textwrap.wrap(
-            reason, 80, initial_indent=INDENT, subsequent_indent=INDENT
+            reason,
+            80,
+            initial_indent=INDENT,
+            subsequent_indent=INDENT,
+            break_on_hyphens=False,
         )
         lines += [
             f"{INDENT}Did you mean {other + '=' if other else ''}{instead!r}?",

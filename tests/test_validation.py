@@ -13,14 +13,17 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 import yaml
+from cookiecutter.generate import generate_context
+from cookiecutter.prompt import prompt_for_config
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from tests.conftest import BODY, ROOT, bake_into, run
+from tests.conftest import BODY, ROOT, Service, bake_into, run
 from tests.questions import QUESTIONS, Outcome, answer
 
 TEXTS = ("service_name", "description", "team", "product_manager")
@@ -377,6 +380,7 @@ ACCEPTED: list[dict[str, str]] = [
     {"dvc_remote_url": "C:\\data\\dvc"},
     {"dvc_remote_url": "../../données"},
     {"dvc_remote": "s3", "dvc_remote_url": "s3://my.bucket/a/b=c/"},
+    {"dvc_remote": "s3", "dvc_remote_url": "s3://acme-x1y2-s3alias/x"},
     {"dvc_remote": "gs", "dvc_remote_url": "gs://acme_claims.eu/x"},
     {"dvc_remote": "ssh", "dvc_remote_url": "ssh://me@host:2222/srv/x"},
     {"service_name": "日本語 サービス"},
@@ -485,6 +489,115 @@ def seen_texts(markdown: str) -> list[str]:
         for block in blocks
         if block.type == "inline"
     ]
+
+
+# What is suggested for what people paste: as much of it as can be used.
+SUGGESTED: dict[str, dict[str, str]] = {
+    "repository": {
+        "https://github.com/acme/x/": "https://github.com/acme/x",
+        "https://github.com/acme/x/pull/12": "https://github.com/acme/x",
+        "https://github.com/acme/x/actions/runs/1": "https://github.com/acme/x",
+        "https://github.com/acme/x,": "https://github.com/acme/x",
+        "https://GitHub.com:443/acme/x": "https://github.com/acme/x",
+        "https:github.com/acme/x": "https://github.com/acme/x",
+        "[x](https://github.com/acme/x)": "https://github.com/acme/x",
+        "git clone https://github.com/acme/x.git": "https://github.com/acme/x",
+        "gh repo clone acme/x": "https://github.com/acme/x",
+        "github.com:acme/x.git": "https://github.com/acme/x",
+        "ssh://git@ssh.github.com:443/acme/x.git": "https://github.com/acme/x",
+        "https://github.com/orgs/acme/teams": "https://github.com/acme/intent-service",
+        "https://bitbucket.org/acme/x/src/main/": "https://bitbucket.org/acme/x",
+        "https://git.acme.com/a/b/x/-/pipelines": "https://git.acme.com/a/b/x",
+        "https://münchen.de/a/été": "https://xn--mnchen-3ya.de/a/ete",
+        "https://[2001:db8::1]/a/x": "https://github.com/your-org/intent-service",
+        "none": "https://github.com/your-org/intent-service",
+    },
+    "issue_tracker_url": {
+        "https://github.com/acme/x.git": "https://github.com/acme/x/issues",
+        "github.com:acme/x": "https://github.com/acme/x",
+        "(https://github.com/acme/x/issues).": "https://github.com/acme/x/issues",
+        "https://münchen.de/x": "https://xn--mnchen-3ya.de/x",
+    },
+    "container_registry": {
+        "docker pull ghcr.io/acme/x:latest": "ghcr.io/acme/x",
+        "https://github.com/orgs/acme/packages": "ghcr.io/acme",
+        "none": "ghcr.io/your-org",
+    },
+    "domain": {"http:ml.acme.com": "ml.acme.com"},
+    "maintainers": {
+        "@ada and @grace": "@ada, @grace",
+        "@ada/@grace": "@ada, @grace",
+        "@ada (lead), @josé.": "@ada, @jose",
+        '"Lovelace, Ada" <ada@acme.com>': "ada@acme.com",
+        "ada\uff20acme.com": "ada@acme.com",
+        "https://github.com/orgs/acme/teams/ml": "@acme/ml",
+    },
+    "weeks_to_ship": {
+        "2 sprints": "4",
+        "P1M": "4",
+        "a week or two": "2",
+        "maybe 3 weeks": "3",
+        "2027-01-31": "2",
+        "by 15 March": "2",
+        "Q1 2027": "2",
+    },
+    "service_slug": {
+        "true": "true-service",
+        "null": "null-service",
+        "starlette": "starlette-service",
+        "botocore": "botocore-service",
+    },
+    "local": {
+        "az://box/x": "azure://box/x",
+        "gcs://acme/x": "gs://acme/x",
+        "s3a://acme/x": "s3://acme/x",
+        "https://a.blob.core.windows.net/box/x": "azure://box/x",
+        "me@acme.com:/srv/x": "ssh://me@acme.com/srv/x",
+        "webdav://acme.com/x": "../../intent-service-storage",
+    },
+    "s3": {
+        "aws s3 ls s3://acme-x": "s3://acme-x",
+        "s3://acme?region=eu": "s3://acme",
+        "arn:aws:s3:eu-west-1:1:accesspoint/x": "s3://intent-service-storage",
+        "https://a.blob.core.windows.net/box/x": "azure://box/x",
+        "gdrive://acme": "s3://intent-service-storage",
+    },
+    "gs": {"https://acme.storage.googleapis.com/x": "gs://acme/x"},
+    "azure": {
+        "azure://a.blob.core.windows.net/box": "azure://box",
+        "https://a.blob.core.windows.net": "azure://intent-service-storage",
+        "a=b;AccountName=c;AccountKey=d": "azure://intent-service-storage",
+    },
+    "ssh": {"ssh://me@host//srv//x": "ssh://me@host/srv/x"},
+}
+
+
+@pytest.mark.parametrize("question", SUGGESTED)
+def test_a_correction_keeps_what_was_typed(question: str) -> None:
+    source = (ROOT / "hooks" / "pre_gen_project.py").read_text(encoding="utf-8")
+    hook: dict[str, Any] = {"__name__": "hook"}
+    exec(re.sub(r"\{\{ .*? \}\}", "{}", source), hook)
+    kind = question if question in hook["REMOTES"] else ""
+    asked = "dvc_remote_url" if kind else question
+    defaults = default_answers(kind)
+
+    for typed, instead in SUGGESTED[question].items():
+        values = {**defaults, asked: typed}
+        answers = hook["Answers"]({"answers": values, "typed": {}})
+        finding = hook["CHECKS"][asked](asked, answers)
+        assert finding, typed
+        meant = answers[asked] if finding.question else finding.instead
+        assert meant == instead, typed
+
+
+@lru_cache
+def default_answers(remote: str) -> dict[str, Any]:
+    """What cookiecutter gives the hooks if nothing is typed but the kind of remote."""
+    context = generate_context(str(ROOT / "cookiecutter.json"))
+    if remote:
+        context["cookiecutter"]["dvc_remote"] = [remote]
+    values = prompt_for_config(context, no_input=True)
+    return {**values, "_repo_dir": str(ROOT), "_output_dir": "/"}
 
 
 def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
@@ -677,6 +790,16 @@ def test_every_dependency_is_refused_as_a_slug(tmp_path: Path) -> None:
     (hook,) = (ROOT / "hooks").glob("pre_gen_project.py")
     (pattern,) = re.findall(r"DEPENDENCY = re.compile\(r'(.*?)', ", hook.read_text())
     assert names <= set(re.findall(pattern, text, re.MULTILINE))
+
+
+def test_every_package_that_is_installed_is_refused_as_a_slug(trained: Service) -> None:
+    # uv gives no project the name of a package that it needs, directly or not.
+    installed = set(
+        re.findall(r'^name = "(.*)"', trained.read("uv.lock"), re.MULTILINE)
+    )
+    packages = (ROOT / "hooks" / "packages.txt").read_text(encoding="utf-8").split()
+
+    assert installed - {"intent-service"} <= set(packages)
 
 
 # Hostile: what breaks out of a quotation, a template, a line, a field or a name.
