@@ -792,10 +792,11 @@ def test_every_dependency_is_refused_as_a_slug(tmp_path: Path) -> None:
     assert names <= set(re.findall(pattern, text, re.MULTILINE))
 
 
-def test_every_package_that_is_installed_is_refused_as_a_slug(trained: Service) -> None:
+@pytest.mark.slow
+def test_every_package_that_is_installed_is_refused_as_a_slug(default: Service) -> None:
     # uv gives no project the name of a package that it needs, directly or not.
     installed = set(
-        re.findall(r'^name = "(.*)"', trained.read("uv.lock"), re.MULTILINE)
+        re.findall(r'^name = "(.*)"', default.read("uv.lock"), re.MULTILINE)
     )
     packages = (ROOT / "hooks" / "packages.txt").read_text(encoding="utf-8").split()
 
