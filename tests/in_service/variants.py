@@ -7,6 +7,7 @@ the table, whatever they looked like in the file.
 import csv
 import io
 import random
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from adopt.__main__ import make_contract, read_rows
 from adopt.infer import Options, infer
@@ -46,6 +48,14 @@ def make_rows(count: int = 240) -> list[Row]:
 
 
 ROWS = make_rows()
+UUID_BYTES = [number.to_bytes(16) for number in range(len(ROWS))]
+JSON_TEXTS = [f'{{"by": {number}}}' for number in range(len(ROWS))]
+
+
+def to_extension(kind: pa.DataType, values: list[Any]) -> "pd.Series[Any]":
+    """Return a column of an extension type of Parquet."""
+    array = pa.array(values).cast(kind.storage_type).cast(kind)
+    return pd.Series(array, dtype=pd.ArrowDtype(kind))
 
 
 @dataclass(frozen=True)
@@ -304,6 +314,20 @@ ADOPTED: dict[str, Write] = {
         lambda frame: frame.assign(income=[Decimal(f"{x:.2f}") for x in frame.income]),
         False,
     ),
+    # A database writes its integers so.
+    "decimals without a fraction": to_parquet(
+        lambda frame: frame.assign(
+            user=[Decimal(1_760_000_000_000_000_000 + n * 7) for n in frame.index],
+            day=[Decimal(20260101 + n % 28) for n in frame.index],
+        ),
+        False,
+    ),
+    "UUIDs": to_parquet(
+        lambda frame: frame.assign(user=to_extension(pa.uuid(), UUID_BYTES)), False
+    ),
+    "JSON in Parquet": to_parquet(
+        lambda frame: frame.assign(seen=to_extension(pa.json_(), JSON_TEXTS)), False
+    ),
     "repeated rows": Csv(edit=lambda text: text + text.partition("\n")[2]),
     "JSON lines": to_json,
     "parts": to_parts,
@@ -366,6 +390,19 @@ REFUSED: dict[str, tuple[Write, str]] = {
             cells={"income": lambda value, _: f"{value:,.0f}"},
         ),
         "two ways.*DECIMAL=, or DECIMAL=",
+    ),
+    "numbers beyond float32": (
+        to_parquet(
+            lambda frame: frame.assign(
+                income=frame["income"].replace(frame.income[0], -sys.float_info.max)
+            ),
+            False,
+        ),
+        "beyond 3.4e\\+38.*such as -1.79769e\\+308.*DROP=income",
+    ),
+    "a hint for Excel": (
+        Csv(separator=";", edit=lambda text: f"sep=;\n{text}"),
+        "'sep=;', is a hint for Excel. Remove",
     ),
     "infinity": (
         to_parquet(

@@ -11,11 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adopt.layout import Refusal, check_size, find_dialect, read_whole
+from adopt.layout import Refusal, check_size, find_dialect, join, read_whole
 from adopt.names import find_column, name_fields, say, show, to_field
 from adopt.profile import (
     Holds,
     Profile,
+    Unclear,
     find_odd_times,
     fits,
     is_currency,
@@ -134,13 +135,20 @@ def infer(options: Options) -> Plan:
     if options.test:
         tested, _ = read_whole(options.test, dialect)
         if missing := set(table.column_names) - set(tested.column_names):
+            hint, written = "", find_dialect(options.test).separator
+            if written != dialect.separator:
+                hint = (
+                    f" Its columns are separated by {written!r}, those of DATA by "
+                    f"{dialect.separator!r}: write both alike."
+                )
             raise Refusal(
                 f"TEST: {options.test} lacks the columns {show(sorted(missing))}. "
-                "It needs those of DATA."
+                f"It needs those of DATA.{hint}"
             )
-        table = pa.concat_tables(
-            [table, tested.select(table.column_names)], promote_options="permissive"
-        ).combine_chunks()
+        table = join(
+            [table, tested.select(table.column_names)],
+            f"TEST: {options.test} and DATA have",
+        )
     options = _resolve(options, table.column_names)
     notes = []
     if dialect.encoding == "cp1252":
@@ -247,7 +255,7 @@ class _Inference:
             one for one in profiles if fields[one.name] in {f.name for f in features}
         ]
         group = self._read_group()
-        time, form = self._read_time()
+        time, written = self._read_time()
         columns = {each.name: each.column for each in features}
         columns[LABEL] = options.label
         units = {fields[one.name]: one.unit for one in used if one.unit}
@@ -255,7 +263,11 @@ class _Inference:
         if label.holds is Holds.NUMBERS and task is Task.REGRESSION:
             units |= {LABEL: label.unit} if label.unit else {}
             comma += [LABEL] if label.comma else []
-        times = {TIME: form} if form else {}
+        times = {}
+        if written:
+            times = {TIME: written.form} if written.form else {}
+            units |= {TIME: written.unit} if written.unit else {}
+            comma += [TIME] if written.comma else []
         if group:
             columns[GROUP] = group.column
         if time:
@@ -283,7 +295,7 @@ class _Inference:
         Raises Refusal with the mistakes of all of them.
         """
         options = self._options
-        others = {options.label, options.time, options.group, *options.drop}
+        others = {options.label, options.time, options.group, *options.drop} - {""}
         said = {",": True, ".": False}.get(options.decimal)
         found: list[Profile] = []
         mistakes: list[str] = []
@@ -414,9 +426,12 @@ class _Inference:
         as_text = options.task == Task.CLASSIFICATION
         try:
             label = profile(options.label, self._column(options.label), said)
-        except Refusal as error:
+        except Unclear as error:
             if not as_text:
-                raise Refusal(f"LABEL: {error}") from None
+                raise Refusal(
+                    f"LABEL: {error.reason}; or name another column. "
+                    "TASK=classification takes the cells for labels, as they are."
+                ) from None
             label = profile(options.label, self._column(options.label), said, True)
         if label.comma is None:
             *_, label = self._settle_signs([*self._profile_all(), label])
@@ -437,7 +452,7 @@ class _Inference:
         simple = [
             each.name
             for each in self._table.schema
-            if not pa.types.is_nested(each.type) and not pa.types.is_null(each.type)
+            if _is_single(each.type) and not pa.types.is_null(each.type)
         ]
         different = len(self._table.select(simple).group_by(simple).aggregate([]))
         repeated = len(self._table) - different
@@ -543,6 +558,11 @@ class _Inference:
         groups = profile(
             self._options.group, self._column(self._options.group), None, True
         )
+        if not _is_single(groups.cells.type):
+            raise Refusal(
+                f"GROUP: {groups.name!r} holds {groups.holds}, which are no names of "
+                "groups. Name another column."
+            )
         if len(groups.counts) < 3:
             raise Refusal(
                 f"GROUP: {groups.name!r} has {len(groups.counts)} values; rows are "
@@ -551,20 +571,26 @@ class _Inference:
         said = f"{len(groups.counts):,} groups: rows of one are never split"
         return Field(GROUP, groups.name, "str", said, '""')
 
-    def _read_time(self) -> tuple[Field | None, str]:
-        """Return the field and the format of the time by which rows are split."""
+    def _read_time(self) -> tuple[Field | None, Profile | None]:
+        """Return the time by which rows are split, and how it is written."""
         name = self._options.time
         if not name:
-            return None, ""
-        time = profile(name, self._column(name))
+            return None, None
+        said = {",": True, ".": False}.get(self._options.decimal)
+        try:
+            time = profile(name, self._column(name), said)
+        except Unclear as error:
+            raise Refusal(f"TIME: {error.reason}.") from None
+        if time.comma is None:
+            *_, time = self._settle_signs([*self._profile_all(), time])
         if time.missing:
             raise Refusal(
                 f"TIME: {time.missing:,} rows have no {name!r}. Fill it, or remove "
                 "them."
             )
-        said = "the latest rows are the test"
+        shown = "the latest rows are the test"
         if time.holds is Holds.NUMBERS:
-            return Field(TIME, name, "int" if time.is_whole else "float", said), ""
+            return Field(TIME, name, "int" if time.is_whole else "float", shown), time
         if time.holds is not Holds.TIMES:
             raise Refusal(
                 f"TIME: {name!r} holds {time.holds}, no times that can be read. Write "
@@ -576,14 +602,19 @@ class _Inference:
                 f"TIME: the times of {name!r} are not all written in one way: {odd}. "
                 "Write them as 2026-01-31 or 2026-01-31T12:00:00."
             )
-        if time.form.startswith("%d/%m"):
-            other = time.form.replace("%d/%m", "%m/%d", 1)
+        if time.form.startswith(("%d/%m", "%d-%m")):
+            other = re.sub("^%d(.)%m", r"%m\1%d", time.form)
             if fits(list(time.counts), other):
                 raise Refusal(
                     f"TIME: in {name!r}, nothing tells day from month. Write the times "
                     "as 2026-01-31."
                 )
-        return Field(TIME, name, "datetime", said), time.form
+        return Field(TIME, name, "datetime", shown), time
+
+
+def _is_single(kind: pa.DataType) -> bool:
+    """Return whether values of a type can be told apart: they have no parts."""
+    return not pa.types.is_nested(kind) and not isinstance(kind, pa.BaseExtensionType)
 
 
 def _find_personal(one: Profile) -> str:
@@ -684,6 +715,13 @@ def _write_type(one: Profile, name: str, as_text: bool) -> Field:
 def _write_number(one: Profile, name: str) -> Field:
     numbers = one.numbers
     low, high = float(numbers.min()), float(numbers.max())
+    if max(high, -low) > MAX_NUMBER:
+        raise Unclear(
+            f"{one.name!r} has numbers beyond {MAX_NUMBER:.2g}, which no model reads, "
+            f"such as {high if high > MAX_NUMBER else low:g}. Correct them, or leave "
+            "them empty",
+            one.name,
+        )
     is_whole = one.is_whole
     # JSON made of a table with gaps has 3.0 for 3, which no `int` takes.
     is_int = is_whole and not one.missing and not one.has_points

@@ -5,7 +5,9 @@ import csv
 import io
 import os
 import re
+import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +26,8 @@ BOMS = {
 }
 # Letters beyond ASCII. A file in Windows-1252 rarely has LONG_RUN of them in a row.
 NO_ASCII, LONG_RUN, MOST_UNLIKE = re.compile(rb"[\x80-\xff]+"), 4, 0.05
+# Excel takes the separator from such a line.
+EXCEL = re.compile(r'"?sep=[^\n]?"?\s*\n', re.IGNORECASE)
 # Bytes of memory for a byte of the file: while it is read, checked and learned from.
 # Parquet is compressed; its size is that of its columns.
 MEMORY_FACTOR = 8
@@ -74,19 +78,19 @@ def _size(file: Path) -> int:
 
 def read_free_memory() -> int:
     """Return the bytes that a process may still take, of machine or container."""
-    free = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")]
-    with_caches = Path("/proc/meminfo")
-    if with_caches.exists():
-        lines = with_caches.read_text(encoding="ascii").splitlines()
-        known = dict(line.split(":", 1) for line in lines)
-        free = [int(known["MemAvailable"].split()[0]) * 1024]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:  # only Linux has it; others do not tell what is free
+        return sys.maxsize
+    known = dict(line.split(":", 1) for line in lines)
+    free = int(known["MemAvailable"].split()[0]) * 1024
     group = Path("/sys/fs/cgroup")
     try:
         limit = (group / "memory.max").read_text(encoding="ascii").strip()
         used = (group / "memory.current").read_text(encoding="ascii").strip()
     except OSError:
-        return free[0]
-    return min(free[0], int(limit) - int(used)) if limit != "max" else free[0]
+        return free
+    return min(free, int(limit) - int(used)) if limit != "max" else free
 
 
 def _show(size: int) -> str:
@@ -106,6 +110,11 @@ def find_dialect(path: Path) -> Dialect:
         sample = text.read(SAMPLE)
     if "\0" in sample:
         raise Refusal(f"{path} is no text. Unpack it, or save it as .csv in UTF-8.")
+    if hint := EXCEL.match(sample):
+        raise Refusal(
+            f"{path}: the first line, {hint[0].strip()!r}, is a hint for Excel. Remove "
+            "it: the first line must name the columns."
+        )
     if len(sample) == SAMPLE:  # the last line may be cut
         sample = sample[: sample.rfind("\n") + 1] or sample
     quote = "'" if sample.lstrip()[:1] == "'" else '"'
@@ -129,7 +138,7 @@ def _find_encoding(path: Path) -> str:
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             return _find_western(path)
-    return "utf-8"
+    return "utf-8-sig"  # a later file may have the mark: Excel writes it
 
 
 def _find_western(path: Path) -> str:
@@ -256,11 +265,15 @@ def read_whole(path: Path, dialect: Dialect) -> tuple[pa.Table, bool]:
         raise Refusal(str(error)) from None
     if not tables:
         raise Refusal(f"{path} has no rows. Name another file: DATA=FILE.")
+    return join(tables, f"{path}: its parts have"), is_text
+
+
+def join(tables: Sequence[pa.Table], have: str) -> pa.Table:
+    """Return the rows of tables. Raises Refusal if a column is of different types."""
     try:
         whole = pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise Refusal(
-            f"{path}: its parts have different types ({error}). Write each column in "
-            "one type."
+            f"{have} different types ({error}). Write each column in one type."
         ) from None
-    return whole.combine_chunks(), is_text
+    return whole.combine_chunks()

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -87,6 +88,20 @@ class Holds(StrEnum):
     OTHER = "objects, bytes, hours, or lists that are not all of as many numbers"
 
 
+class Unclear(Refusal):
+    """Some cells of a column fit in with no kind: `reason` says which, and the remedy.
+
+    The message adds what else one can do with a column that is no label.
+    """
+
+    def __init__(self, reason: str, name: str) -> None:
+        super().__init__(
+            f"{reason}; or read the column as text ({say('TEXT', name)}), or leave it "
+            f"out ({say('DROP', name)})."
+        )
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Profile:
     """What a column holds.
@@ -141,7 +156,7 @@ def profile(
     """Return what a column holds.
 
     `comma` is what the user says of the decimal sign. `as_text` takes the cells for
-    texts. Raises Refusal if cells are neither numbers nor anything else.
+    texts. Raises Unclear if cells are neither numbers nor anything else.
     """
     kind = array.type
     if types.is_null(kind):
@@ -183,9 +198,7 @@ def _profile_numbers(name: str, array: pa.Array, as_text: bool) -> Profile:
     if cells.null_count == len(cells):
         return Profile(name, Holds.NOTHING, cells)
     if pc.any(pc.is_inf(cells)).as_py():
-        raise Refusal(
-            f"{name!r} has infinite values. Remove them, or {say('DROP', name)}."
-        )
+        raise Unclear(f"{name!r} has infinite values. Remove them", name)
     # A file that knows integers keeps a float a float, except that a gap makes it one.
     return Profile(name, Holds.NUMBERS, cells, has_points=types.is_floating(array.type))
 
@@ -267,16 +280,17 @@ def _read_numbers(
         return None
     numbers = to_numbers(texts.cells, unit, bool(sign)).cast(pa.float64())
     if not pc.all(pc.is_finite(numbers)).as_py():
-        raise Refusal(
+        raise Unclear(
             f"{texts.name!r} has numbers beyond 1e308, which no model reads. Correct "
-            f"them, or leave the column out: {say('DROP', texts.name)}."
+            "them",
+            texts.name,
         )
     points = any("." in cell or "," in cell and sign for cell in cells)
     return Profile(texts.name, Holds.NUMBERS, numbers, unit, sign, has_points=points)
 
 
 def _find_unit(texts: Profile, cells: Sequence[str]) -> str:
-    """Return what is written beside the numbers. Raises Refusal if that differs."""
+    """Return what is written beside the numbers. Raises Unclear if that differs."""
     units: Counter[str] = Counter()
     for cell in cells:
         if to_number(cell) is not None or to_number(cell, comma=True) is not None:
@@ -293,10 +307,10 @@ def _find_unit(texts: Profile, cells: Sequence[str]) -> str:
     is_measure = 0 < len(named) <= MOST_UNITS and len(cells) > MANY_NUMBERS
     if (is_known or is_measure) and sum(units.values()) > len(cells) * MOSTLY:
         shown = ", ".join(repr(unit) if unit else "none" for unit in sorted(+units))
-        raise Refusal(
+        raise Unclear(
             f"{texts.name!r} mixes units beside its numbers ({shown}). Write all in "
-            f"one unit; or read the column as text ({say('TEXT', texts.name)}), or "
-            f"leave it out ({say('DROP', texts.name)})."
+            "one unit",
+            texts.name,
         )
     return ""
 
@@ -311,7 +325,7 @@ def _find_sign(
 ) -> bool | None:
     """Return whether the decimal sign is a comma; None if both readings are possible.
 
-    Raises Refusal if some numbers have a comma and others a point.
+    Raises Unclear if some numbers have a comma and others a point.
     """
     by_point, by_comma, differs = "", "", False
     for cell in cells:
@@ -323,10 +337,10 @@ def _find_sign(
         elif one != other:
             differs = True
     if by_point and by_comma:
-        raise Refusal(
+        raise Unclear(
             f"{texts.name!r} has numbers with a decimal point ({by_point!r}) and with "
-            f"a decimal comma ({by_comma!r}). Write all in one way, or leave it out: "
-            f"{say('DROP', texts.name)}."
+            f"a decimal comma ({by_comma!r}). Write all in one way",
+            texts.name,
         )
     if by_point or by_comma:
         return bool(by_comma)
@@ -334,7 +348,7 @@ def _find_sign(
 
 
 def _check_mixture(texts: Profile, cells: Sequence[str], wrong: Sequence[str]) -> None:
-    """Raise Refusal if most cells are numbers: then the others are mistakes."""
+    """Raise Unclear if most cells are numbers: then the others are mistakes."""
     counts = texts.counts
     bad = sum(counts[cell] for cell in wrong)
     total = sum(counts[cell] for cell in cells)
@@ -342,10 +356,10 @@ def _check_mixture(texts: Profile, cells: Sequence[str], wrong: Sequence[str]) -
         return
     shown = ", ".join(map(repr, sorted(wrong)[:SHOWN]))
     more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-    raise Refusal(
+    raise Unclear(
         f"{texts.name!r} has {total - bad} numbers, and {bad} cells that are none: "
-        f"{shown}{more}. Correct them, or leave them empty; or read the column as text "
-        f"({say('TEXT', texts.name)}), or leave it out ({say('DROP', texts.name)})."
+        f"{shown}{more}. Correct them, or leave them empty",
+        texts.name,
     )
 
 
@@ -396,8 +410,8 @@ def find_odd_times(cells: Sequence[str]) -> list[str]:
 
 def round_out(number: float, up: bool) -> float:
     """Return the next number above or below that has two digits."""
-    if number == 0:
-        return 0.0
+    if abs(number) < sys.float_info.min:  # too small for digits
+        return number
     step = 10.0 ** (math.floor(math.log10(abs(number))) - 1)
     rounded = (math.ceil if up else math.floor)(round(number / step, 9)) * step
     return float(f"{rounded:.2g}")

@@ -10,7 +10,13 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import NotRequired, TypedDict
 
 from serving.fields import MISSING, FieldKind, InstanceT, Kind, read_kinds
-from serving.problems import InvalidField, ProblemError, contract_violation, shorten
+from serving.problems import (
+    MAX_LISTED,
+    InvalidField,
+    ProblemError,
+    contract_violation,
+    shorten,
+)
 from serving.validation import BoundedValidator
 
 Parameters: TypeAlias = dict[str, Any]
@@ -98,8 +104,10 @@ class TensorReader(Generic[InstanceT]):
         Raises ProblemError (422), with the input, the reason and the fix.
         """
         columns: dict[str, list[Any]] = {}
-        mistakes = []
+        mistakes: list[InvalidField] = []
         for place, tensor in enumerate(tensors):
+            if len(mistakes) == MAX_LISTED:  # there may be many more
+                raise contract_violation(mistakes, complete=False)
             name = tensor["name"]
             try:
                 if name in columns:
@@ -140,7 +148,7 @@ class TensorReader(Generic[InstanceT]):
         """Return the value of each row. Raises TensorError."""
         column = self._columns.get(tensor["name"])
         if column is None:
-            known = ", ".join(self._columns)
+            known = shorten(", ".join(self._columns))
             raise TensorError("name", f"does not exist; the inputs are {known}.")
         if tensor["datatype"] not in ACCEPTED[column.datatype]:
             raise TensorError(

@@ -172,10 +172,12 @@ def _choose(cell: str, choices: Mapping[str, Any]) -> str:
 
 
 def to_texts(array: pa.Array) -> pa.Array:
-    """Return numbers and flags as text, as labels are: 1.0 is "1"."""
+    """Return numbers, flags and times as text, as labels are: 1.0 is "1"."""
     if types.is_boolean(array.type):
         return array.cast(pa.large_string())
     if types.is_integer(array.type):
+        return array.cast(pa.large_string())
+    if types.is_timestamp(array.type) or types.is_date(array.type):
         return array.cast(pa.large_string())
     if not types.is_floating(array.type):
         return array

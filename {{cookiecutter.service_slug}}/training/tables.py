@@ -271,7 +271,8 @@ def _to_array(values: list[Any], lines: list[int], name: str) -> pa.Array:
         except (ValueError, pa.ArrowTypeError):
             raise TableError(
                 f"line {line}, column {name!r}: {text!r} is of another type than the "
-                "values in other lines, or no Unicode text. Write all in one way."
+                "values in other lines, or no Unicode text. Write all in one way, or "
+                "leave the column out of the file."
             ) from None
     return pa.array(texts, pa.large_string())
 
@@ -303,9 +304,21 @@ def _decode(array: pa.Array) -> pa.Array:
         return _decode(array.dictionary_decode())
     if pa.types.is_string(kind) or pa.types.is_string_view(kind):
         return array.cast(pa.large_string())
-    if pa.types.is_decimal(kind):  # by way of text, as the cast to float64 is not exact
-        return array.cast(pa.large_string()).cast(pa.float64())
+    if pa.types.is_decimal(kind):
+        return _decode_decimals(array)
+    if isinstance(kind, pa.UuidType):
+        texts = [value and str(value) for value in array.to_pylist()]
+        return pa.array(texts, pa.large_string())
     return array
+
+
+def _decode_decimals(array: pa.Array) -> pa.Array:
+    """Return numbers; integers if the type has no fraction, as databases write them."""
+    if array.type.scale <= 0:
+        with suppress(pa.ArrowInvalid):  # beyond 64 bits
+            return array.cast(pa.int64())
+    # By way of text, as the cast to float64 is not exact.
+    return array.cast(pa.large_string()).cast(pa.float64())
 
 
 def check_names(names: Sequence[str], source: str) -> None:

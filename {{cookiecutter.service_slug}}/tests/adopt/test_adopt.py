@@ -1,18 +1,21 @@
 """`make adopt`: what a table says, and what is written, and what is left alone."""
 
+import codecs
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from adopt import write
 from adopt.__main__ import choose_floor, read_rows
 from adopt.apply import undone_on_failure
 from adopt.infer import Options, Plan, infer
-from adopt.layout import Refusal
+from adopt.layout import Refusal, read_free_memory
 from adopt.names import name_fields, to_field
 from serving.fields import Kind, read_kinds, read_task
 from serving.testing import ROOT
@@ -158,6 +161,91 @@ def test_a_label_that_cannot_be_learned_is_refused(
 ) -> None:
     with pytest.raises(Refusal, match=says):
         plan_for(table("More", cell), "more", **options)
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        (lambda n: f"{1 + n % 12:02}-01-2026", "nothing tells day from month"),
+        (lambda n: f"{1 + n % 12:02}/01/2026", "nothing tells day from month"),
+        (lambda n: n if n % 20 else "soon", "TIME: .*Correct them, or leave"),
+    ],
+)
+def test_a_time_that_cannot_be_told_is_refused(
+    table: Write, cell: Callable[[int], Any], says: str
+) -> None:
+    with pytest.raises(Refusal, match=says) as caught:
+        plan_for(table("Seen", cell), time="seen")
+
+    assert "DROP=" not in str(caught.value)  # the column is wanted
+
+
+def test_a_time_may_be_a_number_with_a_unit(table: Write, tmp_path: Path) -> None:
+    file = table("Seen", lambda number: f"{number},5 days")
+    plan = plan_for(file, time="seen")
+    contract = write.load_contract(write.write_contract(CONTRACT, plan, set()))
+
+    rows = read_rows(plan, file, contract.LabelledInstance)
+
+    assert rows["time"].to_list() == [number + 0.5 for number in range(60)]
+
+
+def test_a_label_that_is_unclear_is_neither_left_out_nor_read_as_text(
+    table: Write,
+) -> None:
+    file = table("More", lambda number: number * 3 if number % 20 else "12o")
+
+    with pytest.raises(Refusal, match="TASK=classification") as caught:
+        plan_for(file, "more")
+
+    assert "DROP=" not in str(caught.value)
+
+
+def test_rows_to_test_on_may_have_a_mark_but_no_other_separator(table: Write) -> None:
+    test = table().rename(table().with_name("test.csv"))
+    test.write_bytes(codecs.BOM_UTF8 + test.read_bytes())
+    assert plan_for(table(), test=test).rows == 120
+
+    test.write_bytes(test.read_bytes().replace(b";", b"|"))
+    with pytest.raises(Refusal, match=r"separated by '\|', those of DATA by ';'"):
+        plan_for(table(), test=test)
+
+
+def test_rows_to_test_on_of_other_types_are_refused(table: Write) -> None:
+    test = table().with_name("test.parquet")
+    pd.read_csv(table(), sep=";").to_parquet(test)
+
+    with pytest.raises(Refusal, match="TEST: .* and DATA have different types"):
+        plan_for(table(), test=test)
+
+
+def test_groups_are_texts_or_times_of_a_parquet_file(
+    table: Write, tmp_path: Path
+) -> None:
+    rows = pd.read_csv(table(), sep=";")
+    rows["day"] = [date(2026, 1, 1 + number % 9) for number in range(60)]
+    rows["parts"] = [[number % 9] for number in range(60)]
+    file = tmp_path / "claims.parquet"
+    rows.to_parquet(file)
+    plan = plan_for(file, group="day")
+    contract = write.load_contract(write.write_contract(CONTRACT, plan, set()))
+
+    groups = read_rows(plan, file, contract.LabelledInstance)["group"]
+    assert groups[0] == "2026-01-01"
+    with pytest.raises(Refusal, match="GROUP: 'parts' holds lists"):
+        plan_for(file, group="parts")
+
+
+def test_memory_that_a_system_does_not_tell_is_no_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", refuse)  # as on macOS
+    monkeypatch.delattr("os.sysconf")
+
+    assert read_free_memory() > 1 << 60
 
 
 def test_integers_with_few_values_are_classes_unless_said_otherwise(

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from serving.build import read_project
 from serving.contract import Contract
-from serving.problems import ProblemError
+from serving.problems import MAX_LISTED, ProblemError
 from serving.tensors import InputTensor, TensorReader
 from serving.testing import wait_until
 from tests.conftest import Process, Serve
@@ -434,6 +434,16 @@ def test_every_kind_of_field_is_read() -> None:
     reader = TensorReader(Everything, 10)
 
     assert [row.model_dump() for row in reader.read(tensors())] == EXPECTED
+
+
+def test_reading_stops_at_as_many_mistakes_as_are_listed() -> None:
+    unknown: list[InputTensor] = [
+        {"name": f"x{number}", "shape": [1], "datatype": "FP32", "data": [1]}
+        for number in range(MAX_LISTED + 50)
+    ]
+
+    with pytest.raises(ProblemError, match=f"at least {MAX_LISTED} place"):
+        TensorReader(Everything, 10).read(unknown)
 
 
 def test_every_kind_of_field_is_described() -> None:
