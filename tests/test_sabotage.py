@@ -126,7 +126,7 @@ SABOTAGE = {
     ),
     "a number that float32 cannot hold": Sabotage(
         "serving/contract.py",
-        '            _bound_numbers(field["schema"])\n',
+        '            _bound_numbers(field["schema"], resolve)\n',
         "            pass\n",
         "pytest tests/serving/test_fields.py -k float32",
     ),
