@@ -263,7 +263,7 @@ class _Inference:
         if label.holds is Holds.NUMBERS and task is Task.REGRESSION:
             units |= {LABEL: label.unit} if label.unit else {}
             comma += [LABEL] if label.comma else []
-        times = {}
+        times: dict[str, str] = {}
         if written:
             times = {TIME: written.form} if written.form else {}
             units |= {TIME: written.unit} if written.unit else {}
