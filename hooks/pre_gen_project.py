@@ -155,7 +155,6 @@ RESERVED = {"app", "checks", "con", "aux", "data", "demo", "deploy", "docs", "mo
 RESERVED |= {"monitoring", "nul", "prn", "reports", "tests", "training"}
 RESERVED |= {f"{device}{number}" for device in ("com", "lpt") for number in range(10)}
 RESERVED |= {name.strip("_").replace("_", "-") for name in sys.stdlib_module_names}
-YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null"}
 DEPENDENCY = re.compile(r'^\s+"([A-Za-z0-9][\w.-]*).*",', re.MULTILINE)
 
 
@@ -177,8 +176,6 @@ def check_slug(question: str, answers: Answers) -> Finding | None:
             "what Kubernetes adds to a name.",
             instead,
         )
-    if slug in YAML_WORDS:
-        return Finding("YAML reads it as a truth value or as nothing.", instead)
     return Finding("A package or directory that it needs has this name.", instead)
 
 
@@ -189,7 +186,7 @@ def fit_slug(text: str, answers: Answers) -> str:
     if not slug:
         return "ml-service"
     slug = slug if slug[0].isalpha() else f"service-{slug}"
-    if slug in YAML_WORDS | reserved_names(answers):
+    if slug in reserved_names(answers):
         slug = f"{slug}-service"
     return slug[:SLUG_LENGTH].strip("-")
 

@@ -542,8 +542,6 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "Q1 2027": "2",
     },
     "service_slug": {
-        "true": "true-service",
-        "null": "null-service",
         "starlette": "starlette-service",
         "botocore": "botocore-service",
     },
