@@ -313,7 +313,11 @@ def in_figures(text: str) -> str:
     plain = re.sub(r"\b(\d+) (and )?0\.(\d+)", r"\1.\3", plain)
     plain = re.sub(rf"\b(\d+) ((?:{UNIT})s?) and 0\.5$", r"\1.5 \2", plain)
     # a week or two
-    plain = re.sub(rf"{FIGURE} ((?:{UNIT})s?) (?:to|or) ({FIGURE})$", r"\2 \1", plain)
+    plain = re.sub(
+        rf"{FIGURE} (?P<unit>(?:{UNIT})s?) (to|or) (?P<most>{FIGURE})$",
+        r"\g<most> \g<unit>",
+        plain,
+    )
     return re.sub(rf"{FIGURE}\s*(-|–|to|or)\s*(?=\d)", "", plain)
 
 

@@ -393,8 +393,7 @@ def choose_outputs(request: InferRequest, known: Rows) -> Rows:
         elif name in chosen:
             problem = "name", "is asked for twice; ask for it once."
         else:
-            asked = parameters or binary
-            problem = _find_extension(parameters or {}, binary) if asked else None
+            problem = _find_extension(parameters or {}, binary)
             chosen[name] = known[name]
         if problem:
             part, reason = problem

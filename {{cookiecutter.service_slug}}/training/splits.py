@@ -87,16 +87,13 @@ def draw_folds(schema: Schema, rows: pd.DataFrame, folds: int, seed: int) -> lis
     drawn = _draw_folds(schema, rows, labels, folds, seed)
     if schema.task is Task.REGRESSION:
         return drawn
+    is_by_time = find_kind(schema, rows) is SplitKind.TIME
     for number, (learned, _) in enumerate(drawn, start=1):
         if len(found := set(labels[learned])) < 2:
             raise PipelineError(
                 f"Fold {number} of {folds} has {len(learned)} rows to learn from, all "
-                f"of the label {min(found)!r}. Add rows of the other labels"
-                + (
-                    ": earlier ones."
-                    if find_kind(schema, rows) is SplitKind.TIME
-                    else "."
-                )
+                f"of the label {min(found)!r}. Add "
+                f"{'earlier ' if is_by_time else ''}rows of the other labels."
             )
     return drawn
 
