@@ -25,7 +25,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_an_unknown_choice_is_answered_with_the_known_ones() -> None:
-    done = command("training.train", "model=transformer")
+    done = command("training.compose", "model=transformer")
 
     assert done.returncode == 1
     assert "Could not find 'model/transformer'" in done.stderr
@@ -35,7 +35,7 @@ def test_an_unknown_choice_is_answered_with_the_known_ones() -> None:
 
 
 def test_a_misspelt_key_is_refused() -> None:
-    done = command("training.ingest", "splitt.test_share=0.2")
+    done = command("training.compose", "splitt.test_share=0.2")
 
     assert done.returncode == 1
     assert "splitt" in done.stderr
