@@ -132,9 +132,12 @@ def show(service: Service, stage: str) -> None:
     edit(service, overlay, "components:\n", f"components:\n  {line}\n")
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_manifest_is_valid(bake: Bake, stage: str) -> None:
-    service = bake()
+# The last two names would mean something else in YAML, if they stood without quotes.
+@pytest.mark.parametrize(
+    ("stage", "slug"), [("dev", "intent-service"), ("stage", "null"), ("prod", "true")]
+)
+def test_every_manifest_is_valid(bake: Bake, stage: str, slug: str) -> None:
+    service = bake(service_slug=slug)
     watch(service, stage)
     show(service, stage)
     manifests = list(yaml.safe_load_all(rendered(service, stage)))

@@ -67,6 +67,26 @@ def test_every_file_can_be_parsed(default: Service) -> None:
     assert parsed > 5
 
 
+# YAML reads these as a truth value or as nothing, where they stand without quotes. No
+# file of a service has them as words of its own.
+@pytest.mark.parametrize(("slug", "ci"), [("off", "github"), ("yes", "gitlab")])
+def test_a_name_is_a_string_in_yaml_whatever_it_is(
+    bake: Bake, slug: str, ci: str
+) -> None:
+    service = bake(service_slug=slug, ci=ci, feedback="yes")
+
+    read, quoted = 0, 0
+    for name in service.texts():
+        if not name.endswith((".yaml", ".yml")):
+            continue
+        read += 1
+        for event in yaml.parse(service.read(name)):
+            if isinstance(event, yaml.ScalarEvent) and event.value == slug:
+                assert event.style, f"{name}:{event.start_mark.line + 1}: no quotes"
+                quoted += 1
+    assert read > 30 and quoted > 50
+
+
 def test_a_fresh_service_is_committed_and_clean(bake: Bake) -> None:
     service = bake()
 

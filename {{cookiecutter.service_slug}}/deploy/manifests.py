@@ -124,8 +124,8 @@ def write_kustomization(stage: str, images: list[str]) -> None:
     if one is not named by its digest.
     """
     base = (ROOT / "deploy" / "base" / "deployment.yaml").read_text(encoding="utf-8")
-    repository = re.findall(r"^ +image: (\S+)", base, re.MULTILINE)[0]
-    part_of = re.findall(rf"^ +{NAME}: (\S+)", base, re.MULTILINE)[0]
+    repository = re.findall(r'^ +image: "?([^\s"]+)', base, re.MULTILINE)[0]
+    part_of = re.findall(rf'^ +{NAME}: "?([^\s"]+)', base, re.MULTILINE)[0]
     if not images or not all(map(BY_DIGEST.fullmatch, images)):
         raise DeployError(
             f"Which image? Run make publish first, or give IMAGE={repository}@sha256: "

@@ -81,6 +81,8 @@ def read_kinds(contract: type[BaseModel]) -> tuple[FieldKind, ...]:
     )
     if not kinds:
         raise ValueError(f"{contract.__name__} has no fields: a model needs one.")
+    for name in contract.model_fields:
+        check_field(name, contract)
     return kinds
 
 
@@ -136,6 +138,82 @@ def _check_name(name: str, contract: type[BaseModel]) -> None:
     if name.startswith("model_") and hasattr(BaseModel, name):
         raise ValueError(f"{where} has a name that pydantic needs itself: {another}")
 
+
+def check_field(name: str, contract: type[BaseModel]) -> None:
+    """Check what the JSON schema of a field does not tell: alias, values in Python.
+
+    Raises ValueError, with what to write instead, if the field is taken by an alias
+    only, or if its values are no text, number or bool.
+    """
+    _check_alias(name, contract)
+    where = f"The field '{name}' of {contract.__name__}"
+    for schema in _core_schemas(name, contract):
+        if schema["type"] == "complex":
+            raise ValueError(
+                f"{where} is a complex number, which no model reads. Write its real "
+                "and its imaginary part as two fields of the type `float`."
+            )
+        if _is_object(schema):
+            raise ValueError(
+                f"{where} becomes an object in Python, which no model reads. Write "
+                "`str`, `int`, `float` or `bool`, as clients send it, and check it "
+                "with an AfterValidator."
+            )
+        if odd := _find_odd_choices(schema):
+            raise ValueError(
+                f"{where} has the choice {odd[0]!r}, which is no text and no number. "
+                "Write each choice as a str, an int, a float or a bool, and None as "
+                "`| None`."
+            )
+
+
+def _is_object(schema: Mapping[str, Any]) -> bool:
+    """Return whether values are objects of a type that JSON does not have."""
+    match schema["type"]:
+        case "json" | "decimal":
+            return True
+        case "function-plain":  # its function may return anything
+            return "json_schema_input_schema" not in schema
+        case "json-or-python":  # a Sequence is a list in JSON
+            return bool(schema["json_schema"]["type"] != "list")
+    return False
+
+
+def _find_odd_choices(schema: Mapping[str, Any]) -> list[Any]:
+    """Return the choices that are not in Python what they are in JSON."""
+    if schema["type"] == "enum":
+        return [one.value for one in schema["members"] if not _is_plain(one.value)]
+    expected = schema["expected"] if schema["type"] == "literal" else []
+    return [one for one in expected if one is not None and not _is_plain(one)]
+
+
+def _is_plain(choice: Any) -> bool:
+    """Return whether a choice is a text, a number or a bool, or an enum's of these."""
+    value = choice.value if isinstance(choice, Enum) else choice
+    return isinstance(value, (str, int, float))
+
+
+def _core_schemas(name: str, contract: type[BaseModel]) -> Iterator[Any]:
+    """Yield pydantic's core schemas of a field, from the outermost to the innermost."""
+    schema: Any = contract.__pydantic_core_schema__
+    definitions = {one["ref"]: one for one in schema.get("definitions", [])}
+    is_field = False
+    while True:
+        if is_field:
+            yield schema
+        if schema["type"] == "model-fields" and not is_field:
+            schema, is_field = schema["fields"][name], True
+        elif "schema_ref" in schema:
+            schema = definitions[schema["schema_ref"]]
+        elif "schema" in schema:
+            schema = schema["schema"]
+        else:
+            return
+
+
+def _check_alias(name: str, contract: type[BaseModel]) -> None:
+    """Raise ValueError for a field that is taken by an alias only."""
+    where = f"The field '{name}' of {contract.__name__}"
     config, alias = contract.model_config, contract.model_fields[name].validation_alias
     if config.get("validate_by_name") or config.get("populate_by_name"):
         return

@@ -20,7 +20,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from serving.build import Project, read_project
 from serving.contract import Contract
-from serving.fields import InstanceT
+from serving.fields import InstanceT, dump_fields
 from serving.model import Answer, Row
 from serving.problems import (
     BINARY_TENSORS,
@@ -270,7 +270,7 @@ def add_inference(
                 await asyncio.sleep(0)
         outputs = make_outputs(answers, wanted)
         if log_texts:
-            sent = [each.model_dump(mode="json") for each in instances]
+            sent = [dump_fields(each) for each in instances]
             columns = {tensor.name: tensor.data for tensor in outputs}
             logger.info("Predicted", extra={"instances": sent, "outputs": columns})
         return InferResponse(name, model.version, outputs, asked.get("id"))

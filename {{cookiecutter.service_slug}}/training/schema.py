@@ -4,7 +4,14 @@ from dataclasses import dataclass
 
 from app import contract
 from serving.contract import Contract, Task
-from serving.fields import FieldKind, Kind, read_kinds, read_task, read_types
+from serving.fields import (
+    FieldKind,
+    Kind,
+    check_field,
+    read_kinds,
+    read_task,
+    read_types,
+)
 from training.stage import PipelineError
 
 LABEL, GROUP, TIME = "label", "group", "time"
@@ -67,6 +74,8 @@ def make_schema(instance: type[Contract], labelled: type[Contract]) -> Schema:
     _check_split(labelled)
     try:
         fields, task = read_kinds(instance), read_task(labelled)
+        for name in labelled.model_fields:
+            check_field(name, labelled)
     except ValueError as error:
         raise PipelineError(f"app/contract.py: {error}") from None
     has_group, has_time = (name in labelled.model_fields for name in (GROUP, TIME))

@@ -31,8 +31,11 @@ MARKS = frozenset({"", "NA"})
 MORE_MARKS = MARKS | {"N/A", "NaN", "nan", "null", "NULL", "None"}
 
 # pydantic's words for true and false.
-TRUE = pa.array(["1", "on", "t", "true", "y", "yes"], pa.large_string())
-FALSE = pa.array(["0", "off", "f", "false", "n", "no"], pa.large_string())
+TRUE_WORDS = ["1", "on", "t", "true", "y", "yes"]
+FALSE_WORDS = ["0", "off", "f", "false", "n", "no"]
+TRUE = pa.array(TRUE_WORDS, pa.large_string())
+FALSE = pa.array(FALSE_WORDS, pa.large_string())
+FLAGS = dict.fromkeys(TRUE_WORDS, "true") | dict.fromkeys(FALSE_WORDS, "false")
 
 WHOLE = r"^-?[0-9]{1,18}$"
 DECIMAL = r"^-?[0-9]{1,300}(\.[0-9]{1,300})?([eE][+-]?[0-9]{1,2})?$"
@@ -269,6 +272,8 @@ def _read_cell(column: Column, cell: Any, is_text: bool) -> Any:
     if column.type == "str" and isinstance(cell, int):
         return as_text(cell)
     if is_text and column.choices:
+        if _are_flags(column.choices):
+            return column.choices.get(FLAGS.get(cell.lower(), cell), cell)
         return column.choices.get(cell, cell)
     if is_text and column.type in ("list", "tuple"):
         try:
@@ -276,6 +281,11 @@ def _read_cell(column: Column, cell: Any, is_text: bool) -> Any:
         except ValueError:
             return cell
     return cell
+
+
+def _are_flags(choices: Mapping[str, Any]) -> bool:
+    """Return whether choices are those of a bool: a text may say them in its words."""
+    return all(isinstance(value, bool) for value in choices.values())
 
 
 def store(column: Column, values: Sequence[Any]) -> pa.Array:
@@ -404,6 +414,11 @@ def _accept_text(array: pa.Array, rules: Mapping[str, Any]) -> tuple[pa.Array, M
 def _accept_choice(
     array: pa.Array, choices: Mapping[str, Any], is_text: bool
 ) -> tuple[pa.Array, Mask]:
+    if is_text and _are_flags(choices):
+        flags, right = _accept_flag(array)
+        texts = pc.if_else(flags, "true", "false").cast(pa.large_string())
+        known = pc.is_in(texts, pa.array(list(choices), pa.large_string()))
+        return texts, right & _to_mask(known)
     kind: type = str
     if pa.types.is_boolean(array.type):
         kind = bool

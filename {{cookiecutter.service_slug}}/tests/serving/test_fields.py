@@ -1,14 +1,31 @@
 """From the fields of a contract to what a model takes."""
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from enum import Enum
+from ipaddress import IPv4Address
+from pathlib import Path
+from re import Pattern
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import numpy as np
 import pytest
-from pydantic import AliasChoices, BaseModel, Field, ValidationError, create_model
+from pydantic import (
+    AliasChoices,
+    AnyUrl,
+    BaseModel,
+    Field,
+    ImportString,
+    Json,
+    PlainValidator,
+    Secret,
+    SecretStr,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+)
 from typing_extensions import TypeAliasType
 
 from serving.contract import MAX_NUMBER, Contract, Task
@@ -69,6 +86,29 @@ def read(kind: Any) -> FieldKind:
     return field
 
 
+class Pair(Enum):
+    """Choices that JSON has as lists."""
+
+    ONE = (1, 2)
+
+
+class Day(Enum):
+    """Choices that JSON has as text."""
+
+    FIRST = date(2026, 1, 1)
+
+
+class Empty(Enum):
+    """A choice that is nothing."""
+
+    NONE = None
+    SOME = "some"
+
+
+# JSON has them as text or numbers.
+OBJECTS: list[Any] = [Json, Json[str], Secret[str], Secret[int], ImportString]
+OBJECTS += [Annotated[Decimal, WithJsonSchema({"type": "string"})]]
+
 Three = Annotated[list[float], Field(min_length=3, max_length=3)]
 ThreeInTuple = Annotated[tuple[float, ...], Field(min_length=3, max_length=3)]
 ThreeInOrder = Annotated[Sequence[float], Field(min_length=3, max_length=3)]
@@ -101,6 +141,11 @@ Count = TypeAliasType("Count", int)
         (Three | None, FieldKind("x", Kind.VECTOR, optional=True, length=3)),
         (ThreeInTuple, FieldKind("x", Kind.VECTOR, length=3)),
         (Discount | None, FieldKind("x", Kind.NUMBER, optional=True)),
+        (ThreeInOrder, FieldKind("x", Kind.VECTOR, length=3)),
+        (
+            Annotated[str, PlainValidator(str, json_schema_input_type=str)],
+            FieldKind("x", Kind.TEXT),
+        ),
     ],
 )
 def test_the_type_of_a_field_is_its_kind(kind: Any, expected: FieldKind) -> None:
@@ -122,6 +167,16 @@ def test_the_type_of_a_field_is_its_kind(kind: Any, expected: FieldKind) -> None
         (Any, "of a type that no model reads. Write `str`"),
         (Literal["", None], "may be None and may be ''"),
         (Literal[1, "1"], "choices of the same text"),
+        (complex, "'x' of Given is a complex number.*two fields of the type `float`"),
+        (complex | None, "a complex number"),
+        *((kind, "an object in Python.*Write `str`, `int`") for kind in OBJECTS),
+        (Pair, r"the choice \(1, 2\), .*Write each choice as a str"),
+        (Day, r"the choice datetime.date\(2026, 1, 1\)"),
+        (Empty, "the choice None.*None as `| None`"),
+        (Literal[b"x"], "the choice b'x'"),
+        *((kind, "text in the format") for kind in (UUID, Path, AnyUrl, SecretStr)),
+        *((kind, "text in the format") for kind in (IPv4Address, Pattern)),
+        (timedelta, "a duration"),
     ],
 )
 def test_a_type_that_no_model_reads_is_refused_with_what_to_write(

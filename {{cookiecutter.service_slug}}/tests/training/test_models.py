@@ -551,6 +551,15 @@ class Old(Visit):
     template: str = ""
 
 
+EXTRA = {"label": str, "group": str, "time": float}
+
+
+def aliased(name: str) -> type[Contract]:
+    """A row with a field that is taken by an alias only."""
+    fields: dict[str, Any] = {**EXTRA, name: (EXTRA.get(name, float), Field(alias="y"))}
+    return create_model("Row", __base__=Visit, **fields)
+
+
 @pytest.mark.parametrize(
     ("instance", "labelled", "says"),
     [
@@ -562,6 +571,16 @@ class Old(Visit):
         (Visit, Apart, "lacks the field 'age' of Instance. Let it derive"),
         (Visit, Numbered, "'group' of LabelledInstance.*Write `group: str`"),
         (Visit, Written, "'time' of LabelledInstance.*Write `datetime`"),
+        *(
+            (Visit, aliased(name), f"'{name}' of Row is taken by its alias")
+            for name in EXTRA
+        ),
+        (Visit, aliased("age"), "'age' of Row is taken by its alias"),
+        (
+            Visit,
+            create_model("Row", __base__=Visit, label=complex),
+            "'label' of Row is a c",
+        ),
     ],
 )
 def test_a_contract_that_no_model_reads_is_refused_with_what_to_write(

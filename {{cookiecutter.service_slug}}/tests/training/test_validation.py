@@ -46,6 +46,7 @@ TYPES: list[Any] = [
     bool,
     Literal["a", "b", "NA"],
     Literal[1, 2, "x"],
+    Literal[True, False],
     Size,
     Annotated[list[float], Field(min_length=2, max_length=2)],
     Annotated[list[int], Field(min_length=1, max_length=1)],
@@ -70,6 +71,7 @@ TEXTS = [
     "1e3",
 ]
 TEXTS += ["1e999", "inf", "٣", "+5", " 5", "5_0", "99999999999999999999", "true", "OFF"]
+TEXTS += ["True", "False"]
 TEXTS += ["\r", "\u0085a", "a\u200b", "[1, 2]", "[1]", "[null, 2]", "abcd", "ABC", "ß"]
 TEXTS += ["2024-02-29", "2023-02-29", "2024-02-29T10:00:00", "2024-02-29 10:00:00Z"]
 FLOATS = [0.0, -0.0, 1.0, 2.5, 99.9, 100.0, 1e300, math.inf, math.nan, 2.0**53, 10.0]
@@ -171,6 +173,22 @@ def test_a_column_that_the_file_lacks_has_its_default_also_if_it_may_be_none() -
     table, mistakes = Validator(contract).judge(chunk)
 
     assert (table.to_pylist(), mistakes) == ([{"x": 5, "y": 1}], [])
+
+
+@pytest.mark.parametrize("name", ["field", "label"])
+def test_the_choices_true_and_false_are_read_as_a_bool_is(name: str) -> None:
+    words = ["True", "FALSE", "yes", "0", "maybe"]
+    cells = {name: pa.array(words, pa.large_string())}
+    chunk = Chunk("rows", "line", range(5), cells, is_text=True)
+    for validator in ([], [AfterValidator(lambda value: value)]):  # by column, by row
+        kind = Annotated[(Literal[True, False], Field(), *validator)]
+        fields: dict[str, Any] = {name: (kind, ...)}
+        contract = create_model("Row", __base__=Contract, **fields)
+
+        table, mistakes = Validator(contract).judge(chunk)
+
+        assert table[name].to_pylist() == ["true", "false", "true", "false"]
+        assert len(mistakes) == 1 and "line 4" in mistakes[0]
 
 
 def test_vectors_of_a_named_type_are_judged_whoever_else_has_it() -> None:

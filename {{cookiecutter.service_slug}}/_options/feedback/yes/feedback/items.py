@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from feedback.tables import MAX_ACTOR, MAX_COMMENT, MAX_LABEL, MAX_NAME
 from serving.contract import Contract, Task
-from serving.fields import Kind, as_text, read_label, read_task
+from serving.fields import Kind, as_text, dump_fields, read_label, read_task
 
 MAX_ITEMS = 100
 PRINTED = r"^[^\x00]*$"  # PostgreSQL stores no NUL
@@ -164,7 +164,7 @@ def to_row(item: Any, tenant: str, version: str, *, with_instance: bool) -> Row:
         "tenant": tenant,
         "id": item.id,
         "prediction_id": item.prediction_id,
-        "instance": item.instance.model_dump(mode="json") if with_instance else None,
+        "instance": dump_fields(item.instance) if with_instance else None,
         "contract_version": version,
         "model_version": item.prediction.model_version,
         "predicted_label": item.prediction.label,

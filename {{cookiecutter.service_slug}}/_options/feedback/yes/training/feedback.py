@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from feedback.items import contract_version, read_stored
 from feedback.settings import FeedbackSettings
 from feedback.store import Reviewed, read
 from serving.contract import Task
-from serving.fields import as_text
+from serving.fields import as_text, dump_fields, read_types
 from serving.model import Model, ModelError
 from serving.settings import SettingsError, load_settings
 from training.schema import LABEL, TIME, Schema, read_schema
@@ -109,9 +110,7 @@ def make_row(schema: Schema, item: Reviewed) -> tuple[dict[str, Any] | None, str
         return None, "it says that the prediction is wrong, not what is right"
     row = {**feedback.instance, LABEL: read_stored(truth, schema.labelled)}
     if schema.has_time:
-        annotation = schema.labelled.model_fields[TIME].annotation
-        when = feedback.occurred_at
-        row[TIME] = when.timestamp() if annotation in (int, float) else when.isoformat()
+        row[TIME] = write_time(feedback.occurred_at, schema)
     try:
         (valid,) = TypeAdapter(list[schema.labelled]).validate_json(  # type: ignore
             json.dumps([row]), strict=False
@@ -120,7 +119,7 @@ def make_row(schema: Schema, item: Reviewed) -> tuple[dict[str, Any] | None, str
         mistake = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, mistake["loc"][1:]))
         return None, f"{place}: {mistake['msg']}"
-    dumped: dict[str, Any] = valid.model_dump(mode="json")
+    dumped = dump_fields(valid)
     names = dict.fromkeys([*row, *(one.name for one in schema.fields)])
     beside = {
         "feedback_id": str(feedback.id),
@@ -129,6 +128,23 @@ def make_row(schema: Schema, item: Reviewed) -> tuple[dict[str, Any] | None, str
     }
     # A field of the contract may have one of these names.
     return beside | {name: dumped[name] for name in names}, ""
+
+
+def write_time(when: datetime, schema: Schema) -> str | float:
+    """Return a time as the column `time` has it: numbers are seconds since 1970."""
+    (kind,) = {
+        one.get("format", one["type"]) for one in read_types(schema.labelled, TIME)
+    } - {"null"}
+    match kind:
+        case "number":
+            return when.timestamp()
+        case "integer":
+            return int(when.timestamp())
+        case "date":
+            return when.date().isoformat()
+        case "time":
+            return when.timetz().isoformat()
+    return when.isoformat()
 
 
 def write(rows: list[dict[str, Any]], file: Path) -> None:

@@ -4,23 +4,27 @@ import hashlib
 import itertools
 import json
 import threading
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
-from pydantic import Field, ValidationError, create_model
+from pydantic import Field, ValidationError, computed_field, create_model
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from app.contract import Instance
+from app.examples import EXAMPLES
 from feedback import plugin
 from feedback.database import migrate
-from feedback.items import make_request, truth_name
+from feedback.items import make_request, to_row, truth_name
 from feedback.settings import FeedbackSettings
 from feedback.tables import Feedback
+from serving.fields import dump_fields
 from serving.settings import ServingSettings, SettingsError, load_settings
 from serving.testing import ROOT, wait_until
 from tests.conftest import BODY, Process, Serve, Start
@@ -60,6 +64,28 @@ def stored(engine: Engine) -> list[Feedback]:
         return list(session.scalars(select(Feedback).order_by(Feedback.received_at)))
 
 
+def test_a_field_that_is_computed_is_not_stored() -> None:
+    class Counted(Instance):
+        """An instance with a field that was not sent."""
+
+        @computed_field
+        def fields_that_it_has(self) -> int:
+            return len(type(self).model_fields)
+
+    unsaid = dict.fromkeys(("correct", "comment", "source", "actor", "occurred_at"))
+    item = SimpleNamespace(
+        id=uuid.uuid4(),
+        prediction_id="1",
+        instance=Counted.model_validate_json(json.dumps(EXAMPLES[0])),
+        prediction=SimpleNamespace(model_version="1", label="a", value=None, score=1),
+        **unsaid,
+    )
+
+    row = to_row(item, "", "1", with_instance=True)
+
+    assert set(row["instance"]) == set(Instance.model_fields)
+
+
 def test_an_item_is_stored_as_it_was_sent(served: TestClient, engine: Engine) -> None:
     item = make_item(comment="tst", source="demo", actor="user 7")
     item["occurred_at"] = "2026-03-01T12:00:00+02:00"
@@ -71,7 +97,7 @@ def test_an_item_is_stored_as_it_was_sent(served: TestClient, engine: Engine) ->
     assert (str(row.id), row.prediction_id) == (item["id"], item["prediction_id"])
     # With what it leaves out.
     read = Instance.model_validate_json(json.dumps(item["instance"]))
-    assert row.instance == read.model_dump(mode="json")
+    assert row.instance == dump_fields(read)
     assert (row.comment, row.source, row.actor) == ("tst", "demo", "user 7")
     assert row.occurred_at.isoformat() == "2026-03-01T10:00:00+00:00"
     assert getattr(row, TRUTH) is not None and row.correct is None

@@ -4,14 +4,16 @@ import csv
 import json
 import uuid
 from collections.abc import Callable
+from datetime import UTC, date, datetime, time
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import pyarrow as pa
 import pytest
+from pydantic import Field, create_model
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
@@ -317,6 +319,35 @@ def test_fields_may_have_the_names_of_the_columns_beside_them(
     model = SimpleNamespace(answer=lambda rows: [Answer("2") for _ in rows])
     monkeypatch.setattr(Model, "load", lambda *_: model)
     assert [*feedback.show_tenants()] == ["north: 2 of 2 right"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    [
+        (float, 1772359200.5),
+        (float | None, 1772359200.5),
+        (Annotated[float, Field(gt=0)] | None, 1772359200.5),
+        (int | None, 1772359200),
+        (date, "2026-03-01"),
+        (time | None, "10:00:00.500000Z"),
+        (datetime | None, "2026-03-01T10:00:00.500000Z"),
+    ],
+)
+def test_the_time_of_an_item_is_written_as_the_contract_has_it(
+    keep: Keep, engine: Engine, kind: Any, written: Any
+) -> None:
+    row = {"instance": {"note": "a"}, "label": "b", "value": None}
+    when = datetime(2026, 3, 1, 10, 0, 0, 500000, UTC)
+    keep(0, 0, "accepted", **row, occurred_at=when)
+    given = create_model("Note", __base__=Contract, note=str)
+    labelled_note = create_model("Row", __base__=given, label=str, time=kind)
+
+    with Session(engine) as session:
+        found = feedback.export(
+            make_schema(given, labelled_note), store.read(session, {"accepted"})
+        )
+
+    assert [one["time"] for one in found.rows] == [written], found.unfit
 
 
 def test_an_export_of_an_older_contract_is_refused(tmp_path: Path) -> None:
