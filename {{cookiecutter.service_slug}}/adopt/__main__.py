@@ -106,7 +106,11 @@ def check_names(variables: Mapping[str, str]) -> None:
     if not wrong:
         return
     near = [difflib.get_close_matches(name.upper(), known, n=1) for name in wrong]
-    meant = [f"{each[0]} in place of {name}" for name, each in zip(wrong, near, strict=True) if each]
+    meant = [
+        f"{each[0]} in place of {name}"
+        for name, each in zip(wrong, near, strict=True)
+        if each
+    ]
     hint = f" Did you mean {', '.join(meant)}?" if meant else ""
     raise Refusal(
         f"make adopt takes no {', '.join(wrong)}.{hint} The options are: "

@@ -338,6 +338,18 @@ def test_numbers_are_read_as_people_write_them() -> None:
     assert to_number("12a") is to_number("1,2") is to_number("") is None
 
 
+def test_codes_that_make_training_slow_are_named(
+    table: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adopt.infer.LARGE", 60)
+    monkeypatch.setattr("adopt.infer.MANY_CODES", 20)
+    codes = table("Tail", lambda number: f"N{number % 30}X")
+    assert any("DROP=Tail" in note for note in plan_for(codes).notes)
+
+    texts = table("Note", lambda number: f"a word {number % 30}")
+    assert not any("DROP=" in note for note in plan_for(texts).notes)
+
+
 def test_a_table_of_more_columns_than_a_contract_can_have_is_refused(
     tmp_path: Path,
 ) -> None:
@@ -362,7 +374,7 @@ def test_a_table_of_more_columns_than_a_contract_can_have_is_refused(
     ],
 )
 def test_a_variable_that_is_no_option_is_refused(given: list[str], says: str) -> None:
-    shown = "all:;@echo \"$$MAKELEVEL\"; echo \"$$MODEL\"; printenv MAKEFLAGS"
+    shown = 'all:;@echo "$$MAKELEVEL"; echo "$$MODEL"; printenv MAKEFLAGS'
     own = {name: value for name, value in os.environ.items() if "MAKE" not in name}
     printed = subprocess.check_output(
         ["make", "--keep-going", "--file", "-", *given],
