@@ -3,6 +3,7 @@
 The options come from the environment, where no shell interprets their values.
 """
 
+import difflib
 import math
 import os
 import re
@@ -59,6 +60,8 @@ RESULTS = [
 SAMPLES = 5
 # Rows on which the families of models are compared.
 COMPARED = 10_000
+# How the names of variables begin that are for the programs below `make adopt`.
+TOOLS = ("UV", "PYTHON")
 # Floor of the gate, as a share of what cross-validation shows on average.
 FLOOR = 0.8
 
@@ -81,6 +84,39 @@ More:
   LOGITS=1          its numbers are logits: a softmax makes probabilities of them
   OUTPUT=name       the output to serve, where several could be it
   SAMPLE=file       rows that it was made for: .csv, .json, .jsonl or .npy"""
+
+# A part of what make passes on: a blank within it follows a backslash.
+PASSED = re.compile(r"(?:\\.|[^\s\\])+")
+
+
+def check_names(variables: Mapping[str, str]) -> None:
+    """Raise Refusal if `make adopt` was given a variable that is no option.
+
+    make lists what it was given in MAKEFLAGS, behind the flags. A make that called this
+    one lists its own variables there, too: those are for others.
+    """
+    if variables.get("MAKELEVEL") != "1":
+        return
+    passed = PASSED.findall(f" {variables.get('MAKEFLAGS', '')}".partition(" -- ")[2])
+    given = {re.split("[:+?!]*=", each)[0] for each in passed}
+    of_table, _, of_model = USAGE.partition("\nOr ")
+    shown = of_model if variables.get("MODEL") else of_table
+    known = {"YES", *re.findall("([A-Z]+)=", shown)}
+    wrong = sorted(name for name in given - known if not name.startswith(TOOLS))
+    if not wrong:
+        return
+    near = [difflib.get_close_matches(name.upper(), known, n=1) for name in wrong]
+    meant = [
+        f"{each[0]} in place of {name}"
+        for name, each in zip(wrong, near, strict=True)
+        if each
+    ]
+    hint = f" Did you mean {', '.join(meant)}?" if meant else ""
+    raise Refusal(
+        f"make adopt takes no {', '.join(wrong)}.{hint} The options are: "
+        f"{', '.join(sorted(known))}. A variable for another program stands before "
+        "make: NAME=value make adopt …"
+    )
 
 
 def read_options(variables: Mapping[str, str]) -> Options:
@@ -422,6 +458,7 @@ def finish(plan: Plan, tell: Callable[[str], None]) -> None:
 def main() -> int:
     """Adopt a table and return the exit code."""
     try:
+        check_names(os.environ)
         if os.environ.get("MODEL"):
             from adopt.model import adopt_model
 

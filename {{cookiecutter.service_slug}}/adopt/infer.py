@@ -38,6 +38,12 @@ MOST_CHOICES, LONGEST_CHOICE, ROWS_PER_CHOICE, SINGLE_SHARE = 50, 60, 3, 0.01
 UNIQUE_SHARE = 0.9
 MAX_TEXT_LENGTH = 10_000  # as app/contract.py has it
 FEWEST_ROWS = 20
+# Of a text, boosting reads up to 1,000 words, each as a column of its own. In a column
+# of codes that many are slow to learn from, which a table of LARGE rows shows.
+MANY_CODES, LARGE = 500, 10_000
+# A column is a field of the contract, an input of the model, and a name that each
+# request has to have.
+MOST_FIELDS = 1_000
 # The share of repeated rows from which on the user is told.
 REPEATED_SHARE = 0.01
 # The correlation, of values or of ranks, from which on a number is the label itself.
@@ -150,6 +156,7 @@ def infer(options: Options) -> Plan:
             f"TEST: {options.test} and DATA have",
         )
     options = _resolve(options, table.column_names)
+    _check_width(options, table.column_names)
     notes = []
     if dialect.encoding == "cp1252":
         notes.append(
@@ -206,6 +213,20 @@ def _resolve(options: Options, columns: Sequence[str]) -> Options:
     return resolved
 
 
+def _check_width(options: Options, columns: Sequence[str]) -> None:
+    """Raise Refusal if there are more columns than a contract can have fields."""
+    others = {options.label, options.time, options.group, *options.drop}
+    width = len({*columns} - others)
+    if width > MOST_FIELDS:
+        raise Refusal(
+            f"{options.data} has {width:,} columns to predict from; {MOST_FIELDS:,} at "
+            "most can be fields of a contract. Leave some out (DROP=…), or write the "
+            "numbers that belong together, such as those of a spectrum, as one column "
+            'of lists in a Parquet file: table["spectrum"] = '
+            "table[columns].to_numpy().tolist()"
+        )
+
+
 class _Inference:
     """The work of `infer` on one table."""
 
@@ -219,6 +240,7 @@ class _Inference:
         self._options = options
         self._dialect = dialect
         self._table = table
+        self._first = table.column_names[0]
         self._notes = notes
         self._left_out: dict[str, str] = {}
 
@@ -251,9 +273,9 @@ class _Inference:
                 "No column is left to predict from. Take some of them with KEEP=…: "
                 f"{reasons or 'the file has the label only'}."
             )
-        used = [
-            one for one in profiles if fields[one.name] in {f.name for f in features}
-        ]
+        taken = {each.column for each in features}
+        used = [one for one in profiles if one.name in taken]
+        self._note_codes(used)
         group = self._read_group()
         time, written = self._read_time()
         columns = {each.name: each.column for each in features}
@@ -416,7 +438,24 @@ class _Inference:
         if personal := _find_personal(one):
             named = f"{say('KEEP', one.name)} or {say('TEXT', one.name)}"
             return f"{personal}; as a feature: {named}"
-        return _find_identifier(one, one.name == self._table.column_names[0])
+        return _find_identifier(one, one.name == self._first)
+
+    def _note_codes(self, used: Sequence[Profile]) -> None:
+        """Say which columns of codes make training slow, as each code is a column."""
+        if len(self._table) < LARGE:
+            return
+        slow = [
+            one.name
+            for one in used
+            if one.holds is Holds.TEXTS and len(one.counts) > MANY_CODES
+            if not any(" " in text for text in list(one.counts)[:200])
+        ]
+        if slow:
+            self._notes.append(
+                f"{show(slow)}: a text of single words, of which up to 1,000 are "
+                "columns to the model. Most of the time of training goes there. If "
+                f"little depends on it, leave it out: {say('DROP', *slow)}."
+            )
 
     # The label, the group and the time.
 

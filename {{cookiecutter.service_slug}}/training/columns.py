@@ -85,10 +85,14 @@ def to_arrays(
 
 def read_columns(rows: pd.DataFrame) -> dict[str, list[Any]]:
     """Return the values of each column; a missing one is None."""
-    return {
-        str(name): column.astype(object).where(column.notna(), None).tolist()
-        for name, column in rows.items()
-    }
+    return {str(name): _to_list(column) for name, column in rows.items()}
+
+
+def _to_list(column: "pd.Series[Any]") -> list[Any]:
+    values, gaps = column.astype(object), column.isna()
+    if gaps.any():
+        values = values.where(~gaps, None)
+    return values.tolist()
 
 
 def make_instance(schema: Schema, row: Mapping[str, Any]) -> Contract:

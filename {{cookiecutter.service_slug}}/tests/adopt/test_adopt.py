@@ -1,6 +1,8 @@
 """`make adopt`: what a table says, and what is written, and what is left alone."""
 
 import codecs
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import pandas as pd
 import pytest
 
 from adopt import write
-from adopt.__main__ import choose_floor, read_rows
+from adopt.__main__ import check_names, choose_floor, read_rows
 from adopt.apply import undone_on_failure
 from adopt.infer import Options, Plan, infer
 from adopt.layout import Refusal, read_free_memory
@@ -336,6 +338,61 @@ def test_numbers_are_read_as_people_write_them() -> None:
     assert to_number("12a") is to_number("1,2") is to_number("") is None
 
 
+def test_codes_that_make_training_slow_are_named(
+    table: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adopt.infer.LARGE", 60)
+    monkeypatch.setattr("adopt.infer.MANY_CODES", 20)
+    codes = table("Tail", lambda number: f"N{number % 30}X")
+    assert any("DROP=Tail" in note for note in plan_for(codes).notes)
+
+    texts = table("Note", lambda number: f"a word {number % 30}")
+    assert not any("DROP=" in note for note in plan_for(texts).notes)
+
+
+def test_a_table_of_more_columns_than_a_contract_can_have_is_refused(
+    tmp_path: Path,
+) -> None:
+    names = [f"x{number}" for number in range(1_002)]
+    file = tmp_path / "wide.csv"
+    rows = [names, *[[str(number / 2)] * 1_002 for number in range(2)]]
+    file.write_text("\n".join(map(",".join, rows)), encoding="utf-8")
+
+    with pytest.raises(Refusal, match="1,001 columns to predict from; 1,000 at most"):
+        plan_for(file, "x0")
+    with pytest.raises(Refusal, match="too few"):  # 1,000 columns, of two rows
+        plan_for(file, "x0", drop=["x1"], task="regression")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["GROUPS=z"], "takes no GROUPS. Did you mean GROUP in place of GROUPS?"),
+        (["label=y", "Q=1"], "takes no Q, label. Did you mean LABEL in place of label"),
+        (["MODEL=m.onnx", "LABEL=a"], "Did you mean LABELS in place of LABEL"),
+        (["DATA=my file.csv", "LABEL=a GROUPS=b\\", "UV_OFFLINE=1", "YES=1"], ""),
+    ],
+)
+def test_a_variable_that_is_no_option_is_refused(given: list[str], says: str) -> None:
+    shown = 'all:;@echo "$$MAKELEVEL"; echo "$$MODEL"; printenv MAKEFLAGS'
+    own = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    printed = subprocess.check_output(
+        ["make", "--keep-going", "--file", "-", *given],
+        input=shown,
+        text=True,
+        env=own,
+    )
+    level, model, flags = printed.splitlines()
+    passed = {"MAKELEVEL": level, "MODEL": model, "MAKEFLAGS": flags}
+
+    if not says:
+        check_names(passed)
+        return
+    with pytest.raises(Refusal, match=re.escape(says)):
+        check_names(passed)
+    check_names(passed | {"MAKELEVEL": "2"})  # of the make that called this one
+
+
 def test_nothing_is_written_without_a_yes(table: Write) -> None:
     before = (ROOT / "app/contract.py").read_bytes()
     done = subprocess.run(
@@ -349,6 +406,7 @@ def test_nothing_is_written_without_a_yes(table: Write) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        env=os.environ | {"MAKEFLAGS": ""},  # what make test was given
     )
 
     assert done.returncode == 1
