@@ -187,6 +187,8 @@ class TensorReader(Generic[InstanceT]):
             )
         if not shape or not 1 <= shape[0] <= self._max_rows:
             return []  # and no reading of more than is allowed
+        if column.field.optional:
+            data = _fill_null_rows(data, shape[0], width)
         values = _flatten(data, shape)
         if column.field.kind is not Kind.VECTOR:
             return values
@@ -204,7 +206,8 @@ def _choose_datatype(field: FieldKind) -> tuple[str, Callable[[Any], Any] | None
     """Return the datatype of a field, and how its values are made of those of JSON.
 
     Clients send a missing number as null or NaN, and a missing text as "", because an
-    array of texts has no null. They often send integers as floats.
+    array of texts has no null. A missing vector is null among nested rows, or has as
+    many missing numbers. Clients often send integers as floats.
     """
     number = "INT64" if field.whole else "FP32"
     exact = not (field.optional or field.whole)  # nothing to convert
@@ -253,6 +256,14 @@ def _read_number(field: FieldKind, value: Any) -> Any:
 def _read_vector(field: FieldKind, row: list[Any]) -> Any:
     values = [_read_number(field, value) for value in row]
     return None if field.optional and values.count(None) == len(values) else values
+
+
+def _fill_null_rows(data: list[Any], rows: int, width: int) -> list[Any]:
+    """Return nested rows with `width` nulls for a row that is null; flat data as is."""
+    nested = all(row is None or isinstance(row, list) for row in data)
+    if not nested or len(data) != rows:
+        return data
+    return [[None] * width if row is None else row for row in data]
 
 
 def _flatten(data: list[Any], shape: list[int]) -> list[Any]:

@@ -436,6 +436,27 @@ def test_every_kind_of_field_is_read() -> None:
     assert [row.model_dump() for row in reader.read(tensors())] == EXPECTED
 
 
+@pytest.mark.parametrize(
+    ("name", "tensor", "expected"),
+    [
+        ("cells", ("INT64", [2, 2], [[1, 2], None]), [[1, 2], None]),
+        ("cells", ("INT64", [2, 2], [None, [1, 2]]), [None, [1, 2]]),
+        ("cells", ("INT64", [2, 2], [None, None]), [None, None]),
+        ("cells", ("INT64", [2, 2], [None, None, 1, 2]), [None, [1, 2]]),
+        ("cells", ("INT64", [2, 2], [None] * 4), [None, None]),
+        ("ratio", ("FP32", [2, 1], [[0.5], None]), [0.5, None]),
+        ("ratio", ("FP32", [2, 1], [None, 0.5]), [None, 0.5]),
+        ("note", ("BYTES", [2, 1], [None, ["b"]]), [None, "b"]),
+    ],
+)
+def test_null_is_a_missing_row_of_an_optional_field(
+    name: str, tensor: tuple[str, list[int], list[Any]], expected: list[Any]
+) -> None:
+    rows = TensorReader(Everything, 10).read(tensors(**{name: tensor}))
+
+    assert [getattr(row, name) for row in rows] == expected
+
+
 def test_reading_stops_at_as_many_mistakes_as_are_listed() -> None:
     unknown: list[InputTensor] = [
         {"name": f"x{number}", "shape": [1], "datatype": "FP32", "data": [1]}
@@ -470,6 +491,7 @@ def test_every_kind_of_field_is_described() -> None:
         ("ratio", ("FP32", [2], [1.0, float("inf")]), "/inputs/5/data/1"),
         ("flag", ("BOOL", [2], [True, 1]), "/inputs/6/data/1"),
         ("point", ("FP32", [2, 2], [1, 2, 3, float("nan")]), "/inputs/8/data/1"),
+        ("point", ("FP32", [2, 2], [[1, 2], None]), "/inputs/8/data"),
         ("point", ("FP32", [2, 3], [1, 2, 3, 4, 5, 6]), "/inputs/8/shape"),
         ("point", ("FP32", [2], [1, 2]), "/inputs/8/shape"),
     ],
