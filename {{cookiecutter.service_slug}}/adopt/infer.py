@@ -38,9 +38,10 @@ MOST_CHOICES, LONGEST_CHOICE, ROWS_PER_CHOICE, SINGLE_SHARE = 50, 60, 3, 0.01
 UNIQUE_SHARE = 0.9
 MAX_TEXT_LENGTH = 10_000  # as app/contract.py has it
 FEWEST_ROWS = 20
-# Of a text, boosting reads up to 1,000 words, each as a column of its own. In a column
-# of codes that many are slow to learn from, which a table of LARGE rows shows.
-MANY_CODES, LARGE = 500, 10_000
+# Of a text, boosting reads up to 1,000 words, each as a column of its own. Where they
+# are codes, such as those of products, they take most of the time of a fit.
+MANY_CODES = 500
+CODE = re.compile(r"(?=.*[0-9])[A-Za-z0-9_.:-]{1,40}")
 # A column is a field of the contract, an input of the model, and a name that each
 # request has to have.
 MOST_FIELDS = 1_000
@@ -275,7 +276,6 @@ class _Inference:
             )
         taken = {each.column for each in features}
         used = [one for one in profiles if one.name in taken]
-        self._note_codes(used)
         group = self._read_group()
         time, written = self._read_time()
         columns = {each.name: each.column for each in features}
@@ -439,23 +439,6 @@ class _Inference:
             named = f"{say('KEEP', one.name)} or {say('TEXT', one.name)}"
             return f"{personal}; as a feature: {named}"
         return _find_identifier(one, one.name == self._first)
-
-    def _note_codes(self, used: Sequence[Profile]) -> None:
-        """Say which columns of codes make training slow, as each code is a column."""
-        if len(self._table) < LARGE:
-            return
-        slow = [
-            one.name
-            for one in used
-            if one.holds is Holds.TEXTS and len(one.counts) > MANY_CODES
-            if not any(" " in text for text in list(one.counts)[:200])
-        ]
-        if slow:
-            self._notes.append(
-                f"{show(slow)}: a text of single words, of which up to 1,000 are "
-                "columns to the model. Most of the time of training goes there. If "
-                f"little depends on it, leave it out: {say('DROP', *slow)}."
-            )
 
     # The label, the group and the time.
 
@@ -701,6 +684,8 @@ def _find_identifier(one: Profile, is_first: bool) -> str:
             f"an identifier, {different:,} values in {given:,} rows; "
             f"as a feature: {say('TEXT', one.name)}"
         )
+    if different > MANY_CODES and all(map(CODE.fullmatch, list(one.counts)[:200])):
+        return f"codes, {different:,} of them, each a column to the model; {hint}"
     return ""
 
 

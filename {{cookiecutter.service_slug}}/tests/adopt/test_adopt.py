@@ -338,16 +338,18 @@ def test_numbers_are_read_as_people_write_them() -> None:
     assert to_number("12a") is to_number("1,2") is to_number("") is None
 
 
-def test_codes_that_make_training_slow_are_named(
+def test_many_codes_are_no_feature_unless_they_are_named(
     table: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adopt.infer.LARGE", 60)
     monkeypatch.setattr("adopt.infer.MANY_CODES", 20)
     codes = table("Tail", lambda number: f"N{number % 30}X")
-    assert any("DROP=Tail" in note for note in plan_for(codes).notes)
+    reason = plan_for(codes).left_out["Tail"]
+    assert reason.startswith("codes, 30 of them") and "KEEP=Tail" in reason
 
-    texts = table("Note", lambda number: f"a word {number % 30}")
-    assert not any("DROP=" in note for note in plan_for(texts).notes)
+    assert "Tail" not in plan_for(codes, keep=("Tail",)).left_out
+    for sentence in ("a word {}", "水{}"):
+        texts = table("Note", lambda number: sentence.format(number % 30))
+        assert "Note" not in plan_for(texts).left_out
 
 
 def test_a_table_of_more_columns_than_a_contract_can_have_is_refused(
