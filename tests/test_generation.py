@@ -82,7 +82,7 @@ def test_a_name_is_a_string_in_yaml_whatever_it_is(
         read += 1
         for event in yaml.parse(service.read(name)):
             if isinstance(event, yaml.ScalarEvent) and event.value == slug:
-                assert event.style, f"{name}:{event.start_mark.line + 1}: no quotes"
+                assert event.style, f"{name}: no quotes: {event.start_mark}"
                 quoted += 1
     assert read > 30 and quoted > 50
 
