@@ -617,7 +617,7 @@ def test_a_service_of_template_0_3_goes_over_without_losing_a_pod(
     component = "      app.kubernetes.io/component: server\n"
     now = service.read(DEPLOYMENT)
     # As 0.3 applied it: a selector without the component, no record, three settings.
-    selector = f"app.kubernetes.io/name: {NAME}\n{component}  # `make"
+    selector = f'app.kubernetes.io/name: "{NAME}"\n{component}  # `make'
     assert now.count(selector) == 1
     (service.path / DEPLOYMENT).write_text(
         now.replace(selector, selector.replace(component, ""))
