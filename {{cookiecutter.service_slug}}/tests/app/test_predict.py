@@ -1,19 +1,16 @@
 """POST /v1/predict: what goes in and what comes out."""
 
-import asyncio
 import json
 from bisect import bisect_left
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
-from pydantic import ValidationError, computed_field
+from pydantic import ValidationError
 
-from app.api import router
 from app.contract import MAX_INSTANCES, Instance, PredictRequest
 from app.examples import EXAMPLES
 from serving.build import read_project
@@ -235,32 +232,6 @@ def test_below_the_threshold_there_is_no_label(serve: Serve, model_dir: Path) ->
     assert set(prediction) == {"id", "score", "abstained"}
     assert prediction["abstained"] is True
     assert "predictions_abstained_total 1.0" in client.get("/metrics").text
-
-
-def test_what_is_logged_is_what_was_sent(caplog: pytest.LogCaptureFixture) -> None:
-    class Counted(Instance):
-        """An instance with a field that is computed."""
-
-        @computed_field
-        def fields_that_it_has(self) -> int:
-            return len(type(self).model_fields)
-
-    async def submit(instances: list[Instance]) -> list[Any]:
-        return []
-
-    service: Any = SimpleNamespace(
-        model=SimpleNamespace(version="1"), batcher=SimpleNamespace(submit=submit)
-    )
-    settings: Any = SimpleNamespace(log_texts=True)
-    route, _ = router(service, settings).routes
-    counted = Counted.model_validate_json(json.dumps(EXAMPLES[0]))
-    request = PredictRequest.model_construct(instances=[counted])
-
-    with caplog.at_level("INFO"):
-        asyncio.run(getattr(route, "endpoint")(request))
-
-    (sent,) = getattr(caplog.records[-1], "instances")
-    assert set(sent) == set(Instance.model_fields)
 
 
 def test_texts_are_logged_only_if_a_setting_says_so(start: Start) -> None:
