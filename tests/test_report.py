@@ -236,7 +236,7 @@ def test_every_part_is_rendered() -> None:
         "| bb | 8 | 0.700 | `model=bayes` | macro_f1 is 0.7, below the bound of 0.85 |",
     ):
         assert line in text
-    assert "99.0%  late, 88.0%  on time." in text.replace("\n", " ")
+    assert "99.0% late, 88.0% on time." in text.replace("\n", " ")
     assert "Memory rose." in text and "trend +3.0 MiB in all" in text
     names = {curve.name: list(curve.loads) for curve in curves(RESULTS)}
     assert names == {"connections": ["16"], "batches": ["1000"], "lengths": ["10"]}
