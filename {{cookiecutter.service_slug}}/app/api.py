@@ -10,7 +10,6 @@ from fastapi import APIRouter
 from app.contract import Instance, Prediction, PredictRequest, PredictResponse
 from app.settings import Settings
 from serving.contract import ModelInfo
-from serving.fields import dump_fields
 from serving.problems import documented
 from serving.service import Service
 
@@ -45,7 +44,10 @@ def router(service: Service[Instance], settings: Settings) -> APIRouter:
             if len(predictions) % 100 == 0:
                 await asyncio.sleep(0)  # let other requests have their turn
         if settings.log_texts:
-            instances = [dump_fields(each) for each in request.instances]
+            instances = [
+                each.model_dump(mode="json", exclude_computed_fields=True)
+                for each in request.instances
+            ]
             answers = [asdict(each) for each in predictions]
             logger.info(
                 "Predicted", extra={"instances": instances, "predictions": answers}

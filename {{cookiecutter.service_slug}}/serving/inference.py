@@ -20,7 +20,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from serving.build import Project, read_project
 from serving.contract import Contract
-from serving.fields import InstanceT, dump_fields
+from serving.fields import InstanceT
 from serving.model import Answer, Row
 from serving.problems import (
     BINARY_TENSORS,
@@ -270,7 +270,10 @@ def add_inference(
                 await asyncio.sleep(0)
         outputs = make_outputs(answers, wanted)
         if log_texts:
-            sent = [dump_fields(each) for each in instances]
+            sent = [
+                each.model_dump(mode="json", exclude_computed_fields=True)
+                for each in instances
+            ]
             columns = {tensor.name: tensor.data for tensor in outputs}
             logger.info("Predicted", extra={"instances": sent, "outputs": columns})
         return InferResponse(name, model.version, outputs, asked.get("id"))
