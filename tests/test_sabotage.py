@@ -218,13 +218,13 @@ SABOTAGE = {
         "serving/server.py",
         "if not takes_traffic or self._service.settings.drain_seconds == 0:",
         "if True:",
-        "pytest tests/serving/test_process.py -k whole_life",
+        "pytest tests/serving/test_process.py -k drains_and_ends",
     ),
     "unready only after the drain": Sabotage(
         "serving/server.py",
         "        self._service.lifecycle.drain()\n",
         "",
-        "pytest tests/serving/test_process.py -k whole_life",
+        "pytest tests/serving/test_process.py -k drains_and_ends",
     ),
     "nothing is shed": Sabotage(
         "serving/admission.py",
@@ -370,7 +370,7 @@ SABOTAGE = {
     ),
     "an answer that a client loses while it sends": Sabotage(
         "serving/protocol.py",
-        "if self._closed_by_client or not any(sends):",
+        "if self._closed_by_client or not may_send:",
         "if True:",
         "pytest tests/serving/test_connection.py -k sends_first",
     ),
@@ -396,7 +396,7 @@ SABOTAGE = {
         "serving/protocol.py",
         "if len(self.headers) > settings.max_headers:\n            raise",
         "if False:\n            raise",
-        "pytest tests/serving/test_connection.py -k number_of_fields",
+        "pytest tests/serving/test_connection.py -k too_many_fields",
     ),
     "a head without a time": Sabotage(
         "serving/protocol.py",
@@ -424,7 +424,7 @@ SABOTAGE = {
     ),
     "an answer that is never taken": Sabotage(
         "serving/protocol.py",
-        "elif waiting and now - self._waiting_since > settings.write_seconds:",
+        "elif unsent and now - self._unsent_since > settings.write_seconds:",
         "elif False:",
         "pytest tests/serving/test_connection.py -k takes_nothing",
     ),
@@ -432,7 +432,7 @@ SABOTAGE = {
         "serving/protocol.py",
         "age > settings.keep_alive_seconds",
         "False",
-        "pytest tests/serving/test_connection.py -k as_long_as_it_is_set",
+        "pytest tests/serving/test_connection.py -k after_keep_alive_seconds",
     ),
     "connections without a number": Sabotage(
         "serving/connections.py",
@@ -450,7 +450,7 @@ SABOTAGE = {
         "serving/protocol.py",
         "if age > settings.linger_seconds:",
         "if False:",
-        "pytest tests/serving/test_connection.py -k last_answer_has_a_time",
+        "pytest tests/serving/test_connection.py -k sends_on_after_the_last_answer",
     ),
     "a body that was not asked for and is waited for": Sabotage(
         "serving/protocol.py",
@@ -474,7 +474,7 @@ SABOTAGE = {
         "serving/server.py",
         "        service.metrics.record_response(outcome, 0.0)\n",
         "",
-        "pytest tests/serving/test_connection.py -k left_out",
+        "pytest tests/serving/test_connection.py -k invalid_http_is_counted",
     ),
     "two hosts of one request": Sabotage(
         "serving/protocol.py",
@@ -610,7 +610,7 @@ SABOTAGE = {
     ),
     "any request id is taken": Sabotage(
         "serving/access.py",
-        "if request_id is None or not _is_sane(request_id):",
+        "if request_id is None or not _is_valid_id(request_id):",
         "if request_id is None:",
         "pytest tests/serving/test_logs.py -k is_replaced",
     ),
@@ -618,7 +618,7 @@ SABOTAGE = {
         "serving/logs.py",
         "        self._wake.set()\n        self.flush()\n",
         "        os.close(STDERR)\n",
-        "pytest tests/serving/test_logs.py -k nothing_is_lost",
+        "pytest tests/serving/test_logs.py -k lost_on_sigterm",
     ),
     "a log that is always late": Sabotage(
         "serving/logs.py",
@@ -630,13 +630,13 @@ SABOTAGE = {
         "serving/logs.py",
         "at_once=record.levelno >= logging.ERROR",
         "at_once=False",
-        "pytest tests/serving/test_logs.py -k does_not_wait",
+        "pytest tests/serving/test_logs.py -k written_at_once",
     ),
     "a log of lines that are no JSON": Sabotage(
         "serving/server.py",
         "        log_config=None,\n",
         "",
-        "pytest tests/serving/test_logs.py -k nothing_is_lost",
+        "pytest tests/serving/test_logs.py -k lost_on_sigterm",
     ),
     "a trace of its own for every request": Sabotage(
         "serving/traces.py",
@@ -775,7 +775,7 @@ SABOTAGE = {
         "serving/batching.py",
         "            _settle(batch, [error] * len(batch))\n",
         "            raise error\n",
-        "pytest tests/serving/test_batching.py -k cannot_be_told",
+        "pytest tests/serving/test_batching.py -k failing_estimate",
     ),
     "predictions for who has left": Sabotage(
         "serving/admission.py",

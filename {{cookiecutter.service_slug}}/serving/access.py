@@ -21,7 +21,7 @@ METHODS = frozenset(
 REQUEST_ID = b"x-request-id"
 
 # Visible ASCII that JSON does not escape.
-_is_sane = re.compile(rb"[!#-\[\]-~]{1,128}").fullmatch
+_is_valid_id = re.compile(rb"[!#-\[\]-~]{1,128}").fullmatch
 
 
 class AccessLayer:
@@ -50,7 +50,7 @@ class AccessLayer:
         status = 0
         headers = dict(reversed(scope["headers"]))  # the first of two wins
         request_id = headers.get(REQUEST_ID)
-        if request_id is None or not _is_sane(request_id):
+        if request_id is None or not _is_valid_id(request_id):
             request_id = make_request_id()
         trace_id = None
         if self._traced or b"traceparent" in headers:
@@ -58,7 +58,7 @@ class AccessLayer:
         ids = Ids(request_id.decode("ascii"), trace_id)
         current_ids.set(ids)
 
-        # No `async def`: a second coroutine would double the cost.
+        # Not `async def`: a second coroutine would double the cost of sending.
         def send_with_id(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":

@@ -3,8 +3,9 @@
 Load above the limits is rejected on arrival, not queued. One object, `Admission`, does
 all the counting. The ASGI layer asks it for every request on every route.
 
-Only what has come counts: a request whose body is on its way has a limit of its own,
-and ends once it stalls and others need its room.
+A body counts by the bytes that have arrived, not by those that it announces. Requests
+whose bodies are still arriving have a limit of their own. At a limit, the body that has
+stalled longest is ended.
 """
 
 import asyncio
@@ -29,16 +30,17 @@ from serving.requests import REJECTED, UNLIMITED
 from serving.settings import ServingSettings
 
 # This many bodies always get a slot, so that requests can share a call of the model.
-# More get one while their total size is small: about the L1 cache of a core.
 MIN_SLOTS = 8
+# More get one while their total size is at most this: about the L1 cache of a core.
 SMALL_BYTES = 32_768
-# A handler that waits for something other than the model must not block the others.
+# A holder may lose its slot after this time (see `Slots`).
 SLOT_SECONDS = 0.5
 
-# A body that has not gone on for this long ends if others need its room.
+# A body has stalled if no byte of it has arrived for this long.
 STALL_SECONDS = 1.0
 
-# A process that was stopped, or had no CPU time, first reads what has come meanwhile.
+# If the process was stopped or had no CPU time, overdue bodies expire this much later:
+# it first reads what arrived meanwhile.
 GRACE_SECONDS = 0.5
 
 # Reading from a connection that is rejected again within RETRY_AFTER pauses this long,
@@ -120,8 +122,8 @@ class Slots:
 class Deadline:
     """Time out bodies that take longer than `seconds` to arrive, with one timer.
 
-    A timer for each request (`asyncio.timeout`) would add a tenth to the cost of a
-    small one. An instance belongs to one event loop.
+    A timer for each body (`asyncio.timeout`) would add a tenth to the cost of a small
+    request. An instance belongs to one event loop.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -143,7 +145,6 @@ class Deadline:
 
     def _check_at(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
         self._is_scheduled = True
-        # The handle cannot tell the time: that of uvloop has none once it is due.
         loop.call_at(when, self._check, when, loop)
 
     def _check(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
@@ -169,11 +170,11 @@ class Admission:
     ) -> None:
         """Call `on_reject` for each rejected request."""
         self.requests = 0  # in flight; probes and scrapes do not count
-        self.bytes = 0  # of the bodies in flight, as far as they have come
+        self.bytes = 0  # of the bodies in flight, as far as they have arrived
         self.deadline = Deadline(settings.body_seconds)
         self.max_body_bytes = settings.max_body_bytes
         self._slots: defaultdict[int, Slots] = defaultdict(Slots)
-        # Bodies that wait for their next bytes, by the time since when.
+        # Bodies that wait for their next bytes, and since when: the longest wait first.
         self._arriving: dict[Body, float] = {}
         self._max_requests = settings.max_concurrency
         self._max_bytes = settings.max_bytes_in_work
@@ -217,13 +218,13 @@ class Admission:
         self._arriving[body] = asyncio.get_running_loop().time()
 
     def stop_waiting(self, body: "Body") -> None:
-        """Note that a body has gone on, or has ended."""
+        """Note that more of a body has arrived, or that its request has ended."""
         self._arriving.pop(body, None)
 
     def add_bytes(self, body: "Body", size: int) -> None:
-        """Count bytes of a body that have come. Raises ProblemError (503).
+        """Count bytes of a body that have arrived. Raises ProblemError (503).
 
-        The limit never rejects a body that is alone.
+        The limit never rejects the only body in flight.
         """
         while self.bytes + size > self._max_bytes and self.bytes > body.size:
             if not self._end_stalled():
@@ -237,7 +238,7 @@ class Admission:
         self.bytes += size
 
     def readmit(self, body: "Body") -> None:
-        """Count a request as in flight again: its body has come.
+        """Count a request as in flight again: its whole body has arrived.
 
         Raises ProblemError (503) if the limit is reached.
         """
@@ -268,7 +269,7 @@ class Admission:
         )
 
     def _end_stalled(self) -> bool:
-        """End the body that has waited longest for its next bytes, if that is long."""
+        """End the body that has stalled longest. Return whether there was one."""
         for body, since in self._arriving.items():
             if asyncio.get_running_loop().time() - since < STALL_SECONDS:
                 return False
@@ -423,7 +424,7 @@ def announced_size(scope: Scope, limit: int) -> int:
     """Return the announced bytes of a body: `limit` if it is chunked, 0 without one."""
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
-            return int(value.lstrip(b"0")[:20] or 0)  # int() limits the digits
+            return int(value.lstrip(b"0")[:20] or 0)  # int() refuses too many
         if name == b"transfer-encoding":
             return limit
     return 0

@@ -1,7 +1,7 @@
-"""What the connections of a process share: a clock, their bounds, and who must go.
+"""The open connections of a process, their timer and their limits.
 
-One timer serves all of them. A timer for each request would cost a small one a
-twentieth of its time.
+One timer serves all of them. A timer for each request would add a twentieth to the time
+of a small one.
 """
 
 import asyncio
@@ -18,19 +18,19 @@ if sys.platform != "win32":
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
-# Of the descriptors of the process, these are for everything but connections.
-MOST_RESERVED = 32
-RESERVED_SHARE = 8  # but at most an eighth of all
+# Connections leave an eighth of the descriptors, but at most 32, for everything else.
+MAX_RESERVED = 32
+RESERVED_SHARE = 8
 
 
 class Connection(Protocol):
     """What this module asks of a connection."""
 
-    since: int  # the tick since which it has been in its state
+    since: int  # the tick at which its present state began
 
     @property
     def idle(self) -> bool:
-        """Return whether none of its requests is in work."""
+        """Whether no request is in work."""
 
     @property
     def waits(self) -> bool:
@@ -41,7 +41,7 @@ class Connection(Protocol):
         """Bytes of answers that the client has not taken."""
 
     def check(self, now: int) -> None:
-        """End it if it has taken too long."""
+        """End it if the client has taken too long."""
 
     def evict(self) -> None:
         """Close it at once."""
@@ -50,8 +50,8 @@ class Connection(Protocol):
 class Connections:
     """The open connections of a process.
 
-    Time is counted in ticks of `TICK_SECONDS`, not read from a clock: while the process
-    stands still, the time of its clients stands still, too.
+    Time is counted in ticks of `TICK_SECONDS`, not read from a clock, so that no client
+    times out while the process is stopped.
     """
 
     def __init__(
@@ -60,19 +60,19 @@ class Connections:
         record_end: Callable[[str], None] = lambda reason: None,
         record_response: Callable[[int, str], None] = lambda status, request_id: None,
     ) -> None:
-        """Call `record_end` for each connection that a bound ends, with the reason.
+        """Call `record_end` with the reason for each connection that a limit ends.
 
-        Call `record_response` for each answer to what was no request, with its status
-        and id.
+        Call `record_response` with status and id for each answer to data that is no
+        valid request.
         """
         self.settings = settings
         self.record_end = record_end
         self.record_response = record_response
         self.now = 0
-        self._open: dict[Connection, None] = {}  # in the order of their beginning
+        self._open: dict[Connection, None] = {}  # the oldest first
         self._timer: asyncio.TimerHandle | None = None
         self._highest = highest_descriptor()
-        self._short = False
+        self._warned = False  # that there are too many
 
     def __len__(self) -> int:
         return len(self._open)
@@ -80,7 +80,7 @@ class Connections:
     def add(
         self, connection: Connection, descriptor: int, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """Take a new connection. Make room for it if it must be."""
+        """Add a new connection. At a limit, close others."""
         self._open[connection] = None
         if self._timer is None:
             self._timer = loop.call_later(TICK_SECONDS, self.tick, loop)
@@ -103,7 +103,7 @@ class Connections:
         if self._open:
             self._timer = loop.call_later(TICK_SECONDS, self.tick, loop)
         if len(self._open) < min(self._highest, self.settings.max_connections) // 2:
-            self._short = False
+            self._warned = False
 
     def _limit_unsent(self) -> None:
         """Close connections whose answers take too much memory, the oldest first."""
@@ -118,8 +118,8 @@ class Connections:
     def _make_room(self, reason: str) -> None:
         """Close an eighth of the idle connections, those that were idle longest.
 
-        Without one, close as many of those that wait for their clients. If all others
-        are in work, close the new one.
+        If none is idle, close an eighth of those that wait for their clients. If none
+        waits, close the new one.
         """
         *others, new = self._open
         found = (
@@ -130,8 +130,8 @@ class Connections:
         found.sort(key=lambda each: each.since)
         for connection in found[: len(found) // 8 + 1]:
             self._close(connection, reason)
-        if not self._short:
-            self._short = True
+        if not self._warned:
+            self._warned = True
             logger.warning(
                 "Too many connections (%s): those that were idle longest are closed, "
                 "then those that wait longest for their clients. "
@@ -148,7 +148,7 @@ class Connections:
 
 
 def descriptor_limit() -> int:
-    """Return how many descriptors the process may have open."""
+    """Return the number of descriptors that the process may have open."""
     if sys.platform == "win32":
         return sys.maxsize
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -156,6 +156,6 @@ def descriptor_limit() -> int:
 
 
 def highest_descriptor() -> int:
-    """Return the highest descriptor of a connection that leaves enough for the rest."""
+    """Return the highest descriptor that a connection may have."""
     limit = descriptor_limit()
-    return limit - 1 - min(MOST_RESERVED, limit // RESERVED_SHARE)
+    return limit - 1 - min(MAX_RESERVED, limit // RESERVED_SHARE)

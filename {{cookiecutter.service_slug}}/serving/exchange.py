@@ -1,4 +1,8 @@
-"""A request and its response, and the transport on which the response is written."""
+"""A request and its response, and the transport on which the response is written.
+
+The classes extend or replace those that uvicorn's protocol uses internally:
+https://github.com/Kludex/uvicorn/blob/main/uvicorn/protocols/http/httptools_impl.py
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -53,10 +57,9 @@ class HeadBuffer:
 
 
 class Flow(FlowControl):
-    """uvicorn's flow control, with reasons not to read that nothing else overrules.
+    """uvicorn's flow control, which reads only if no reason to pause is left.
 
-    uvicorn resumes reading for the body of one request while others are waiting:
-    https://github.com/encode/uvicorn/blob/main/uvicorn/protocols/http/httptools_impl.py
+    uvicorn itself resumes reading for the body of one request while others wait.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -64,17 +67,17 @@ class Flow(FlowControl):
         self._reasons: set[str] = set()
 
     def hold(self, reason: str) -> None:
-        """Stop reading until `release` of the same reason."""
+        """Pause reading until `release` of the same reason."""
         self._reasons.add(reason)
         self.pause_reading()
 
     def release(self, reason: str) -> None:
-        """Read again, unless there is another reason not to."""
+        """Remove a reason. Resume reading if it was the last."""
         self._reasons.discard(reason)
         self.resume_reading()
 
     def resume_reading(self) -> None:
-        """Read again, unless there is a reason not to."""
+        """Resume reading, unless there is a reason to pause."""
         if not self._reasons:
             super().resume_reading()
 
@@ -82,9 +85,9 @@ class Flow(FlowControl):
 class Exchange(RequestResponseCycle):
     """A request and its response.
 
-    The connection stays open after a request with `Expect: 100-continue` only if its
-    body was asked for or came: else a client may send it or not, and what follows could
-    be either. A client that has closed its side of the connection gets its answer.
+    After a request with `Expect: 100-continue`, the connection stays open only if the
+    body was asked for or has arrived. Otherwise the next bytes could be either the body
+    or the next request. A client that has closed its side gets its answer.
     """
 
     persistent = True  # whether the client wants to keep the connection
@@ -113,7 +116,7 @@ class Exchange(RequestResponseCycle):
 
     def complete(self) -> None:
         """Note that the whole request has arrived."""
-        if self.waiting_for_100_continue:  # it came unasked
+        if self.waiting_for_100_continue:  # the body came without being asked for
             self.waiting_for_100_continue = False
             self.keep_alive = self.persistent
         self.more_body = False

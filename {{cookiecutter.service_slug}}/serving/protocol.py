@@ -1,18 +1,17 @@
 """One connection of a client: uvicorn's HTTP protocol, with bounds.
 
 uvicorn parses with httptools and bounds neither heads nor pipelines nor the time of a
-client. Here
+client. `Protocol` overrides its internals:
+https://github.com/Kludex/uvicorn/blob/main/uvicorn/protocols/http/httptools_impl.py
 
-- a head (request line, fields, what frames chunks, trailers) has a size and a time;
-- a few requests are parsed ahead, and reading pauses beyond them;
-- the next request begins once the client takes the answers before it;
-- what is no HTTP is answered with a problem document, after what came before it;
-- a connection that ends while its client still sends is closed in two steps (RFC 9112,
-  section 9.6), as a close with unread data resets it and the client loses the answer;
-- reading pauses if a client ignores Retry-After, because rejections take CPU time that
+- A head (request line, fields, framing of chunks, trailers) has a size and a time.
+- A few requests are parsed ahead. Reading pauses beyond them.
+- The next request starts once the client takes the answers before it.
+- Invalid HTTP is answered with a problem document, after the requests before it.
+- A connection that ends while its client still sends is closed in two steps (RFC 9112,
+  section 9.6): to close it with unread data would reset it and lose the answer.
+- Reading pauses if a client ignores Retry-After, because rejections take CPU time that
   other requests need.
-
-https://github.com/encode/uvicorn/blob/main/uvicorn/protocols/http/httptools_impl.py
 """
 
 import asyncio
@@ -42,7 +41,7 @@ from serving.requests import REJECTED, make_request_id
 
 # Received data is parsed in pieces of this size, so that bounds are seen in time.
 PIECE_BYTES = 2_048
-CHUNK_BYTES = 32  # of a chunk, beside its data, which do not count as part of a head
+CHUNK_BYTES = 32  # of the framing of a chunk, which do not count as a head
 
 # Reasons to hold the flow.
 QUEUE = "queue"
@@ -61,7 +60,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._connections = connections
         self._settings = connections.settings
-        self.parser = HttpRequestParser(self)
+        self.parser = HttpRequestParser(self)  # uvicorn's takes data after a close
         self.pipeline: deque[Exchange] = deque()  # type: ignore[assignment]
         self.since = connections.now
         self._active: Exchange | None = None  # the request in work
@@ -69,20 +68,20 @@ class Protocol(HttpToolsProtocol):
         # Where the parser is: before a message, in its head or in its body.
         self._place: Literal["before", "head", "body"] = "before"
         self._began = False  # a message began in the piece that was parsed last
-        self._head_bytes = 0  # of this head or what frames this body, at least
+        self._head_bytes = 0  # of this head or the framing of this body, at least
         self._body_bytes = 0  # of this body
         self._hosts = 0
         self._codings: list[bytes] = []
-        self._replays = False  # this head will be parsed again
+        self._replays = False  # whether this head will be parsed again
 
         self._unparsed = memoryview(b"")
         self._closed_by_client = False
-        self._final = False  # the request was parsed after which the connection ends
+        self._final = False  # the last request of the connection was parsed
         self._failure: ProblemError | None = None  # answers what follows the pipeline
         self._lingering = False
         self._excess = 0  # bytes that were discarded
-        self._waiting_bytes = 0  # to be written, when that number last changed
-        self._waiting_since = 0
+        self._last_unsent = 0
+        self._unsent_since = 0  # the tick at which `unsent` last changed
         self._rejected_at = -math.inf
 
     # Called by the event loop.
@@ -90,7 +89,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(  # type: ignore[override]
         self, transport: asyncio.Transport
     ) -> None:
-        """Begin to wait for a request."""
+        """Add the connection to those of the process."""
         super().connection_made(transport)
         self._connection = transport
         self._buffer = HeadBuffer(transport, self._end)
@@ -101,7 +100,7 @@ class Protocol(HttpToolsProtocol):
         self._connections.add(self, descriptor, self.loop)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let the requests of this connection end."""
+        """Tell the request in work that the client has left, and drop the others."""
         self._connections.remove(self)
         self.pipeline.clear()
         self._unparsed = memoryview(b"")
@@ -228,7 +227,7 @@ class Protocol(HttpToolsProtocol):
         exchange.message_event.set()
 
     def on_chunk_header(self) -> None:
-        """Count the size line of an ordinary chunk as its own, not as a head."""
+        """Count the size line of a chunk as body, up to `CHUNK_BYTES`, not as head."""
         self._body_bytes += CHUNK_BYTES
 
     def on_message_complete(self) -> None:
@@ -264,10 +263,10 @@ class Protocol(HttpToolsProtocol):
     def check(self, now: int) -> None:
         """End the connection if the client has made no progress for too long."""
         settings = self._settings
-        waiting = self.unsent
-        if waiting != self._waiting_bytes:
-            self._waiting_bytes, self._waiting_since = waiting, now
-        elif waiting and now - self._waiting_since > settings.write_seconds:
+        unsent = self.unsent
+        if unsent != self._last_unsent:
+            self._last_unsent, self._unsent_since = unsent, now
+        elif unsent and now - self._unsent_since > settings.write_seconds:
             self._connections.record_end("write")
             self._connection.abort()
             return
@@ -289,7 +288,7 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def idle(self) -> bool:
-        """Return whether no request is in work."""
+        """Whether no request is in work."""
         return self._active is None
 
     @property
@@ -333,7 +332,7 @@ class Protocol(HttpToolsProtocol):
             if self._ignores_input:
                 self._discard(len(data[position:]))
                 position = len(data)
-        # A piece of nothing would keep all of the data.
+        # An empty slice of a memoryview would keep all of the data in memory.
         self._unparsed = data[position:] if position < len(data) else memoryview(b"")
         if self._unparsed or len(self.pipeline) > limit:
             self.flow.hold(QUEUE)
@@ -353,7 +352,7 @@ class Protocol(HttpToolsProtocol):
         while isinstance(error, HttpParserUpgrade):
             head = self._head_without_upgrade()
             piece = memoryview(piece)[error.args[0] :]
-            # It may have asked to close: a parser that has seen it takes no more.
+            # A parser that has seen `Connection: close` takes no more data.
             self.parser = HttpRequestParser(self)
             error = self._feed(head) or self._feed(piece)
         if error:
@@ -440,7 +439,7 @@ class Protocol(HttpToolsProtocol):
         self._start_asgi_task(exchange, self.app)
 
     def _go_on(self) -> None:
-        """Start the next request, or do what is to be done after the last."""
+        """Start the next request, or end the connection if there will be none."""
         if self._active or self._lingering or self._connection.is_closing():
             return
         if self.flow.write_paused:
@@ -461,7 +460,7 @@ class Protocol(HttpToolsProtocol):
             self._end()
 
     def _forget_exchange(self) -> None:
-        """Let a request go that is complete, as an idle connection keeps no body."""
+        """Forget a complete request, so that an idle connection keeps no body."""
         self.cycle = None  # type: ignore[assignment]
 
     def _drop_incomplete(self) -> None:
@@ -474,12 +473,12 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, error: Exception) -> None:
         """Fail because of data that cannot be parsed."""
-        cause = error.__context__
-        if self._final:
+        cause = error.__context__  # what a callback raised; httptools sets it
+        if self._final:  # data after the last request; it is ignored
             self._excess += 1
         elif isinstance(cause, ProblemError):
             self._fail(cause.type, str(cause.detail))
-        elif cause:
+        elif cause:  # of `parse_url`
             self._fail(INVALID_HTTP, "The target of the request is not valid.")
         else:
             self._fail(INVALID_HTTP, f"The request is not valid HTTP/1.1: {error}.")
@@ -492,7 +491,7 @@ class Protocol(HttpToolsProtocol):
         if self._place == "body":
             answered = self.cycle.response_started
             self._drop_incomplete()
-            if answered:  # there is no answer but the one that was begun
+            if answered:  # a second response would be read as part of the first
                 self._active = None
                 self._end()
                 return
@@ -521,13 +520,16 @@ class Protocol(HttpToolsProtocol):
         """Close the connection, in two steps if the client may still be sending."""
         if self._lingering or self._connection.is_closing():
             return
-        sends = (
-            *(self._place != "before", self._failure, self._excess),
-            *(self._unparsed, self.flow.read_paused),
+        may_send = (
+            self._place != "before"
+            or self._failure
+            or self._excess
+            or self._unparsed
+            or self.flow.read_paused
         )
         self.pipeline.clear()
         self._unparsed = memoryview(b"")
-        if self._closed_by_client or not any(sends):
+        if self._closed_by_client or not may_send:
             self._connection.close()
             return
         self._lingering = True
