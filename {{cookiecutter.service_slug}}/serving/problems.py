@@ -24,11 +24,10 @@ from serving.requests import UNLIMITED, V2
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 1  # seconds
-# An answer repeats this much of what a client sent: mistakes, and characters of each.
-MAX_LISTED = 100
-MAX_TOLD = 3  # in one text
-MAX_READ = 6_000  # reading more of them from pydantic would stop the event loop
-MAX_QUOTED = 200
+MAX_LISTED = 100  # mistakes in `errors`
+MAX_IN_TEXT = 3  # mistakes in `error`
+MAX_READ = 6_000  # mistakes; reading more from pydantic would block the event loop
+MAX_QUOTED = 200  # characters of a text that a client sent
 
 Location = Literal["body", "path", "query", "header", "cookie"]
 
@@ -179,9 +178,11 @@ class ProblemResponse(Response):
             await super().__call__(scope, receive, send)
             return
         if self._with_error is None:  # made once: one may answer many requests
-            told = self._problem.model_copy(update={"error": _tell(self._problem)})
+            problem = self._problem.model_copy(
+                update={"error": _summarise(self._problem)}
+            )
             self._with_error = Response(
-                _encode(told), told.status, self._given_headers, MEDIA_TYPE
+                _encode(problem), problem.status, self._given_headers, MEDIA_TYPE
             )
         await self._with_error(scope, receive, send)
 
@@ -190,11 +191,11 @@ def _encode(problem: Problem) -> str:
     return problem.model_dump_json(exclude_none=True)
 
 
-def _tell(problem: Problem) -> str:
-    """Return what is wrong in one text: the detail, and the first mistakes."""
-    mistakes = (problem.errors or [])[:MAX_TOLD]
-    told = (f"{one.pointer}: {one.detail.rstrip('.')}." for one in mistakes)
-    return " ".join([problem.detail, *told])
+def _summarise(problem: Problem) -> str:
+    """Return the detail and the first mistakes as one text."""
+    mistakes = (problem.errors or [])[:MAX_IN_TEXT]
+    sentences = (f"{one.pointer}: {one.detail.rstrip('.')}." for one in mistakes)
+    return " ".join([problem.detail, *sentences])
 
 
 def problem_response(error: HTTPException) -> Response:
@@ -242,14 +243,14 @@ def invalid_body(error: ValidationError, *, complete: bool = True) -> ProblemErr
 def contract_violation(
     errors: list[InvalidField], count: int | None = None, *, complete: bool = True
 ) -> ProblemError:
-    """Return a 422 that lists the first of these mistakes, and tells their number."""
+    """Return a 422 that lists the first of these mistakes and states their number."""
     count = count or len(errors)
-    told = f"{count} place(s)" if complete else f"at least {count} place(s)"
+    places = f"{count} place(s)" if complete else f"at least {count} place(s)"
     listed = errors[:MAX_LISTED]
     more = "" if len(listed) == count else f" `errors` lists the first {len(listed)}."
     return ProblemError(
         CONTRACT_VIOLATION,
-        f"The request breaks the contract in {told}.{more}",
+        f"The request breaks the contract in {places}.{more}",
         errors=listed,
     )
 
@@ -303,19 +304,23 @@ def document_problems(document: dict[str, Any]) -> None:
         schemas[name] = model
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            statuses: list[int] = [] if path in UNLIMITED else [503]
-            if "requestBody" in operation:
-                statuses += [400, 408, 413, 415, 422]
-            elif "parameters" in operation:
-                statuses += [422]
-            answers = operation["responses"]
-            if "HTTPValidationError" in str(answers.get("422", "")):
-                del answers["422"]
-            for status, answer in documented(*statuses).items():
-                answers.setdefault(str(status), answer)
+            _add_problems(path, operation)
     if "HTTPValidationError" not in str([document["paths"], document.get("webhooks")]):
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
+
+
+def _add_problems(path: str, operation: dict[str, Any]) -> None:
+    statuses: list[int] = [] if path in UNLIMITED else [503]
+    if "requestBody" in operation:
+        statuses += [400, 408, 413, 415, 422]
+    elif "parameters" in operation:
+        statuses += [422]
+    answers = operation["responses"]
+    if "HTTPValidationError" in str(answers.get("422", "")):
+        del answers["422"]
+    for status, answer in documented(*statuses).items():
+        answers.setdefault(str(status), answer)
 
 
 def answer_problems(app: Starlette) -> None:
@@ -332,7 +337,8 @@ def answer_problems(app: Starlette) -> None:
         return problem_response(contract_violation(_request_mistakes(error), count))
 
     async def on_group(request: Request, error: Exception) -> Response:
-        # Starlette's BaseHTTPMiddleware raises errors of its inside as groups.
+        # Below BaseHTTPMiddleware, `receive` runs in a task group, which wraps errors:
+        # https://github.com/Kludex/starlette/blob/main/starlette/middleware/base.py
         cause: BaseException = error
         while isinstance(cause, ExceptionGroup) and len(cause.exceptions) == 1:
             cause = cause.exceptions[0]

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 EXIT_UNUSABLE_PORT = 1
 EXIT_BAD_SETTINGS = 78  # EX_CONFIG of sysexits.h
 
-# How long a thread may still work at the exit, for clients that have gone.
+# How long threads may still work at the exit.
 THREAD_SECONDS = 1.0
 # The longest that the process takes to end, after the drain and GRACEFUL_SECONDS.
 EXIT_SECONDS = traces.EXIT_SECONDS + logs.EXIT_SECONDS + THREAD_SECONDS
@@ -49,7 +49,11 @@ CLOSE = (b"connection", b"close")
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn, with `drain_seconds` of service between SIGTERM and its shutdown."""
+    """uvicorn, with `drain_seconds` of service between SIGTERM and its shutdown.
+
+    Its methods override those of
+    https://github.com/Kludex/uvicorn/blob/main/uvicorn/server.py
+    """
 
     def __init__(self, config: uvicorn.Config, service: Service[Any]) -> None:
         super().__init__(config)
@@ -65,7 +69,8 @@ class DrainingServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain and stop on SIGTERM or Ctrl-C. Stop at once on a second Ctrl-C.
 
-        uvicorn must not raise the signal again: the exit code after a drain is 0.
+        uvicorn's own method is not called: after the shutdown, uvicorn would raise the
+        signal again, and the exit code would not be 0.
         """
         if self._service.lifecycle.phase == "draining":
             self.should_exit = True
@@ -102,13 +107,13 @@ def listen(settings: ServingSettings) -> socket.socket:
     return listener
 
 
-def describe(host: str, port: int) -> str:
+def format_address(host: str, port: int) -> str:
     """Return an address as it stands in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def connections_of(service: Service[Any]) -> Connections:
-    """Return the connections of a service, which count and log what no route sees."""
+    """Return the connections of a service. They count and log invalid requests."""
 
     def record_response(status: int, request_id: str) -> None:
         outcome = Outcome("unmatched", "other", status)
@@ -118,6 +123,21 @@ def connections_of(service: Service[Any]) -> Connections:
 
     return Connections(
         service.settings, service.metrics.record_connection_end, record_response
+    )
+
+
+def configure(app: FastAPI, service: Service[Any]) -> uvicorn.Config:
+    """Return the configuration of uvicorn."""
+    return uvicorn.Config(
+        app,
+        http=partial(Protocol, connections_of(service)),  # type: ignore[arg-type]
+        ws="none",
+        access_log=False,
+        log_config=None,
+        log_level=service.settings.log_level,
+        proxy_headers=False,  # nothing here uses the client's address
+        server_header=False,
+        timeout_graceful_shutdown=service.settings.graceful_seconds,
     )
 
 
@@ -161,10 +181,10 @@ def run(
     try:
         listener = listen(settings)
     except OSError as error:
+        wanted = format_address(settings.service_host, settings.port)
         print(
-            f"Cannot listen on {describe(settings.service_host, settings.port)} "
-            f"({error.strerror}). Choose another address with SERVICE_HOST or PORT, or "
-            "stop what uses this one.",
+            f"Cannot listen on {wanted} ({error.strerror}). Choose another address "
+            "with SERVICE_HOST or PORT, or stop what uses this one.",
             file=sys.stderr,
         )
         return EXIT_UNUSABLE_PORT
@@ -172,17 +192,6 @@ def run(
     service: Service[Any] = app.state.service
     service.on_ready = tune_garbage_collector
     logs.capture_logging(service.log)
-    config = uvicorn.Config(
-        app,
-        http=partial(Protocol, connections_of(service)),  # type: ignore[arg-type]
-        ws="none",
-        access_log=False,
-        log_config=None,
-        log_level=settings.log_level,
-        proxy_headers=False,  # nothing here uses the client's address
-        server_header=False,
-        timeout_graceful_shutdown=settings.graceful_seconds,
-    )
     host, port = listener.getsockname()[:2]
     if find_old_host():
         logger.warning(
@@ -190,8 +199,9 @@ def run(
             "the next release will ignore HOST.",
             host,
         )
+    address = format_address(host, port)
     docs = f"{settings.root_path}/docs"
-    service.log.announce(f"Listening on http://{describe(host, port)} (docs: {docs})")
-    DrainingServer(config, service).run(sockets=[listener])
+    service.log.announce(f"Listening on http://{address} (docs: {docs})")
+    DrainingServer(configure(app, service), service).run(sockets=[listener])
     end_in_time()
     return 0
