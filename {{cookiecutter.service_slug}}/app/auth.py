@@ -90,7 +90,7 @@ class ApiKeyLayer:
         self.app = app
         self._keys = keys
 
-    # It hands the awaitable on: a coroutine of its own would cost as much as the hash.
+    # Not `async def`: another coroutine would cost as much as the hash.
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "lifespan" or scope["path"] in PUBLIC:
             return self.app(scope, receive, send)

@@ -89,7 +89,7 @@ class Application(FastAPI):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        # Each edits the OpenAPI document in place.
+        # Functions that edit the OpenAPI document in place.
         self.document_edits: list[Callable[[dict[str, Any]], None]] = [
             document_problems,
             restore_nulls,
@@ -130,7 +130,7 @@ class Application(FastAPI):
         6. FastAPI, for all other routes.
         """
         service: Service[Any] = self.state.service
-        docs.redirect_root(self)  # last, so that yours comes first
+        docs.redirect_root(self)  # last, so that a route of yours comes first
         prepare_routes(self.router.routes)
         routes = list(iter_route_contexts(self.routes))
         # FastAPI names a span while it matches the route.
@@ -146,7 +146,11 @@ class Application(FastAPI):
         return AccessLayer(stack, service, RoutePaths(routes))
 
     def _fastapi(self) -> ASGIApp:
-        """Return FastAPI's stack without your middleware, which wraps `FastPath`."""
+        """Return FastAPI's stack without your middleware, which wraps `FastPath`.
+
+        FastAPI puts `user_middleware` around its router:
+        https://github.com/fastapi/fastapi/blob/master/fastapi/applications.py
+        """
         yours, self.user_middleware = self.user_middleware, []
         try:
             return super().build_middleware_stack()

@@ -17,7 +17,7 @@ MAX_NUMBER = 3.4028234663852886e38
 # As the OpenAPI document prints it; as a float it is the same.
 MAX_INTEGER = int(Decimal(repr(MAX_NUMBER)))
 
-# The outcomes of a regression, as metrics count them: between the deciles.
+# Metrics count the values of a regression by the tenths of the training values.
 TENTHS = tuple(f"tenth {number}" for number in range(1, 11))
 
 
@@ -34,14 +34,15 @@ def read_whole(value: Any) -> Any:
 
 
 def wraps_whole(schema: Any) -> bool:
-    """Return whether a schema calls `read_whole` before that of an integer."""
+    """Return whether a schema is that of an integer with `read_whole` before it."""
     return schema.get("function", {}).get("function") is read_whole
 
 
 def _bound_numbers(schema: Any, resolve: Callable[[Any], Any]) -> None:
     """Add bounds to a number, or to the numbers of a list, in the schema of a field.
 
-    `resolve` returns what a schema refers to, such as that of a `type` statement.
+    `resolve` returns what a schema refers to, such as that of a `type` statement. The
+    keys are those of https://docs.pydantic.dev/latest/api/pydantic_core_schema/.
     """
     schema = resolve(schema)
     if schema["type"] in ("float", "int"):
@@ -64,7 +65,7 @@ def _bound_numbers(schema: Any, resolve: Callable[[Any], Any]) -> None:
             _bound_numbers(item, resolve)
     elif schema["type"] == "json-or-python":  # a Sequence
         _bound_numbers(schema["json_schema"], resolve)
-    # Each model that holds this one asks for its schema again.
+    # pydantic passes a schema again for each model that holds this one.
     elif not wraps_whole(schema) and schema["type"] != "model" and "schema" in schema:
         _bound_numbers(schema["schema"], resolve)
 
@@ -88,7 +89,7 @@ class Contract(BaseModel):
     def __get_pydantic_core_schema__(
         cls, source: type[BaseModel], handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Return pydantic's schema, with the bounds of float32 on every number."""
+        """Return pydantic's core schema, with the bounds of float32 on every number."""
         schema = inner = handler(source)
         if inner["type"] == "definition-ref":
             inner = handler.resolve_ref_schema(inner)
@@ -99,7 +100,7 @@ class Contract(BaseModel):
         def resolve(found: Any) -> Any:
             if found["type"] != "definition-ref":
                 return found
-            if found["schema_ref"] in known:  # done, or a type that holds itself
+            if found["schema_ref"] in known:  # bounded already, or recursive
                 return {"type": "any"}
             known.add(found["schema_ref"])
             return resolve(handler.resolve_ref_schema(found))

@@ -49,10 +49,10 @@ class Kind(StrEnum):
 class FieldKind:
     """A field of a contract.
 
-    `optional` says that it may be None. `choices` are those of a category, as text, and
-    `values` the same as JSON has them.
-    `length` is the number of columns. `lowest` and `highest` are the smallest and the
-    largest number that the contract allows; of integers if `whole`.
+    `optional` says that it may be None. `choices` are those of a category as text, and
+    `values` are the same choices as JSON has them. `length` is the number of columns.
+    `lowest` and `highest` are the smallest and the largest number that the contract
+    allows, and `whole` says that only integers are allowed.
     """
 
     name: str
@@ -129,12 +129,12 @@ def as_text(value: Any) -> str:
 
 
 def _check_name(name: str, contract: type[BaseModel]) -> None:
-    """Raise ValueError for a field whose name means something else, or is not taken."""
+    """Raise ValueError for a name that models or pydantic use for something else."""
     where = f"The field '{name}' of {contract.__name__}"
     another = f"call it {name}_value or the like."
     if name in {"label", *OUTPUTS.values()}:
         raise ValueError(f"{where} has the name of an output of models: {another}")
-    # Others, such as `copy`, are old names of these, which pydantic lets a field hide.
+    # pydantic lets a field hide a deprecated method, such as `copy`.
     if name.startswith("model_") and hasattr(BaseModel, name):
         raise ValueError(f"{where} has a name that pydantic needs itself: {another}")
 
@@ -194,7 +194,10 @@ def _is_plain(choice: Any) -> bool:
 
 
 def _core_schemas(name: str, contract: type[BaseModel]) -> Iterator[Any]:
-    """Yield pydantic's core schemas of a field, from the outermost to the innermost."""
+    """Yield pydantic's core schemas of a field, from the outermost to the innermost.
+
+    https://docs.pydantic.dev/latest/api/pydantic_core_schema/
+    """
     schema: Any = contract.__pydantic_core_schema__
     definitions = {one["ref"]: one for one in schema.get("definitions", [])}
     is_field = False
@@ -291,7 +294,10 @@ def _alternatives(schema: Any, document: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _bounds(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the bounds of a number; an exclusive one by the next float32."""
+    """Return the bounds of a number. An exclusive one is replaced by the next number.
+
+    That is the next integer or the next float32.
+    """
     lowest = schema.get("minimum", -MAX_NUMBER)
     highest = schema.get("maximum", MAX_NUMBER)
     whole = schema["type"] == "integer"
@@ -318,7 +324,7 @@ def _describe(schema: Mapping[str, Any]) -> str:
         return f"text in the format {form!r}. Write `str`, or the choices as Literal."
     if type_ == "array":
         return (
-            "a list; a model reads numbers, always as many. Write "
+            "a list; a model reads only lists of numbers of a fixed length. Write "
             "`Annotated[list[float], Field(min_length=3, max_length=3)]`."
         )
     if type_ == "object":
@@ -345,7 +351,7 @@ def describe_kinds(fields: Sequence[FieldKind]) -> dict[str, str]:
 def dump_fields(instance: BaseModel) -> dict[str, Any]:
     """Return the fields of an instance as JSON has them, to be validated again.
 
-    A dump would have computed fields, too, and what serialisers make of the others.
+    `model_dump` would add computed fields and apply serialisers to the others.
     """
     values = {name: getattr(instance, name) for name in type(instance).model_fields}
     dumped: dict[str, Any] = to_jsonable_python(values)

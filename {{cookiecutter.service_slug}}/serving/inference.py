@@ -49,7 +49,7 @@ NO_BINARY = (
     "in binary form, which this service does not have; ask for each output with "
     "binary_data=False."
 )
-TURN = 100  # answers after which other requests have their turn
+TURN = 100  # after this many answers, the event loop serves other requests
 UNLISTED: dict[str, Any] = {"include_in_schema": False, "response_model": None}
 
 logger = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ class InferenceRoute(ContractRoute):
                 "tensors of the request are binary. This service has no binary "
                 "extension; send the values in `data` (binary_data=False).",
             )
-        headers.setdefault(b"content-type", b"application/json")  # as tritonclient
+        headers.setdefault(b"content-type", b"application/json")  # tritonclient sends none
         check_media_type(headers)
 
 

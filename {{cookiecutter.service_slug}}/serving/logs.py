@@ -22,10 +22,9 @@ from serving.requests import UNLIMITED, Ids, Outcome, current_ids
 
 STDERR = 2
 FLUSH_SECONDS = 0.1
-EXIT_SECONDS = 1.0  # how long stderr may take nothing at the exit
-# Lines that wait for stderr, and their bytes but for those of requests.
-MAX_LINES = 10_000
-MAX_BYTES = 8_388_608
+EXIT_SECONDS = 1.0  # how long the exit waits for stderr
+MAX_LINES = 10_000  # that wait for stderr
+MAX_BYTES = 8_388_608  # of these lines; those of requests are short and do not count
 MAX_TEXT = 32_768  # characters of a message or a traceback
 
 Fields = dict[str, Any]
@@ -46,10 +45,10 @@ class Log(logging.Handler):
     """Write all log lines to stderr, in batches: a write per line is expensive.
 
     Between `start` and `stop`, a thread writes the lines after at most `FLUSH_SECONDS`,
-    those of errors at once. Nobody else waits for stderr: while it takes nothing, lines
-    are buffered up to a limit, and dropped and counted beyond it. Before and after,
-    every line is written at once by a thread, which is waited for at most
-    `EXIT_SECONDS`.
+    those of errors at once. No other thread waits for stderr: while it takes nothing,
+    lines are buffered up to a limit, and dropped and counted beyond it. Before `start`
+    and after `stop`, every line is written at once by a thread, for which the caller
+    waits at most `EXIT_SECONDS`.
     """
 
     def __init__(self, level: str, *, for_people: bool = False) -> None:
@@ -57,18 +56,19 @@ class Log(logging.Handler):
         self._for_people = for_people
         self._endings: dict[tuple[Outcome, str | None, str | None], bytes] = {}
         self._waiting: deque[bytes | Response] = deque()
-        self._bytes_added = 0  # these two change under the lock of the handler
+        # The lock of the handler (`acquire`) guards these two.
+        self._bytes_added = 0
         self._lines_dropped = 0
         self._buffered = False
         self._stopped = threading.Event()
         self._wake = threading.Event()
-        # The lock of all that follows. Whoever logs never takes it between start and
-        # stop: it is held while stderr takes its time.
+        # Guards all that follows. It is held while stderr is written to, so between
+        # `start` and `stop` only the thread that writes takes it.
         self._writing = threading.Lock()
         self._bytes_taken = 0
         self._lines_lost = 0
-        self._reported = 0
-        self._torn = False  # the last line in stderr has no end
+        self._reported = 0  # of the dropped lines
+        self._torn = False  # the last write ended within a line
         self._flusher: threading.Thread | None = None
 
     @property
@@ -164,7 +164,7 @@ class Log(logging.Handler):
                 rest = rest[self._write_some(rest) :]
 
     def _write_some(self, data: memoryview) -> int:
-        """Write, and return how many bytes are done with."""
+        """Write, and return the number of bytes that are written or lost."""
         try:
             written = os.write(STDERR, data)
         except BlockingIOError:  # another process has made stderr non-blocking

@@ -8,7 +8,7 @@ from pathlib import Path
 if sys.platform != "win32":
     import resource
 
-# An idle process keeps so many bytes of freed memory, or less.
+# An idle process keeps at most this many bytes of freed memory.
 SPARE_BYTES = 33_554_432
 STATM = Path("/proc/self/statm")
 
@@ -21,11 +21,11 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self._least = 0  # bytes after the last time
+        self._least = 0  # resident bytes after the last trim
         self._trim = find_trim()
 
     def give_back(self) -> None:
-        """Give memory back, if there is much more than after the last time."""
+        """Give memory back if much more is resident than after the last trim."""
         if self._trim and resident_bytes() > self._least + SPARE_BYTES:
             self._trim(0)
             self._least = resident_bytes()

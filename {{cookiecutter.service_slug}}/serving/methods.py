@@ -36,7 +36,7 @@ class MethodLayer:
             await allowed(scope, receive, send)
             return
         if method == "HEAD" and "GET" in methods and method not in methods:
-            # The server sends no body: it has its own scope, which says HEAD.
+            # The server drops the body, because the method is HEAD in its own scope.
             scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send)
 

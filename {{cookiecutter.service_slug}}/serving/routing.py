@@ -5,6 +5,10 @@ costs several times as much as a small model. The fast path bypasses it for rout
 take one body and nothing else: it validates bytes and serialises the answer directly.
 All other routes go through FastAPI, but validate their bodies with the same code, so
 that the same mistake gives the same error.
+
+This module uses internals of FastAPI, which are in
+https://github.com/fastapi/fastapi/blob/master/fastapi/routing.py and
+https://github.com/fastapi/fastapi/blob/master/fastapi/dependencies/utils.py
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -56,7 +60,7 @@ class JsonBody:
     def __init__(
         self, route: RouteLike, check_headers: Callable[[dict[bytes, bytes]], None]
     ) -> None:
-        """`check_headers` raises ProblemError (415) for what is no JSON."""
+        """`check_headers` raises ProblemError (415) for a body that is not JSON."""
         self.check_headers = check_headers
         field = route.body_field
         assert field is not None
@@ -103,7 +107,7 @@ class ParsedRequest(Request):
         self._values = [value]
 
     async def json(self) -> Any:
-        """Return the validated body to FastAPI, which asks first; then plain JSON."""
+        """Return the validated body once, to FastAPI; after that, what was sent."""
         return self._values.pop() if self._values else from_json(self._body)
 
 
@@ -116,7 +120,7 @@ class ContractRoute(APIRoute):
 
     @staticmethod
     def check_headers(headers: dict[bytes, bytes]) -> None:
-        """Raise ProblemError (415) for a body that is not taken."""
+        """Raise ProblemError (415) for a body that is not accepted."""
         check_media_type(headers)
 
     def get_route_handler(self) -> Handler:
@@ -125,8 +129,7 @@ class ContractRoute(APIRoute):
         https://fastapi.tiangolo.com/how-to/custom-request-and-route/
         """
         handler = super().get_route_handler()
-        # Where it is included, a route may have more dependencies and bodies:
-        # https://github.com/fastapi/fastapi/blob/master/fastapi/routing.py
+        # The router that includes a route may add dependencies, and so bodies.
         included = _effective_route_context_var.get()
         route: RouteLike = self
         if included is not None and included.original_route is self:
@@ -149,8 +152,7 @@ def prepare_routes(routes: Iterable[BaseRoute]) -> None:
     A route of a custom class keeps its class.
     """
     for route in routes:
-        # `include_router` keeps the router and builds the handlers later:
-        # https://github.com/fastapi/fastapi/blob/master/fastapi/routing.py
+        # `include_router` keeps the router and builds the handlers later.
         if router := getattr(route, "original_router", None):
             prepare_routes(router.routes)
         elif isinstance(route, Mount) and isinstance(route.app, Starlette):
@@ -163,7 +165,7 @@ def prepare_routes(routes: Iterable[BaseRoute]) -> None:
 
 
 class FastRoute:
-    """Answers one route with one body and nothing else."""
+    """The handler of a route that takes one body and nothing else."""
 
     def __init__(self, route: RouteContext) -> None:
         (parameter,) = route.dependant.body_params
@@ -357,7 +359,7 @@ def replay_body(scope: Scope, receive: Receive) -> Receive:
 
 
 def take_as_validated(value: Any, *_: Any, **__: Any) -> tuple[Any, list[Any]]:
-    """Take the place of `ModelField.validate` for what `JsonBody` has validated."""
+    """Replace `ModelField.validate` of a body, which `JsonBody` has validated."""
     return value, []
 
 

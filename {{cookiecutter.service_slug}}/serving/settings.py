@@ -151,9 +151,9 @@ def load_settings(settings: type[SettingsT]) -> SettingsT:
 
 
 def find_old_host() -> dict[str, Any]:
-    """Return SERVICE_HOST as HOST, its earlier name, if that holds an address.
+    """Return `service_host` from HOST, its earlier name, if HOST holds an address.
 
-    Shells and conda export HOST, too: the name of a machine or a platform.
+    Shells and conda also export HOST, with the name of a machine or a platform.
     """
     host = os.environ.get("HOST", "")
     if os.environ.get("SERVICE_HOST"):

@@ -29,7 +29,7 @@ NUMBERS = frozenset(
         *("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"),
     }
 )
-# The datatypes that are taken where the metadata names the one before the colon.
+# The datatypes of a request that are accepted for each datatype of the metadata.
 ACCEPTED: dict[str, frozenset[str]] = {
     "BYTES": frozenset({"BYTES"}),
     "BOOL": frozenset({"BOOL"}),
@@ -38,7 +38,7 @@ ACCEPTED: dict[str, frozenset[str]] = {
 }
 
 
-# As strict as a contract. A dictionary is made in half the time of a model.
+# As strict as a `Contract`; pydantic makes a dictionary in half the time of a model.
 strictly = with_config(
     ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 )
@@ -186,7 +186,7 @@ class TensorReader(Generic[InstanceT]):
                 f"{_format_shape(['n', *column.shape])}, n being the number of rows.",
             )
         if not shape or not 1 <= shape[0] <= self._max_rows:
-            return []  # and no reading of more than is allowed
+            return []  # for the caller to reject, before so many rows are read
         if column.field.optional:
             data = _fill_null_rows(data, shape[0], width)
         values = _flatten(data, shape)
@@ -290,7 +290,7 @@ def _flatten(data: list[Any], shape: list[int]) -> list[Any]:
 
 def _make_rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Return a dictionary for each row of columns of one length."""
-    if len(columns) == 1:  # in half the time
+    if len(columns) == 1:  # takes half the time
         ((name, values),) = columns.items()
         return [{name: value} for value in values]
     return [dict(zip(columns, row)) for row in zip(*columns.values())]

@@ -21,7 +21,7 @@ def normalise(text: str) -> str:
     """
     if text.isascii():
         return " ".join(text.lower().split())
-    # Sorting a run of marks takes time in proportion to the square of its length.
+    # NFKD sorts each run of marks, in time quadratic in its length.
     folded = unicodedata.normalize("NFKD", break_marks(text)).casefold()
     folded = break_marks(unicodedata.normalize("NFKD", folded))
     return " ".join(unicodedata.normalize("NFKC", folded).split())
@@ -32,7 +32,7 @@ def break_marks(text: str) -> str:
     return _maybe_marks.sub(_break_run, text)
 
 
-# Marks are no letters, but for two halfwidth ones.
+# `\w` matches no mark but two halfwidth ones.
 _maybe_marks = re.compile(r"[\W\uff9e\uff9f]{" + str(MAX_MARKS + 1) + ",}")
 
 

@@ -92,7 +92,7 @@ def telemetry(name: str, version: str) -> TelemetryConfig:
         "metrics": False,
         "logs": False,
         "operation_spans": False,
-        "auto_configure": False,  # its exit waits for the collector without a limit
+        "auto_configure": False,  # would wait at the exit for a dead collector
         "exclude": lambda scope: scope.get("path") in UNLIMITED,
     }
 

@@ -1,7 +1,7 @@
 """Validate JSON and report mistakes in bounded time, whatever a client sends.
 
-pydantic holds the interpreter's lock, so that a thread alone does not help: the number
-of mistakes that it collects must be bounded.
+pydantic holds the interpreter's lock, so a thread alone does not keep the event loop
+free: the number of mistakes that pydantic collects must be bounded.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ MAX_MISTAKES = 5_000
 T = TypeVar("T")
 
 _containers = frozenset({"dict", "frozenset", "list", "set", "tuple"})
-# Keys of a core schema: of values, and of schemas by the names of fields or tags.
+# Keys of a core schema whose values are no schemas, or are schemas by field or tag.
 _values = frozenset({"default", "expected", "members", "metadata"})
 _schemas_by_name = frozenset({"choices", "fields"})
-# One, so that the event loop has one rival for the interpreter's lock.
+# One thread, so that the event loop has only one rival for the interpreter's lock.
 _worker = ThreadPoolExecutor(1, thread_name_prefix="json")
 
 
@@ -36,6 +36,8 @@ class BoundedValidator:
 
     def __init__(self, adapter: TypeAdapter[Any]) -> None:
         self._complete = adapter.validator.validate_json
+        # Otherwise the validators of nested models would be used, not their changed
+        # schemas: https://github.com/pydantic/pydantic/pull/12689
         fail_fast = SchemaValidator(
             stop_at_bad_items(adapter.core_schema), _use_prebuilt=False
         )
@@ -52,10 +54,10 @@ class BoundedValidator:
             raise invalid_body(error, complete=complete) from None
 
     def validate(self, value: Any) -> Any:
-        """Return a value of JSON types validated as its JSON is. Raises ProblemError.
+        """Return a validated value of JSON types. Raises ProblemError (422).
 
-        Python's objects are validated faster. What they are refused for, such as a text
-        for an enum, JSON may be taken with.
+        Validating Python objects is faster, but stricter: JSON may have a text for an
+        enum. So a value that is refused is validated again as JSON.
         """
         try:
             return self._quick(value)
@@ -76,7 +78,7 @@ def stop_at_bad_items(schema: Any) -> Any:
 
 
 def _stop_in(key: str, part: Any) -> Any:
-    """Return what a core schema has under a key, changed where it is a schema."""
+    """Return the value of a key of a core schema, changed if it is a schema."""
     if key in _values:
         return part
     if key in _schemas_by_name and isinstance(part, dict):
