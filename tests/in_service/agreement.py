@@ -151,7 +151,7 @@ MORE_EXAMPLES = {
 
 
 @pytest.mark.parametrize("body", ACCEPTED.values(), ids=ACCEPTED)
-def test_both_accept(sides: Sides, body: bytes) -> None:
+def test_both_accept_a_valid_body(sides: Sides, body: bytes) -> None:
     assert sides.compare(Sent(body)).status == 200
 
 
@@ -161,12 +161,12 @@ def test_both_refuse_and_name_the_same_mistakes(sides: Sides, body: bytes) -> No
 
 
 @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
-def test_neither_can_read(sides: Sides, body: bytes) -> None:
+def test_both_answer_400_to_an_unreadable_body(sides: Sides, body: bytes) -> None:
     assert sides.verdicts(Sent(body)) == (Verdict(400), Verdict(400))
 
 
 @pytest.mark.parametrize("declared", MEDIA_TYPES)
-def test_both_take_as_json_and_as_utf_8(sides: Sides, declared: str) -> None:
+def test_both_read_a_media_type_of_json_as_utf_8(sides: Sides, declared: str) -> None:
     assert sides.compare(Sent(with_note('"éü"'), (declared,))).status == 200
 
 

@@ -86,7 +86,7 @@ def test_a_fast_model_runs_in_the_event_loop_and_a_slow_one_beside_it() -> None:
     assert slow.threads == {"model_0"}
 
 
-def test_a_batch_has_a_largest_size() -> None:
+def test_requests_beyond_the_largest_batch_wait_for_the_next() -> None:
     model = CountingModel()
     part = claims(*["a"] * 400)
 
@@ -131,7 +131,7 @@ def test_a_request_that_makes_the_model_fail_fails_alone(seconds: float) -> None
     assert isinstance(bad, RuntimeError)
 
 
-def test_a_size_that_cannot_be_told_fails_and_the_next_are_served() -> None:
+def test_a_failing_estimate_fails_its_requests_and_the_next_are_served() -> None:
     model = CountingModel()
     batcher = Batcher(model.answer, lambda some: 1 / (len(some[0].note) - 3), 1)
 
@@ -144,7 +144,7 @@ def test_a_size_that_cannot_be_told_fails_and_the_next_are_served() -> None:
     assert [label for label, *_ in asyncio.run(run())] == ["good"]
 
 
-def test_a_client_that_has_gone_costs_nothing() -> None:
+def test_a_cancelled_request_costs_no_prediction() -> None:
     model = CountingModel()
     batcher = Batcher(model.answer, lambda _: 0, inline_budget=1)
 

@@ -98,7 +98,7 @@ def test_a_head_without_an_end_is_rejected_at_the_bound(
 
 @pytest.mark.parametrize("gap", [-2 * PIECE_BYTES, -100, 100, PIECE_BYTES, 3_000])
 @pytest.mark.parametrize("step", [1, 1_000, 100_000])
-def test_a_head_is_measured_however_it_comes(
+def test_a_head_over_the_bound_is_431_however_it_comes(
     open_line: Open, gap: int, step: int
 ) -> None:
     line = open_line(max_head_bytes=MAX_HEAD)
@@ -118,7 +118,7 @@ def test_a_head_is_measured_however_it_comes(
     assert line.statuses == ([200] if gap <= 0 else [431])
 
 
-def test_a_request_has_a_number_of_fields(open_line: Open) -> None:
+def test_a_request_with_too_many_fields_is_431(open_line: Open) -> None:
     for number, status in ((19, 200), (20, 431), (2_000, 431)):
         line = open_line(max_headers=20)
         fields = b"A:b\r\n" * number
@@ -134,7 +134,7 @@ def test_many_small_chunks_are_no_head(open_line: Open, app: Recorder) -> None:
     assert line.statuses == [200]
 
 
-def test_a_head_that_comes_byte_by_byte_has_a_time(open_line: Open) -> None:
+def test_a_head_that_comes_byte_by_byte_ends_with_408(open_line: Open) -> None:
     line = open_line(head_seconds=3)
     line.send(GET)
     line.pass_seconds(30)
@@ -231,7 +231,7 @@ def test_a_request_whose_client_takes_nothing_ends(
     assert ended.is_set()
 
 
-def test_answers_that_are_taken_slowly_have_a_number_of_bytes(
+def test_the_oldest_of_too_many_unsent_answers_is_cut_off(
     app: Recorder, loop: asyncio.AbstractEventLoop
 ) -> None:
     connections = Connections(ServingSettings(max_bytes_in_work=100))
@@ -275,7 +275,7 @@ def test_an_idle_connection_keeps_nothing_of_its_requests(
 
 
 @pytest.mark.parametrize("requests", [0, 1], ids=["silent", "after_an_answer"])
-def test_an_idle_connection_lives_as_long_as_it_is_set(
+def test_an_idle_connection_is_closed_after_keep_alive_seconds(
     open_line: Open, requests: int
 ) -> None:
     line = open_line()
@@ -311,7 +311,7 @@ def test_a_request_in_work_is_no_idle_connection(
     assert line.statuses == [200]
 
 
-def test_time_stands_still_with_the_process(open_line: Open) -> None:
+def test_no_connection_times_out_while_the_process_is_stopped(open_line: Open) -> None:
     line = open_line(keep_alive_seconds=3)
     line.send(GET)
     line.loop.time = lambda: 1e9  # type: ignore[method-assign]
@@ -473,7 +473,9 @@ def test_a_body_that_came_keeps_the_connection(open_line: Open, parts: int) -> N
     assert not line.ended
 
 
-def test_what_is_sent_after_the_last_answer_has_a_time(open_line: Open) -> None:
+def test_a_client_that_sends_on_after_the_last_answer_is_cut_off(
+    open_line: Open,
+) -> None:
     line = open_line(linger_seconds=3)
     line.send(b"GARBAGE\r\n\r\n")
     assert line.wire.half_closed
@@ -487,7 +489,7 @@ def test_what_is_sent_after_the_last_answer_has_a_time(open_line: Open) -> None:
     assert line.wire.closed
 
 
-def test_a_body_that_nobody_reads_has_a_bound(
+def test_a_body_that_goes_on_after_its_answer_is_cut_off(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async def ignore(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
@@ -506,7 +508,7 @@ def test_a_body_that_nobody_reads_has_a_bound(
     assert [line.wire.closed for line in lines] == [True, True]
 
 
-def test_no_request_is_left_out_of_metrics_and_log(start: Start) -> None:
+def test_invalid_http_is_counted_and_logged(start: Start) -> None:
     process = start().ready()
     with connect(process) as connection:
         connection.sendall(b"GARBAGE\r\n\r\n")

@@ -1,8 +1,8 @@
 """The fast path is still FastAPI: it takes and refuses what FastAPI's own route does.
 
-Both are sent the same bytes. They must agree on what is
-accepted, on what was understood, and on every mistake: where it is and what is wrong.
-Where they differ, and why that is right, stands in DIFFERENCES and WORDS.
+Both are sent the same bytes. They must agree on what is accepted, on what was
+understood, and on every mistake: where it is and what is wrong. DIFFERENCES and WORDS
+list where they differ, and why that is right.
 """
 
 import codecs
@@ -294,7 +294,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("body", ACCEPTED.values(), ids=ACCEPTED)
-def test_both_accept(sides: Sides, body: bytes) -> None:
+def test_both_accept_a_valid_body(sides: Sides, body: bytes) -> None:
     assert sides.compare(Sent(body)).status == 200
 
 
@@ -304,7 +304,7 @@ def test_both_refuse_and_name_the_same_mistakes(sides: Sides, body: bytes) -> No
 
 
 @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
-def test_neither_can_read(sides: Sides, body: bytes) -> None:
+def test_both_answer_400_to_an_unreadable_body(sides: Sides, body: bytes) -> None:
     assert sides.verdicts(Sent(body)) == (Verdict(400), Verdict(400))
 
 
@@ -317,7 +317,7 @@ def test_neither_can_read(sides: Sides, body: bytes) -> None:
         "application/json ; x",
     ],
 )
-def test_both_take_as_json_and_as_utf_8(sides: Sides, declared: str) -> None:
+def test_both_read_a_media_type_of_json_as_utf_8(sides: Sides, declared: str) -> None:
     sent = Sent(with_note('"éü"'), (declared,))
 
     assert sides.compare(sent).status == 200

@@ -65,7 +65,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-def test_what_is_answered_as_some_requests_is_the_same_requests_to_h11(
+def test_the_service_reads_the_same_requests_as_h11(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     lengths = set()
@@ -131,7 +131,9 @@ def attack(address: tuple[str, int], seeds: range) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc to look into")
-def test_nothing_is_left_of_thousands_of_raw_requests(start: Start) -> None:
+def test_thousands_of_raw_requests_leave_no_descriptor_and_no_memory(
+    start: Start,
+) -> None:
     process = start(LOG_LEVEL="error").ready()
     host, _, port = process.url.rpartition("/")[2].rpartition(":")
     attack((host, int(port)), range(50))  # so that all code has run

@@ -84,7 +84,7 @@ def test_a_request_is_a_line_of_json(start: Start) -> None:
     assert timedelta(0) < datetime.now(UTC) - time < timedelta(minutes=1)
 
 
-def test_nothing_is_lost_on_sigterm(start: Start) -> None:
+def test_no_log_line_is_lost_on_sigterm(start: Start) -> None:
     process = start().ready()
     with httpx2.Client(base_url=process.url) as client:
         answers = [client.post(PATH, json=BODY) for _ in range(50)]
@@ -121,7 +121,7 @@ def test_a_crash_is_one_line_with_the_id_of_its_request(start: Start) -> None:
     assert [line["level"] for line in requests(process)] == ["warning"]
 
 
-def test_an_error_does_not_wait(start: Start) -> None:
+def test_an_error_is_written_at_once(start: Start) -> None:
     process = start("from serving import logs; logs.FLUSH_SECONDS = 60").ready()
     process.ask(path=CRASH)
 
@@ -177,7 +177,7 @@ def test_an_error_of_the_contract_keeps_the_text_to_itself() -> None:
     assert "note" in str(caught.value) and "secret" not in str(caught.value)
 
 
-def test_lines_for_people_are_short_and_no_json(start: Start) -> None:
+def test_console_lines_are_short_and_no_json(start: Start) -> None:
     process = start(LOG_FORMAT="console").ready()
     process.ask(path=CRASH)
 
@@ -195,7 +195,7 @@ def test_whatever_is_logged_becomes_json() -> None:
 
 
 @pytest.mark.parametrize("given", ["abc-123", "{a:1}", "x" * 128, "#~]"])
-def test_a_sane_request_id_is_taken_and_returned(
+def test_a_valid_request_id_is_taken_and_returned(
     client: TestClient, given: str
 ) -> None:
     answer = client.get("/v1/model", headers={"X-Request-ID": given})
@@ -206,7 +206,7 @@ def test_a_sane_request_id_is_taken_and_returned(
 @pytest.mark.parametrize(
     "given", ["", "x" * 129, "a b", "a\tb", "é", "\x7f", '"', "\\"]
 )
-def test_another_request_id_is_replaced(client: TestClient, given: str) -> None:
+def test_an_invalid_request_id_is_replaced(client: TestClient, given: str) -> None:
     answer = client.get("/v1/model", headers=[(b"X-Request-ID", given.encode())])
 
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
@@ -265,7 +265,7 @@ def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux sets the size of a pipe")
-def test_who_logs_does_not_wait_for_a_reader_that_stalls(
+def test_logging_does_not_wait_for_a_reader_that_stalls(
     stderr: Stderr, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logs, "MAX_LINES", 100)

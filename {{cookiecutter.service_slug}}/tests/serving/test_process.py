@@ -87,7 +87,9 @@ class InFlight:
         yield b'[{"note": "a dent"}]}'
 
 
-def test_a_whole_life(start: Start, model_dir: Path) -> None:
+def test_a_service_becomes_ready_serves_drains_and_ends(
+    start: Start, model_dir: Path
+) -> None:
     content = (model_dir / MODEL_FILE).read_bytes()
     # Reading a pipe waits for its writer: loading takes as long as the test likes.
     (model_dir / MODEL_FILE).unlink()

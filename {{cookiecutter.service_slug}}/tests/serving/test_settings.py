@@ -36,7 +36,7 @@ def test_all_bad_settings_are_named_with_what_is_allowed(
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e400", "-1"])
 @pytest.mark.parametrize("name", ["DRAIN_SECONDS", "BODY_SECONDS", "INLINE_BUDGET_MS"])
-def test_a_number_that_is_none_is_refused(
+def test_a_number_that_is_infinite_nan_or_negative_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)

@@ -98,7 +98,7 @@ def test_a_small_one_does_not_overtake_a_large_one(few: list[str]) -> None:
     asyncio.run(run())
 
 
-def test_small_ones_are_many_at_once() -> None:
+def test_many_small_bodies_have_slots_at_once() -> None:
     async def run() -> None:
         work = Work(Slots())
         for number in range(100):
@@ -113,7 +113,7 @@ def test_small_ones_are_many_at_once() -> None:
     asyncio.run(run())
 
 
-def test_a_request_that_is_cancelled_frees_its_place(few: list[str]) -> None:
+def test_a_request_that_is_cancelled_frees_its_slot(few: list[str]) -> None:
     async def run() -> None:
         work = Work(Slots())
         for name in [*few, "leaves", "stays", "last"]:
