@@ -424,7 +424,7 @@ def announced_size(scope: Scope, limit: int) -> int:
     """Return the announced bytes of a body: `limit` if it is chunked, 0 without one."""
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
-            return int(value.lstrip(b"0")[:20] or 0)  # int() refuses too many
+            return int(value.lstrip(b"0")[:20] or 0)  # int() takes 4,300 digits at most
         if name == b"transfer-encoding":
             return limit
     return 0

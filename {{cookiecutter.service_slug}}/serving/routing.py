@@ -160,6 +160,7 @@ def prepare_routes(routes: Iterable[BaseRoute]) -> None:
             prepare_routes(route.app.routes)
         elif type(route) is APIRoute:
             route.__class__ = ContractRoute
+            # As `APIRoute.__init__` does, with the new handler.
             app = request_response(route.get_route_handler())
             route.app = wrap_app_with_body_limit(app, route.max_body_size)
 
