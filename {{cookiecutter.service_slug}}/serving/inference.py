@@ -152,7 +152,8 @@ class InferenceRoute(ContractRoute):
                 "tensors of the request are binary. This service has no binary "
                 "extension; send the values in `data` (binary_data=False).",
             )
-        headers.setdefault(b"content-type", b"application/json")  # tritonclient sends none
+        # tritonclient sends no Content-Type.
+        headers.setdefault(b"content-type", b"application/json")
         check_media_type(headers)
 
 
