@@ -1300,8 +1300,8 @@ FEEDBACK = {
     ),
     "corrections that are known to no tenant": Sabotage(
         "training/corrections.py",
-        'BESIDE = {TENANT, "feedback_id", "received_at"}',
-        "BESIDE = {TENANT}",
+        'PROVENANCE = {TENANT, "feedback_id", "received_at"}',
+        "PROVENANCE = {TENANT}",
         "pytest tests/feedback/test_training.py -k whose_corrections",
     ),
 }
