@@ -150,7 +150,7 @@ SABOTAGE = {
     ),
     "rows of a group on both sides": Sabotage(
         "training/splits.py",
-        "return rows[GROUP].astype(str).where(_has_group(rows), own)",
+        "return rows[GROUP].astype(str).where(has_group(rows), own)",
         "return own",
         "pytest tests/training/test_models.py -k both_sides",
     ),
