@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from checks import (  # noqa: F401 - enter theirs
+from checks import (  # noqa: F401 - each adds its rules to rule.RULES
     code,
     data,
     documents,
@@ -12,10 +12,11 @@ from checks import (  # noqa: F401 - enter theirs
     watch,
     words,
 )
+from checks.generated import GROUPS
 from checks.repository import Repository
 from checks.results import Result
 
-ORDER = "WSDBMPCVEO"
+ORDER = [*GROUPS]
 RULES = dict(
     sorted(
         rule.RULES.items(),

@@ -3,17 +3,17 @@
 import ast
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from checks.api import find_missing, operations, read_exchanges
-from checks.repository import Repository, inner_statements
+from checks.repository import HOOKS, Repository, inner_statements
 from checks.results import Finding, NotChecked
 from checks.rule import rule
 from serving.testing import ServiceProcess
 
-HOOKS = ".pre-commit-config.yaml"
 STYLE = ("black", "isort", "flake8")
 MAX_DEPTH = 4  # of blocks in a function
 BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.Match)
@@ -22,19 +22,13 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
 
 
-def hook_ids(repository: Repository) -> set[str]:
-    """Return the hooks that pre-commit runs."""
-    config = repository.yaml(HOOKS)
-    return {hook["id"] for repo in config["repos"] for hook in repo["hooks"]}
-
-
 @rule("C1")
 def style_is_checked_on_every_commit(repository: Repository) -> Iterator[Finding]:
     """pre-commit runs black, isort and flake8.
 
     Also in the pipeline: `make lint`.
     """
-    for hook in sorted(set(STYLE) - hook_ids(repository)):
+    for hook in sorted(set(STYLE) - repository.hooks):
         yield Finding(f"Put the hook {hook} back.", HOOKS)
     groups = repository.toml("pyproject.toml")["dependency-groups"]
     for tool in (*STYLE, "pre-commit"):
@@ -100,7 +94,7 @@ def types_are_checked(repository: Repository) -> Iterator[Finding]:
     if not mypy.get("strict"):
         what = "Set `strict = true`."
         yield repository.find("pyproject.toml", what, "[tool.mypy]")
-    if "mypy" not in hook_ids(repository):
+    if "mypy" not in repository.hooks:
         yield Finding("Put the hook mypy back.", HOOKS)
     packages = {name.partition("/")[0] for name in repository.sources if "/" in name}
     for package in sorted(packages - set(mypy.get("packages", []))):
@@ -159,9 +153,8 @@ def readiness_is_honest(repository: Repository) -> Iterator[Finding]:
     model of `models/` answers 200 at both. The probes of the Deployment ask for them.
     """
     deployment = "deploy/base/deployment.yaml"
-    for container in repository.yaml(deployment)["spec"]["template"]["spec"][
-        "containers"
-    ]:
+    pod = repository.yaml(deployment)["spec"]["template"]["spec"]
+    for container in pod["containers"]:
         for probe, path in (("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
             if container.get(probe, {}).get("httpGet", {}).get("path") != path:
                 what = f"Let {probe} ask for {path}."
@@ -173,34 +166,27 @@ def readiness_is_honest(repository: Repository) -> Iterator[Finding]:
 
 def probe_processes(repository: Repository) -> Iterator[Finding]:
     """Start the service without and with its model, and ask for its probes."""
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as processes:
         empty = Path(directory, "empty")
         empty.mkdir()
-        processes = []
+        without = ServiceProcess(Path(directory, "without"), MODEL_DIR=str(empty))
+        processes.callback(without.end)
+        models = str(repository.root / "models")
+        ready = ServiceProcess(Path(directory, "with"), MODEL_DIR=models)
+        processes.callback(ready.end)
         try:
-            for log, model in (
-                ("without", empty),
-                ("with", repository.root / "models"),
-            ):
-                process = ServiceProcess(Path(directory, log), MODEL_DIR=str(model))
-                processes.append(process)
-            without, ready = processes
-            try:
-                ready.wait_until_ready(seconds=10)
-            except RuntimeError as error:
-                yield Finding(f"The service does not become ready: {error}", "models")
-            for url, path, wanted, what in (
-                (without.url, "/livez", 200, "without a model"),
-                (without.url, "/readyz", 503, "without a model"),
-                (ready.url, "/livez", 200, "with its model"),
-            ):
-                status = ask(f"{url}{path}")
-                if status != wanted:
-                    text = f"{path} answers {status} {what}, not {wanted}."
-                    yield Finding(text, "serving/health.py")
-        finally:
-            for process in processes:
-                process.end()
+            ready.wait_until_ready(seconds=10)
+        except RuntimeError as error:
+            yield Finding(f"The service does not become ready: {error}", "models")
+        for url, path, wanted, what in (
+            (without.url, "/livez", 200, "without a model"),
+            (without.url, "/readyz", 503, "without a model"),
+            (ready.url, "/livez", 200, "with its model"),
+        ):
+            status = ask(f"{url}{path}")
+            if status != wanted:
+                text = f"{path} answers {status} {what}, not {wanted}."
+                yield Finding(text, "serving/health.py")
 
 
 def ask(url: str) -> int:

@@ -25,7 +25,7 @@ def is_fix(message: str) -> bool:
 def faults(message: str, changed: Sequence[str]) -> Iterator[str]:
     """Yield what the message or the change of a fix lacks.
 
-    A fix of documents only is none of a bug.
+    A commit that changes documents only fixes no bug, so it lacks nothing.
     """
     code = [name for name in changed if name and not name.endswith(".md")]
     if not is_fix(message) or (changed and not code):

@@ -40,11 +40,10 @@ def data_is_versioned(repository: Repository) -> Iterator[Finding]:
     if "dvc.lock" not in repository.files:
         yield Finding("Run `make train` and commit dvc.lock.", "dvc.lock")
         return
-    locked = outs(repository.yaml("dvc.lock"))
-    staged = repository.yaml("dvc.yaml")["stages"]
-    for name in sorted(set(staged) - set(repository.yaml("dvc.lock")["stages"])):
+    lock, pipeline = repository.yaml("dvc.lock"), repository.yaml("dvc.yaml")
+    for name in sorted(set(pipeline["stages"]) - set(lock["stages"])):
         yield Finding(f"It lacks the stage {name}: `make train`.", "dvc.lock")
-    for path, md5 in locked.items():
+    for path, md5 in outs(lock).items():
         file = repository.root / path
         if file.is_file() and digest(file) != md5:
             what = f"{path} is not the one that dvc.lock names: `make train`."

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from posixpath import normpath
 from typing import Any
 from urllib.parse import unquote
 
@@ -158,24 +159,13 @@ def links_lead_somewhere(repository: Repository) -> Iterator[Finding]:
             if re.match(r"[a-z]+:|//", target):
                 continue
             path, _, anchor = unquote(target).partition("#")
-            file = normalise(f"{PurePosixPath(name).parent}/{path}") if path else name
+            file = normpath(f"{PurePosixPath(name).parent}/{path}") if path else name
             if not repository.has(file):
                 yield Finding(f"The link leads to no file: {target}", name, number)
             elif anchor and file in repository.documents:
                 if anchor not in markdown.anchors(repository.documents[file]):
                     what = f"{file} has no heading “{anchor}”."
                     yield Finding(what, name, number)
-
-
-def normalise(path: str) -> str:
-    """Return a path without `.` and `..`."""
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part == ".." and parts:
-            parts.pop()
-        elif part not in ("", "."):
-            parts.append(part)
-    return "/".join(parts)
 
 
 @rule("D2")

@@ -1,4 +1,4 @@
-"""`make docs`: writes what follows from the code and from the trained model."""
+"""`make docs`: write what follows from the code and from the trained model."""
 
 import re
 from datetime import date
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from checks.api import openapi_text
+from checks.data import CHANGES, feedback_tables, outs
 from checks.repository import Repository
 
 ROOT = Path(__file__).parent.parent
@@ -36,8 +37,6 @@ GROUPS = {
 
 def from_code(repository: Repository) -> dict[str, str]:
     """Return the documents that follow from the code, by their names."""
-    from checks.data import CHANGES, feedback_tables
-
     texts = {RULES_PAGE: rules_page(), OPENAPI: openapi_text()}
     if document := feedback_tables():
         texts[CHANGES] = document.write(repository.read(CHANGES))
@@ -65,16 +64,10 @@ def model_card(repository: Repository) -> str | None:
         return None
     head, mark, _ = repository.read(MODEL_CARD).partition(MARK)
     metrics = repository.json("reports/metrics.json")
-    outs = {
-        out["path"]: out["md5"]
-        for stage in repository.yaml("dvc.lock")["stages"].values()
-        for out in stage.get("outs", [])
-        if "md5" in out
-    }
     rows = [f"| {name} | {value} |" for name, value in flatten(metrics).items()]
     hashes = [
-        f"| `{path}` | `{outs[path]}` |"
-        for path in sorted(outs)
+        f"| `{path}` | `{md5}` |"
+        for path, md5 in sorted(outs(repository.yaml("dvc.lock")).items())
         if re.match(r"(models|data)/[^/]+\.(onnx|csv|parquet)$", path)
     ]
     lines = [

@@ -1,4 +1,4 @@
-"""The facts that the checks share: files, documents, Git. Each is read once."""
+"""Read what the checks share: files, documents, Git."""
 
 import ast
 import fnmatch
@@ -20,7 +20,8 @@ from checks.stubs import is_stub
 
 IGNORED = {".git", ".venv", "__pycache__", "outputs", ".mypy_cache", ".pytest_cache"}
 PRESS_RELEASE = "docs/press-release.md"
-YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a tenth of the time, if built
+HOOKS = ".pre-commit-config.yaml"
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML has it
 
 
 class Repository:
@@ -113,7 +114,7 @@ class Repository:
         return markdown.front_matter(self.read(PRESS_RELEASE))
 
     def table(self, name: str) -> dict[str, str]:
-        """Return the tables of a document: first cell to second, as they are shown."""
+        """Return the rows of all tables of a document: first cell to second cell."""
         rows = markdown.rows(self.read(name))
         return {cells[0]: cells[1] for _, cells in rows if len(cells) > 1}
 
@@ -135,6 +136,12 @@ class Repository:
         """Return the alerts of monitoring/alerts.yaml."""
         groups = self.yaml("monitoring/alerts.yaml")["groups"]
         return [r for group in groups for r in group["rules"] if "alert" in r]
+
+    @cached_property
+    def hooks(self) -> set[str]:
+        """Return the ids of the hooks that pre-commit runs."""
+        config = self.yaml(HOOKS)
+        return {hook["id"] for repo in config["repos"] for hook in repo["hooks"]}
 
     @cached_property
     def pipelines(self) -> dict[str, Any]:

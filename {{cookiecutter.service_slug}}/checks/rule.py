@@ -51,7 +51,7 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(number: str) -> Callable[[Check], Check]:
-    """Enter a check under the number of its rule."""
+    """Add the check of a rule to RULES."""
 
     def enter(check: Check) -> Check:
         RULES[number] = Rule(number, check)

@@ -133,7 +133,7 @@ def actions_have_an_owner_and_a_fate(repository: Repository) -> Iterator[Finding
     rows = markdown.rows(repository.read(RETROSPECTIVE))
     actions = [(line, cells) for line, cells in rows if len(cells) == 4][1:]
     for line, (action, owner, until, fate) in actions:
-        if "@" not in owner and not owner:
+        if not owner:
             yield Finding(f"Who does it: {action}", RETROSPECTIVE, line)
         if not fate.startswith(FATES):
             what = f"Its fate is none of {', '.join(FATES)}: {action}"

@@ -1,7 +1,7 @@
 """docs/waivers.toml: rules that are not followed for now, each with reason and end."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from typing import Any
 
@@ -26,6 +26,9 @@ class Waiver:
     expires: date
 
 
+KEYS = [field.name for field in fields(Waiver)]
+
+
 def load(repository: Repository) -> dict[str, Waiver]:
     """Return the waivers by their rules. Raises WaiverError, with all mistakes."""
     if not repository.has(FILE):
@@ -47,12 +50,10 @@ def load(repository: Repository) -> dict[str, Waiver]:
 def faults(entry: dict[str, Any]) -> list[str]:
     """Return what is wrong with an entry."""
     found = [
-        f"`{name}` is missing or empty."
-        for name in ("rule", "reason", "owner", "expires")
-        if not entry.get(name)
+        f"`{name}` is missing or empty." for name in KEYS if not entry.get(name)
     ]
-    extra = set(entry) - {"rule", "reason", "owner", "expires"}
-    found += [f"`{name}` is no key of a waiver." for name in sorted(extra)]
+    extra = sorted(entry.keys() - set(KEYS))
+    found += [f"`{name}` is no key of a waiver." for name in extra]
     if "rule" in entry and entry["rule"] not in RULES:
         found.append(f"there is no rule {entry['rule']}: docs/rules.md lists them.")
     if "expires" in entry and type(entry["expires"]) is not date:

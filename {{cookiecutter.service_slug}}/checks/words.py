@@ -8,7 +8,7 @@ from typing import Any
 from checks import markdown
 from checks.api import operations
 from checks.commit_message import faults, is_fix
-from checks.repository import PRESS_RELEASE, Repository
+from checks.repository import HOOKS, PRESS_RELEASE, Repository
 from checks.results import Finding, NotApplicable
 from checks.rule import rule
 
@@ -90,14 +90,12 @@ def bugs_have_details(repository: Repository) -> Iterator[Finding]:
     test if it changes code. The hook can be skipped (`git commit --no-verify`), so the
     last 20 commits are read here, too.
     """
-    hooks = ".pre-commit-config.yaml"
-    config = repository.yaml(hooks)
-    ids = {hook["id"] for repo in config["repos"] for hook in repo["hooks"]}
-    if "commit-message" not in ids:
-        yield Finding("Put the hook `commit-message` back.", hooks)
-    if "commit-msg" not in config.get("default_install_hook_types", []):
+    if "commit-message" not in repository.hooks:
+        yield Finding("Put the hook `commit-message` back.", HOOKS)
+    kinds = repository.yaml(HOOKS).get("default_install_hook_types", [])
+    if "commit-msg" not in kinds:
         what = "Add `commit-msg` to `default_install_hook_types`, then `make setup`."
-        yield Finding(what, hooks)
+        yield Finding(what, HOOKS)
     log = repository.git("log", f"-{COMMITS}", "--no-merges", "--format=%h%x00%B%x01")
     for entry in log.split("\x01"):
         commit, _, message = entry.strip().partition("\0")
@@ -117,14 +115,14 @@ def trunk_based(repository: Repository) -> Iterator[Finding]:
     """
     if not repository.pipelines:
         yield Finding("There is no pipeline that deploys.", ".")
-    for name in repository.pipelines:
-        for what, part in restrictions(repository.pipelines[name]):
+    for name, pipeline in repository.pipelines.items():
+        for what, part in restrictions(pipeline):
             yield repository.find(name, what, part)
     yield from old_branches(repository)
 
 
 def restrictions(pipeline: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield what in a pipeline keeps a deployment back, and a text of its line."""
+    """Yield what holds a deployment back, and a text by which its line is found."""
     actor = r"(github\.(triggering_)?actor|event\.sender|GITLAB_USER_\w+)"
     if isinstance(pipeline, list):
         for value in pipeline:

@@ -19,8 +19,8 @@ from training.schema import LABEL, Schema
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-# skl2onnx has no MissingIndicator, and ignores add_indicator: a gap is filled with a
-# number that no row has, and that number is marked.
+# A missing-value indicator. skl2onnx has no MissingIndicator and ignores add_indicator,
+# so a missing value becomes a number that no row has, and that number becomes 1.
 MARK = Pipeline(
     [
         (
@@ -38,9 +38,9 @@ MARK = Pipeline(
 class Recipe:
     """How a family of models reads the kinds of fields.
 
-    `text` makes columns of a text, `numbers` prepares all numbers, flags and vectors.
-    `mark_gaps` adds a column that tells where one of them was missing. `dense` is for
-    estimators that take no sparse matrix.
+    `text` vectorises a text, `numbers` prepares all numbers, flags and vectors.
+    `mark_gaps` adds a missing-value indicator for each of these that may be missing.
+    `dense` is for estimators that take no sparse matrix.
     """
 
     text: BaseEstimator
@@ -48,13 +48,14 @@ class Recipe:
     mark_gaps: bool
     dense: bool = False
 
-    def columns(self, fields: Sequence[FieldKind]) -> ColumnTransformer:
-        """Return what makes the columns of an estimator from those of `inputs`."""
+    def build(self, fields: Sequence[FieldKind]) -> ColumnTransformer:
+        """Return the unfitted transformer of the columns that `to_inputs` makes."""
+        # skl2onnx takes an input of several columns by their numbers only.
         steps: list[tuple[str, BaseEstimator, int | list[int]]] = []
         categories: list[int] = []
         numbers: list[int] = []
         gaps: list[int] = []
-        for field, (first, *others) in _places(fields):
+        for field, (first, *others) in _number_columns(fields):
             if field.kind is Kind.TEXT:
                 steps.append((f"text{first}", clone(self.text), first))
             elif field.kind is Kind.CATEGORY:
@@ -69,7 +70,6 @@ class Recipe:
             steps.append(("numbers", clone(self.numbers), numbers))
         if gaps and self.mark_gaps:
             steps.append(("gaps", clone(MARK), gaps))
-        # skl2onnx takes an input of several columns by their numbers only.
         return ColumnTransformer(steps, sparse_threshold=0 if self.dense else 0.3)
 
 
@@ -114,7 +114,8 @@ def make_instance(schema: Schema, row: Mapping[str, Any]) -> Contract:
 def to_inputs(fields: Sequence[FieldKind], arrays: Arrays) -> pd.DataFrame:
     """Return what a pipeline is fitted on: `length` columns for each field.
 
-    Numbers are those that float32 holds, in float64, with which scikit-learn is exact.
+    Numbers are rounded to float32, which ONNX takes, and are float64, in which
+    scikit-learn computes.
     """
     inputs: dict[str, npt.NDArray[Any]] = {}
     for field in fields:
@@ -141,7 +142,9 @@ def read_labels(schema: Schema, rows: pd.DataFrame) -> npt.NDArray[Any]:
     return np.array([as_text(label) for label in rows[LABEL].tolist()], np.object_)
 
 
-def _places(fields: Sequence[FieldKind]) -> Iterator[tuple[FieldKind, list[int]]]:
+def _number_columns(
+    fields: Sequence[FieldKind],
+) -> Iterator[tuple[FieldKind, list[int]]]:
     """Yield each field with the numbers of its columns."""
     place = 0
     for field in fields:

@@ -1,9 +1,8 @@
 """Compare the model with the recipe of another commit: `make compare WITH=HEAD~1`.
 
-The recipe is the `model` of that commit's reports/config.yaml. It and that of
-training/conf are fitted on today's training rows, by today's code, and asked about
-today's test rows: no model is asked about rows that it has learned from. Nothing is
-written.
+The recipe is the `model` of that commit's reports/config.yaml. Today's code fits it and
+the one of training/conf on today's training rows, and tests both on today's test rows:
+no model is tested on rows that it has learned from. Nothing is written.
 """
 
 import subprocess
@@ -18,7 +17,7 @@ from sklearn.pipeline import Pipeline
 
 from training.columns import read_inputs, read_labels
 from training.corrections import read_tenants
-from training.diagnosis import MIN_ROWS, cut_slices, judge_rows
+from training.diagnosis import MIN_ROWS, cut_slices, score_rows
 from training.gate import PRIMARY
 from training.revision import git
 from training.rows import read_rows
@@ -29,7 +28,7 @@ from training.train import fit, label_names, predict
 from training.values import Component, Config, ConfigError
 
 REPORT = "reports/config.yaml"
-DRAWS = 200
+DRAWS = 200  # of the bootstrap
 
 
 def run(config: Config, commit: str) -> list[str]:
@@ -50,8 +49,8 @@ def run(config: Config, commit: str) -> list[str]:
         f"Fitting on {len(train)} rows. {commit}: {describe(recipe)}; today: "
         f"{describe(config.model)}"
     )
-    theirs = fit(recipe.create().build(schema), schema, train)
-    ours = fit(config.model.create().build(schema), schema, train)
+    theirs = fit_recipe(recipe, schema, train)
+    ours = fit_recipe(config.model, schema, train)
     truth = read_labels(schema, test)
     tenants = read_tenants(schema, test, config.corrections)
     return [
@@ -87,6 +86,11 @@ def describe(recipe: Component) -> str:
     return f"{recipe.target.rpartition('.')[2]}({shown})"
 
 
+def fit_recipe(recipe: Component, schema: Schema, rows: pd.DataFrame) -> Pipeline:
+    """Fit the model of a recipe. Raises PipelineError, as `fit`."""
+    return fit(recipe.create().build(schema), schema, rows)
+
+
 def compare_slices(
     schema: Schema,
     test: pd.DataFrame,
@@ -95,19 +99,19 @@ def compare_slices(
     ours: Pipeline,
     tenants: "pd.Series[str]",
 ) -> list[str]:
-    """Return a line for the whole and for each slice: rows, their metric, ours."""
+    """Return a line for all rows and for each slice: rows, their metric, our metric."""
     inputs = read_inputs(schema, test)
-    found = [
-        judge_rows(schema.task, truth, predict(model, inputs), label_names(model))
+    before, after = (
+        score_rows(schema.task, truth, predict(model, inputs), label_names(model))
         for model in (theirs, ours)
-    ]
+    )
     slices = [
         ("all", np.ones(len(test), np.bool_)),
         *cut_slices(schema, test, tenants),
     ]
     return [
-        f"{f'{found[0].name}, {name}'[:38]:38}{mask.sum():>8}"
-        + f"{found[0][mask].mean():>14.4f}{found[1][mask].mean():>10.4f}"
+        f"{f'{after.name}, {name}'[:38]:38}{mask.sum():>8}"
+        f"{before[mask].mean():>14.4f}{after[mask].mean():>10.4f}"
         for name, mask in slices
         if mask.sum() >= MIN_ROWS or name == "all"
     ]
@@ -123,7 +127,8 @@ def conclude(
 ) -> str:
     """Say which is better by the metric of the task, or that the rows cannot tell.
 
-    The difference lies in the interval in 95 % of draws of the test rows (bootstrap).
+    The interval is that of 95 % of the differences on draws of the test rows
+    (bootstrap).
     """
     inputs, name = read_inputs(schema, test), PRIMARY[schema.task]
     outputs = [(model, predict(model, inputs)) for model in (theirs, ours)]

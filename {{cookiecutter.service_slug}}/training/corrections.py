@@ -1,8 +1,8 @@
 """Join what users have corrected to the training data, whatever its source.
 
-A correction takes the place of every row of the source with the same inputs, and the
-group of the first of them: so a correction and its original are never parted by the
-split, and never contradict each other.
+A correction replaces every row of the source with the same inputs, so the two never
+contradict each other. It takes the group of the first of these rows, so the split never
+separates it from rows like the one that it replaces.
 """
 
 import json
@@ -24,8 +24,8 @@ from training.validation import Validator
 logger = logging.getLogger(__name__)
 
 TENANT = "tenant"
-# The columns of an export that say where a row comes from.
-BESIDE = {TENANT, "feedback_id", "received_at"}
+# The columns of `make feedback` that say where a row comes from.
+PROVENANCE = {TENANT, "feedback_id", "received_at"}
 
 
 def find_file(path: Path | None) -> Path | None:
@@ -53,17 +53,17 @@ def join(source: Iterable[Chunk], file: Path) -> Iterator[Chunk]:
 def separate_tenants(
     chunk: Chunk, contract: Container[str]
 ) -> tuple[dict[str, pa.Array], list[str]]:
-    """Return the columns that the contract has, and the tenant of each row, if known.
+    """Return the columns without PROVENANCE, and the tenant of each row, if known.
 
-    What `make feedback` exports says also where a row comes from.
+    A column of that name stays if it is a field of the contract.
     """
     columns = {
         name: column
         for name, column in chunk.columns.items()
-        if name in contract or name not in BESIDE
+        if name in contract or name not in PROVENANCE
     }
-    beside = chunk.columns.get(TENANT) if TENANT not in contract else None
-    return columns, [] if beside is None else beside.to_pylist()
+    tenants = chunk.columns.get(TENANT) if TENANT not in contract else None
+    return columns, [] if tenants is None else tenants.to_pylist()
 
 
 def read_tenants(
@@ -77,17 +77,19 @@ def read_tenants(
     if not (file := find_file(path)):
         return pd.Series("", rows.index, dtype=str)
     corrections = Replacements(schema, file)
-    known = dict(zip(corrections.keys(), corrections.tenants, strict=True))
+    known = dict(zip(corrections.keys, corrections.tenants, strict=True))
     fields = [field.name for field in schema.fields]
     table = pa.Table.from_pandas(rows[fields], preserve_index=False)
-    keys = corrections.keys(table)
+    keys = corrections.make_keys(table)
     return pd.Series([known.get(key, "") for key in keys], rows.index, dtype=str)
 
 
 class Replacements:
     """Corrections, and which rows of a source they replace.
 
-    `tenants` says whose each row is; empty where the file does not say it.
+    `table` has the corrections as rows, `keys` the key of each (see `make_keys`), and
+    `tenants` the tenant of each, or "" where the file names none. `replaced` counts the
+    rows of the source that they have replaced so far.
     """
 
     def __init__(self, schema: Schema, file: Path) -> None:
@@ -100,29 +102,36 @@ class Replacements:
             if field.kind is Kind.CATEGORY
         }
         self._validator = Validator(schema.labelled)
+        self._known = schema.labelled.model_fields
         self._file = file
         self.replaced = 0
-        self._known = known = schema.labelled.model_fields
-        self.tenants: list[str] = []
-        tables = []
-        for chunk in read_table(file):
-            columns, tenants = separate_tenants(chunk, known)
-            wrong = [f"It has no field {name}." for name in columns.keys() - known]
+        self.table, self.tenants = self._read()
+        self.keys = self.make_keys(self.table)
+        self._groups: dict[str, str | None] = dict.fromkeys(self.keys)
+
+    def _read(self) -> tuple[pa.Table, list[str]]:
+        """Return the validated rows of the file and their tenants."""
+        tables: list[pa.Table] = []
+        tenants: list[str] = []
+        for chunk in read_table(self._file):
+            columns, named = separate_tenants(chunk, self._known)
+            wrong = [
+                f"It has no field {name}." for name in columns.keys() - self._known
+            ]
             if not wrong:
                 table, wrong = self._validator.judge(replace(chunk, columns=columns))
             if wrong:
                 raise PipelineError(
-                    f"{file} does not fit app/contract.py: export it again (make "
+                    f"{self._file} does not fit app/contract.py: export it again (make "
                     "feedback), which leaves such rows out; or set corrections: null "
                     f"in training/conf/config.yaml. {wrong[0]}"
                 )
             tables.append(table)
-            self.tenants += tenants or [""] * len(table)
+            tenants += named or [""] * len(table)
         if not tables:  # a Parquet file without rows
             none = pa.array([], pa.large_string())
-            tables.append(pa.table(dict.fromkeys(known, none)))
-        self.table = pa.concat_tables(tables, promote_options="permissive")
-        self._groups: dict[str, str | None] = dict.fromkeys(self.keys())
+            tables.append(pa.table(dict.fromkeys(self._known, none)))
+        return pa.concat_tables(tables, promote_options="permissive"), tenants
 
     def keep_others(self, chunk: Chunk) -> Chunk:
         """Return the rows of a chunk that no correction replaces."""
@@ -132,20 +141,14 @@ class Replacements:
         table, wrong = self._validator.judge(chunk)
         if wrong:
             return chunk
-        keys = self.keys(table)
+        keys = self.make_keys(table)
         groups = table[GROUP].to_pylist() if self._has_group else [""] * len(keys)
         for key, group in zip(keys, groups, strict=True):
             if key in self._groups and not self._groups[key]:
                 self._groups[key] = group
         kept = pa.array([key not in self._groups for key in keys], pa.bool_())
-        self.replaced += len(keys) - kept.true_count
-        places = [
-            place
-            for place, keep in zip(chunk.places, kept.to_pylist(), strict=True)
-            if keep
-        ]
-        columns = {name: one.filter(kept) for name, one in chunk.columns.items()}
-        return Chunk(chunk.source, chunk.unit, places, columns, chunk.is_text)
+        self.replaced += kept.false_count
+        return chunk.filter(kept)
 
     def as_chunk(self) -> Chunk:
         """Return the corrections as rows of a source."""
@@ -159,7 +162,7 @@ class Replacements:
             columns[GROUP] = pa.array(
                 [
                     self._groups[key] or f"feedback {number}"
-                    for number, key in enumerate(self.keys())
+                    for number, key in enumerate(self.keys)
                 ],
                 pa.large_string(),
             )
@@ -167,14 +170,13 @@ class Replacements:
         return Chunk(str(self._file), "row", places, columns)
 
     def _as_given(self, name: str) -> pa.Array:
-        """Return a column; choices that are no text are as the contract has them."""
+        """Return a column; choices that are no text have the type of the contract."""
         choices, column = self._choices.get(name, {}), self.table[name]
         if not choices or any(isinstance(value, str) for value in choices.values()):
             return column.combine_chunks()
         return pa.array([choices.get(text) for text in column.to_pylist()])
 
-    def keys(self, table: pa.Table | None = None) -> list[str]:
-        """Return what is the same for rows of the same inputs; of all corrections."""
-        found = self.table if table is None else table
-        rows: list[dict[str, Any]] = found.select(self._inputs).to_pylist()
+    def make_keys(self, table: pa.Table) -> list[str]:
+        """Return a key for each row, which is the same for rows of the same inputs."""
+        rows: list[dict[str, Any]] = table.select(self._inputs).to_pylist()
         return [json.dumps(row, sort_keys=True, default=str) for row in rows]

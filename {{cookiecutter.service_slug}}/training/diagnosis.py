@@ -1,4 +1,4 @@
-"""Where a model is right and where it is wrong: by slice, by field, by row."""
+"""Find where a model is right and where it is wrong: by slice, by field, by row."""
 
 from collections.abc import Iterator
 
@@ -41,9 +41,9 @@ def diagnose(
     `tenants` says whose correction each row is, if it is one.
     """
     labels = label_names(pipeline)
-    goodness = judge_rows(schema.task, truth, output, labels)
+    scores = score_rows(schema.task, truth, output, labels)
     tables = {
-        "slices": tabulate_slices(schema, test, goodness, tenants),
+        "slices": tabulate_slices(schema, test, scores, tenants),
         "importance": permute_fields(schema, pipeline, test, truth),
         "worst": find_worst(schema, test, truth, output, labels),
     }
@@ -52,12 +52,12 @@ def diagnose(
     return tables
 
 
-def judge_rows(
+def score_rows(
     task: Task, truth: Truth, output: Output, labels: list[str]
 ) -> "pd.Series[float]":
-    """Return whether each row is right (1 or 0), or its absolute error.
+    """Return whether the answer to each row is right (1 or 0), or its absolute error.
 
-    The name of the series is that of the metric which its mean is.
+    The series is named after its mean: "accuracy" or "mae".
     """
     if task is Task.REGRESSION:
         return pd.Series(np.abs(output[:, 0] - truth), name="mae")
@@ -87,24 +87,23 @@ def cut_slices(
         groups = rows[GROUP].dropna().astype(str)
         largest = groups[groups != ""].value_counts().head(MAX_GROUPS)
         for name in sorted(largest.index):
-            yield f"{GROUP}: {name}", (rows[GROUP] == name).fillna(False).to_numpy(
-                np.bool_
-            )
+            is_group = (rows[GROUP] == name).fillna(False).to_numpy(np.bool_)
+            yield f"{GROUP}: {name}", is_group
 
 
 def tabulate_slices(
     schema: Schema,
     rows: pd.DataFrame,
-    goodness: "pd.Series[float]",
+    scores: "pd.Series[float]",
     tenants: "pd.Series[str]",
 ) -> pd.DataFrame:
     """Return the metric of each slice of enough rows, worst first."""
-    found = [("all", len(rows), goodness.mean())] + [
-        (name, int(mask.sum()), goodness[mask].mean())
+    found = [("all", len(rows), scores.mean())] + [
+        (name, int(mask.sum()), scores[mask].mean())
         for name, mask in cut_slices(schema, rows, tenants)
         if mask.sum() >= MIN_ROWS
     ]
-    metric = str(goodness.name)
+    metric = str(scores.name)
     table = pd.DataFrame(found, columns=["slice", "rows", metric])
     return table.sort_values(
         [metric, "slice"], ascending=metric == "accuracy", ignore_index=True
@@ -116,7 +115,8 @@ def permute_fields(
 ) -> pd.DataFrame:
     """Return by how much the score falls if a field tells nothing, most first.
 
-    The values of the field are shuffled among the rows (permutation importance).
+    The values of the field are shuffled among the rows: permutation importance, which
+    scikit-learn computes of single columns only. A vector is a field of many.
     """
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.permutation(len(test))[:MAX_PERMUTED])

@@ -1,12 +1,12 @@
-"""Read a table as it came: its names, its separators, its ways to write a number.
+"""Read a table in its own dialect: names, separators, ways to write a number.
 
-`make adopt` finds out how a file is written and keeps that in training/conf/data. Rows
-of later files in the same dialect are read alike.
+`make adopt` finds out how a file is written and keeps that in training/conf/data. Later
+files in the same dialect are read in the same way.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from training.validation import DECIMAL, WHOLE, Column
 
 TEXT_SUFFIXES = {".csv", ".tsv", ".txt"}
 
-# What people write for a missing value, in small letters: in a number or a time, and in
-# a category or a text, where "none" may be a value.
+# What people write for a missing value, in lower case. NO_VALUE holds for all kinds of
+# fields, NO_NUMBER for numbers, flags and times: in a text, "none" may be a value.
 NO_VALUE = {"", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "-nan", "null", "\\n"}
 NO_VALUE |= {"?", "-", "--", "–", "—"}
 NO_NUMBER = NO_VALUE | {"none", "nil", "nat", ".", "missing"}
@@ -61,7 +61,7 @@ class Dialect:
 
 
 def read_cells(path: Path, dialect: Dialect) -> Iterator[Chunk]:
-    """Yield the rows as they are in the file, with the names of the file.
+    """Yield the rows with the cells and the column names of the file.
 
     Raises PipelineError, with the file, the reason and the fix.
     """
@@ -83,9 +83,9 @@ def read_cells(path: Path, dialect: Dialect) -> Iterator[Chunk]:
 
 
 def name_columns(header: Sequence[str]) -> list[str]:
-    """Return the names of a header; a column without one is called by its place.
+    """Return the names of a header; a column without one is named by its place.
 
-    A name of question marks would be a missing value to Hydra.
+    Hydra would read the name "???" as a missing value.
     """
     return [
         (
@@ -118,20 +118,11 @@ def translate(
                 f"{each.name!r} of app/contract.py. Its columns are "
                 f"{[*chunk.columns]}. Add it, or run make adopt with this file."
             )
-    places = chunk.places
-    empty = 0
-    if LABEL in columns:
-        missing = pc.is_null(columns[LABEL], nan_is_null=True)
-        empty = missing.true_count
-        if empty:
-            kept = pc.invert(missing)
-            columns = {name: array.filter(kept) for name, array in columns.items()}
-            places = [
-                place
-                for place, gone in zip(places, missing.to_pylist(), strict=True)
-                if not gone
-            ]
-    return Chunk(chunk.source, chunk.unit, places, columns, chunk.is_text), empty
+    translated = replace(chunk, columns=columns)
+    if LABEL not in columns:
+        return translated, 0
+    has_label = pc.invert(pc.is_null(columns[LABEL], nan_is_null=True))
+    return translated.filter(has_label), has_label.false_count
 
 
 def _translate_column(array: pa.Array, column: Column, dialect: Dialect) -> pa.Array:
@@ -173,20 +164,19 @@ def _choose(cell: str, choices: Mapping[str, Any]) -> str:
 
 def to_texts(array: pa.Array) -> pa.Array:
     """Return numbers, flags and times as text, as labels are: 1.0 is "1"."""
-    if types.is_boolean(array.type):
+    kind = array.type
+    if types.is_boolean(kind) or types.is_integer(kind):
         return array.cast(pa.large_string())
-    if types.is_integer(array.type):
+    if types.is_timestamp(kind) or types.is_date(kind):
         return array.cast(pa.large_string())
-    if types.is_timestamp(array.type) or types.is_date(array.type):
-        return array.cast(pa.large_string())
-    if not types.is_floating(array.type):
+    if not types.is_floating(kind):
         return array
     numbers = pc.if_else(pc.is_nan(array), None, array)
-    whole = [
+    texts = [
         None if x is None else as_text(int(x) if x.is_integer() else x)
         for x in numbers.to_pylist()
     ]
-    return pa.array(whole, pa.large_string())
+    return pa.array(texts, pa.large_string())
 
 
 def map_texts(array: pa.Array, function: Callable[[str], str]) -> pa.Array:
@@ -199,9 +189,10 @@ def map_texts(array: pa.Array, function: Callable[[str], str]) -> pa.Array:
 def to_numbers(
     array: pa.Array, unit: str = "", comma: bool = False, plain: str = DECIMAL
 ) -> pa.Array:
-    """Return the texts with numbers as Python writes them, and null for a gap.
+    """Return the texts with numbers as Python writes them, and null for a missing one.
 
-    With a point as decimal sign, what matches `plain` is such a number already.
+    A text that matches `plain` is such a number already, unless the decimal sign is a
+    comma.
     """
 
     def convert(cell: str) -> str:
@@ -216,7 +207,7 @@ def to_numbers(
 
 
 def drop_marks(array: pa.Array, marks: set[str]) -> pa.Array:
-    """Return the texts with null where one stands for a missing value."""
+    """Return the texts with null in place of those that mark a missing value."""
     trimmed = pc.utf8_lower(pc.utf8_trim_whitespace(array))
     known = pa.array(sorted(marks), pa.large_string())
     return pc.if_else(pc.is_in(trimmed, known), pa.scalar(None, array.type), array)
@@ -228,8 +219,27 @@ def to_number(cell: str, unit: str = "", comma: bool = False) -> str | None:
     to_number("1.234,50 €", unit="€", comma=True) == "1234.50"
     """
     text = SPACES.sub(" ", cell).strip().replace("−", "-")
-    if not text.isascii():
+    if not text.isascii():  # digits of other scripts
         text = re.sub(r"\d", lambda digit: str(int(digit[0])), text)
+    is_negative, text = _split_sign(text, unit)
+    text = _ungroup(text.lower(), comma)
+    if not PLAIN.fullmatch(text):
+        return None
+    if text.endswith(".") or ".e" in text:
+        text = text.replace(".", "", 1)
+    whole, point, fraction = text.partition(".")
+    if point and "e" not in text and not fraction.strip("0"):
+        text = whole or "0"  # pandas writes integers as 7.0 if values are missing
+    if text.startswith("."):
+        text = "0" + text
+    return "-" + text if is_negative else text
+
+
+def _split_sign(text: str, unit: str) -> tuple[bool, str]:
+    """Return whether a number is negative, and its text without sign and unit.
+
+    A number in parentheses is negative. The sign may be on either side of the unit.
+    """
     is_negative = text.startswith("(") and text.endswith(")")
     if is_negative:
         text = text[1:-1].strip()
@@ -239,26 +249,16 @@ def to_number(cell: str, unit: str = "", comma: bool = False) -> str | None:
         text = text.removesuffix(unit).removeprefix(unit).strip()
         if text[:1] == "-":
             is_negative, text = not is_negative, text[1:].lstrip()
-    text = text.lower()
-    if comma and GROUPED_BY_POINT.fullmatch(text):
+    return is_negative, text
+
+
+def _ungroup(text: str, comma: bool) -> str:
+    """Return a number with a point and no group separators; "" if it is none."""
+    if not comma:
+        return re.sub(r"[,'’ ]", "", text) if GROUPED.fullmatch(text) else text
+    if GROUPED_BY_POINT.fullmatch(text):
         text = re.sub(r"[.'’ ]", "", text)
-    elif not comma and GROUPED.fullmatch(text):
-        text = re.sub(r"[,'’ ]", "", text)
-    elif comma and "." in text:
-        return None
-    if comma:
-        text = text.replace(",", ".")
-    if not PLAIN.fullmatch(text):
-        return None
-    if text.endswith(".") or ".e" in text:
-        text = text.replace(".", "", 1)
-    if "e" not in text and "." in text and not text.partition(".")[2].strip("0"):
-        text = (
-            text.partition(".")[0] or "0"
-        )  # an integer with gaps, as pandas writes it
-    if text.startswith("."):
-        text = "0" + text
-    return "-" + text if is_negative else text
+    return "" if "." in text else text.replace(",", ".")
 
 
 def to_times(array: pa.Array, form: str) -> pa.Array:

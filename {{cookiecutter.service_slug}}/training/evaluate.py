@@ -39,9 +39,9 @@ logger = logging.getLogger(__name__)
 
 WRITTEN = ("metrics", "plots")
 
-BINS = 10
+BINS = 10  # of the calibration curve
 
-# What `dvc plots` shows; it needs those of the other task, too.
+# The tables that dvc.yaml plots. Those of the other task are empty, as DVC reads all.
 PLOTS = ("calibration", "confusion", "f1", "residuals")
 
 
@@ -81,18 +81,19 @@ def run(config: Config) -> None:
         f"baseline_{primary}": baseline[primary],
     }
     kind = find_kind(schema, pd.concat([train, test]), config)
-    differs_in_kind = kind in (SplitKind.GROUP, SplitKind.TIME)
-    if differs_in_kind:
+    comparison = ""
+    if kind in (SplitKind.GROUP, SplitKind.TIME):
         leaky = score_random_split(pipeline, schema, train, test, config.seed)
         metrics[f"{primary}_random_split"] = round(leaky, 4)
-    nothing = dict.fromkeys(PLOTS, pd.DataFrame())
-    for name, table in (nothing | tables).items():
+        comparison = describe_leak(kind, scores[primary], leaky)
+    empty = dict.fromkeys(PLOTS, pd.DataFrame())
+    for name, table in (empty | tables).items():
         write_table(config.paths.plots / f"{name}.json", table)
     write_json(config.paths.metrics, metrics)
 
     logger.info("%s %.3f on the test rows", primary, scores[primary])
-    if differs_in_kind:
-        logger.info(describe_leak(kind, scores[primary], leaky))
+    if comparison:
+        logger.info(comparison)
     if failures := find_failures(schema.task, config.gate, scores, baseline):
         raise PipelineError(
             f"The model is not exported: {'; '.join(failures)}. "
@@ -160,7 +161,11 @@ def coverage(
 def score_confidence(
     truth: Truth, output: Output, labels: list[str], threshold: float | None
 ) -> dict[str, float]:
-    """Return what the scores are worth, and what the threshold would do."""
+    """Return the calibration error and, with a threshold, what it does.
+
+    That is the coverage, which is the share of rows with an answer, and the accuracy of
+    these answers.
+    """
     scores, right = output.max(axis=1), predict_labels(output, labels) == truth
     error = expected_calibration_error(calibration(scores, right))
     found = {"calibration_error": round(error, 4)}
@@ -183,8 +188,8 @@ def score_random_split(
 ) -> float:
     """Return the score of a random split of the same size.
 
-    Most tutorials report it. Its difference to the score on new groups, or on later
-    rows, is the leak.
+    It is too high by what leaks from training rows to test rows of the same group, or
+    of an earlier time.
     """
     rows = pd.concat([train, test], ignore_index=True)
     labels = read_labels(schema, rows)

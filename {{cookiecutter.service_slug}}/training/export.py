@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 import pandas as pd
 from skl2onnx import to_onnx
@@ -32,10 +33,11 @@ from training.columns import (
     to_inputs,
 )
 from training.evaluate import load_pipeline
-from training.files import read_bytes, read_json, write_bytes
+from training.files import hash_content, read_bytes, read_json, write_bytes
 from training.revision import git_revision
 from training.rows import read_rows
 from training.schema import Schema, read_schema
+from training.scores import Output, Truth
 from training.splits import SplitKind, find_kind
 from training.stage import PipelineError, command
 from training.train import fit, label_names, predict
@@ -122,7 +124,7 @@ def convert(pipeline: Pipeline, schema: Schema) -> bytes:
     except Exception as error:  # converters raise any exception
         reason = str(error).partition("\n")[0]
         raise PipelineError(
-            f"skl2onnx cannot convert this model ({reason}). It takes runs of up to "
+            f"skl2onnx cannot convert this model ({reason}). It takes n-grams of up to "
             "three words or characters; choose another of training/conf/model."
         ) from None
     # skl2onnx lists the operator sets in random order.
@@ -148,17 +150,16 @@ def check_parity(
     """
     columns = read_columns(rows)
     cases = edge_cases(schema, columns)
+    scale = None
+    if schema.task is Task.REGRESSION:
+        scale = max(float(np.std(read_labels(schema, rows))), 1e-30)
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     worst = 0.0
     for given, is_edge in ((columns, False), (cases, True)):
         arrays = to_arrays(schema.fields, given)
         expected = predict(pipeline, to_inputs(schema.fields, arrays))
         exported = _run(session, schema, arrays)
-        differences = np.abs(exported - expected)
-        if schema.task is Task.REGRESSION:
-            scale = max(float(np.std(read_labels(schema, rows))), 1e-30)
-            differences = differences / np.maximum(np.abs(expected), scale)
-        differences = differences.max(axis=1)
+        differences = _compare(expected, exported, scale)
         has_answer = np.isfinite(exported).all(axis=1)
         bad = ~has_answer & (not is_edge) | has_answer & ~(differences <= tolerance)
         if bad.any():
@@ -179,6 +180,20 @@ def check_parity(
         len(next(iter(cases.values()))),
         worst,
     )
+
+
+def _compare(
+    expected: Output, exported: npt.NDArray[np.float32], scale: float | None
+) -> npt.NDArray[np.float64]:
+    """Return the largest difference of each row.
+
+    With a scale, it is a share of the expected value, or of the scale if that is more.
+    """
+    differences = np.abs(exported - expected)
+    if scale is not None:
+        differences = differences / np.maximum(np.abs(expected), scale)
+    largest: npt.NDArray[np.float64] = differences.max(axis=1)
+    return largest
 
 
 def edge_cases(schema: Schema, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -229,13 +244,10 @@ def describe(
     data = read_bytes(config.paths.raw)
     training = read_json(config.paths.training)
     truth, labels = read_labels(schema, rows), label_names(pipeline)
-    deciles: list[float] = []
     if schema.task is Task.REGRESSION:
-        deciles = np.quantile(truth, np.linspace(0, 1, len(TENTHS) + 1)).tolist()
-        tenths = np.searchsorted(deciles[1:-1], truth, side="left")
-        counts = np.bincount(tenths, minlength=len(TENTHS))
-        shares = dict(zip(TENTHS, (counts / len(truth)).tolist(), strict=True))
+        deciles, shares = _count_tenths(truth)
     else:
+        deciles = []
         shares = {label: float((truth == label).mean()) for label in labels}
     golden = {name: one for name, (one,) in read_columns(test.iloc[:1]).items()}
     instance = make_instance(schema, golden)
@@ -249,14 +261,21 @@ def describe(
         deciles=deciles,
         metrics=read_json(config.paths.metrics),
         refitted=refitted,
-        # The hash in dvc.lock, which leads from a model to its data.
-        data_hash="md5:" + hashlib.md5(data, usedforsecurity=False).hexdigest(),
+        data_hash="md5:" + hash_content(data),
         git_revision=git_revision(),
         trained_at=datetime.fromisoformat(training["trained_at"]),
         training_shares=shares,
         golden_instance=dump_fields(instance),
         golden_answer=predict(pipeline, read_inputs(schema, test.iloc[:1]))[0].tolist(),
     )
+
+
+def _count_tenths(truth: Truth) -> tuple[list[float], dict[str, float]]:
+    """Return the deciles, with both ends, and the share of the rows in each tenth."""
+    deciles = np.quantile(truth, np.linspace(0, 1, len(TENTHS) + 1)).tolist()
+    tenths = np.searchsorted(deciles[1:-1], truth, side="left")
+    counts = np.bincount(tenths, minlength=len(TENTHS))
+    return deciles, dict(zip(TENTHS, (counts / len(truth)).tolist(), strict=True))
 
 
 def verify(schema: Schema, content: bytes, sidecar: Sidecar) -> None:
@@ -277,16 +296,17 @@ def _onnx_type(field: FieldKind) -> Any:
 
 def _run(
     session: ort.InferenceSession, schema: Schema, arrays: Arrays
-) -> "np.ndarray[Any, np.dtype[np.float32]]":
+) -> npt.NDArray[np.float32]:
     (exported,) = session.run([OUTPUTS[schema.task]], arrays)
     return exported  # type: ignore[no-any-return]
 
 
 @contextmanager
 def _whole_attributes() -> Iterator[None]:
-    """Make skl2onnx write the nodes of trees with whole numbers.
+    """Make skl2onnx write an attribute of tree nodes as integers.
 
-    It writes a boolean for each, which protobuf 7 refuses.
+    It writes booleans, which protobuf 7 refuses:
+    https://github.com/onnx/sklearn-onnx/blob/main/skl2onnx/common/tree_ensemble.py
     """
     add_node = tree_ensemble.add_node
 

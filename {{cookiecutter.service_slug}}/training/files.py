@@ -3,6 +3,7 @@
 Writes are atomic: if one fails, the earlier file stays.
 """
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -43,3 +44,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read the JSON output of an earlier stage. Raises PipelineError."""
     content: dict[str, Any] = json.loads(read_bytes(path))
     return content
+
+
+def hash_content(content: bytes) -> str:
+    """Return the hash that dvc.lock has of a file with this content (MD5)."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()

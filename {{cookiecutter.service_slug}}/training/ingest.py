@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 WRITTEN = ("raw", "raw_test", "bad_rows")
 
-SHOWN = 20
+SHOWN = 20  # mistakes in a message
 
-# Columns with gaps keep their type: pandas would make floats of integers.
+# Columns with missing values keep their type: pandas would make floats of integers.
 NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 
@@ -32,8 +32,7 @@ def run(config: Config) -> None:
     """Write `paths.raw` and `paths.raw_test`: validated rows, as the contract has them.
 
     The second has the rows of `data.test_path`, and none without one. Raises
-    PipelineError if rows break the contract (it lists all of them), or if no model can
-    read the contract.
+    PipelineError if rows break the contract, or if no model can read the contract.
     """
     schema = read_schema()
     test_path = getattr(config.data, "test_path", None)
@@ -53,22 +52,24 @@ def run(config: Config) -> None:
         rows = shuffled.groupby(LABEL).head(config.rows_per_label).sort_index()
     write_rows(config.paths.raw, rows)
     write_rows(config.paths.raw_test, tested)
-    labels = f", {rows[LABEL].nunique()} labels"
-    is_regression = schema.task is Task.REGRESSION
-    logger.info("%d rows%s", len(rows), "" if is_regression else labels)
+    labels = ""
+    if schema.task is Task.CLASSIFICATION:
+        labels = f", {rows[LABEL].nunique()} labels"
+    logger.info("%d rows%s", len(rows), labels)
 
 
 def _read(
     config: Config,
     contract: type[BaseModel],
     joined: Path | None = None,
-    **replaced: str,
+    path: str | None = None,
 ) -> pd.DataFrame:
     """Read the source, or another path in the same way, and validate its rows.
 
-    `joined` is a file of corrections, which take the place of rows of the source.
+    `joined` is a file of corrections, which replace rows of the source.
     """
-    source = replaced.get("path", getattr(config.data, "path", config.data.target))
+    replaced = {} if path is None else {"path": path}
+    source = path or getattr(config.data, "path", config.data.target)
     logger.info("Reading %s", source)
     made = config.data.create(**replaced)
     chunks = split_frame(made, source) if isinstance(made, pd.DataFrame) else made
@@ -109,7 +110,7 @@ def validate(
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
-    """Return a frame of the same values; an integer with gaps stays an integer."""
+    """Return a frame of the same values; integers stay so if some are missing."""
     return pd.DataFrame(
         {
             name: column.to_pandas(

@@ -60,18 +60,19 @@ class Family:
                 "app/contract.py is one. Choose model=linear or model=boosting; or, if "
                 "each number stands for a class, write `label: str`."
             )
-        columns = self.recipe.columns(schema.fields)
+        columns = self.recipe.build(schema.fields)
         return Pipeline([("columns", columns), ("estimator", clone(estimator))])
 
 
 def linear(tokens: Tokens, longest: Count, inverse_regularisation: Positive) -> Family:
     """Return logistic regression or ridge regression.
 
-    It reads TF-IDF of runs of up to `longest` words or characters, and scaled numbers.
-    Characters are for typing errors, rich inflection, and scripts without spaces.
+    It reads TF-IDF of n-grams of up to `longest` words or characters, and scaled
+    numbers. Characters are for typing errors, rich inflection, and scripts without
+    spaces.
     """
     return Family(
-        "Linear regression",
+        "A linear model",
         Recipe(_tfidf(tokens, longest), _filled(StandardScaler()), mark_gaps=True),
         LogisticRegression(C=inverse_regularisation, max_iter=1_000),
         Ridge(alpha=1 / inverse_regularisation),
@@ -87,8 +88,8 @@ def boosting(
 ) -> Family:
     """Return histogram-based gradient boosting of decision trees (as LightGBM).
 
-    It reads numbers as they are, and of a text which of the `words` most frequent words
-    it has.
+    It reads numbers as they are, and which of the `words` most frequent words a text
+    has.
     """
     options = {
         "max_iter": trees,
@@ -100,7 +101,7 @@ def boosting(
     text = CountVectorizer(
         lowercase=False, token_pattern=TOKENS["words"], binary=True, max_features=words
     )
-    # Below all numbers, so that a tree can tell a gap from them.
+    # Below all numbers, so that a tree can split off the missing ones.
     numbers = SimpleImputer(
         strategy="constant", fill_value=-MAX_NUMBER, keep_empty_features=True
     )
@@ -140,7 +141,7 @@ def sgd(
             loss="log_loss",
             alpha=regularisation,
             max_iter=epochs,
-            tol=None,  # all of them
+            tol=None,  # no early stop
             random_state=seed,
         ),
     )
@@ -154,6 +155,6 @@ def _tfidf(tokens: Tokens, longest: int) -> TfidfVectorizer:
 
 
 def _filled(scaler: BaseEstimator) -> Pipeline:
-    """Return a scaler after an imputer: a gap becomes the median."""
+    """Return a scaler after an imputer: a missing value becomes the median."""
     fill = SimpleImputer(strategy="median", keep_empty_features=True)
     return Pipeline([("fill", fill), ("scale", scaler)])

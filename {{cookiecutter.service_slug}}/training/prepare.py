@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 WRITTEN = ("train", "test")
 
-SHOWN = 10
+SHOWN = 10  # labels in a message
 SHOWN_TEXT = 50  # characters of a value
 CHECKED = 100  # rows that are validated again
 
@@ -40,7 +40,7 @@ def run(config: Config) -> None:
     else:
         in_test = draw_test(schema, rows, config.split.test_share, config.seed)
         train, test = rows[~in_test], rows[in_test]
-    # A label that neither time nor a file brings again needs no test.
+    # Later rows, and those of a test file, need not have every label.
     all_tested = kind in (SplitKind.GROUP, SplitKind.RANDOM)
     check_sides(schema, train, test, all_tested)
 
@@ -83,9 +83,10 @@ def _unstable(name: str, what: str) -> PipelineError:
 
 
 def clean(schema: Schema, rows: pd.DataFrame) -> pd.DataFrame:
-    """Drop repeated texts, and texts with more than one label.
+    """Drop rows of repeated inputs, and all rows of inputs with more than one label.
 
-    A row of numbers and categories that repeats is another observation, and stays.
+    A contract without a text keeps all rows: numbers and categories that repeat are
+    another observation.
     """
     if not schema.of_kind(Kind.TEXT):
         return rows
@@ -138,28 +139,36 @@ def check_sides(
     shown = [f"{label!r} ({counts[label]} rows)" for label in sorted(few)[:SHOWN]]
     if len(few) > SHOWN:
         shown.append(f"and {len(few) - SHOWN} more")
-    hint = "Add rows, or remove these labels."
-    if len(few) > len(counts) / 2 and _are_numbers(few):
-        hint = (
+    is_most = len(few) > len(counts) / 2
+    raise PipelineError(
+        "Each label needs at least two rows, of different groups if there are groups: "
+        f"to learn it and to test it. Too few for: {', '.join(shown)}. "
+        f"{_suggest(is_most and _are_numbers(few), all_tested)}"
+    )
+
+
+def _suggest(are_numbers: bool, all_tested: bool) -> str:
+    """Return what to do about labels with too few rows."""
+    if are_numbers:
+        return (
             "They look like numbers: to predict a number, write `label: float` in "
             "LabelledInstance (app/contract.py)."
         )
-    elif not all_tested:
-        hint = (
+    if not all_tested:
+        return (
             "They appear in the test rows only, and cannot be learned. Add rows of "
             "them to train on, or remove them."
         )
-    raise PipelineError(
-        "Each label needs at least two rows, of different groups if there are groups: "
-        f"to learn it and to test it. Too few for: {', '.join(shown)}. {hint}"
-    )
+    return "Add rows, or remove these labels."
 
 
 def _are_numbers(labels: set[str]) -> bool:
     try:
-        return bool([float(label) for label in labels])
+        for label in labels:
+            float(label)
     except ValueError:
         return False
+    return True
 
 
 if __name__ == "__main__":

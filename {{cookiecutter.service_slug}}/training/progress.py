@@ -1,4 +1,4 @@
-"""Show that a long fit goes on, and how far it is where scikit-learn tells that."""
+"""Show how long a fit has taken, and its last step if scikit-learn prints steps."""
 
 import io
 import logging
@@ -12,12 +12,12 @@ from sklearn.pipeline import Pipeline
 logger = logging.getLogger(__name__)
 
 SECONDS = 10.0  # between two lines
-# What begins a line about a boosting iteration, and about an epoch.
+# What begins a printed line about a boosting iteration, and about an epoch.
 STEPS = ("[", "-- Epoch")
 
 
 class Steps(io.TextIOBase):
-    """Keep the last printed line that tells a step of a fit."""
+    """Keep the last printed line about a step of a fit."""
 
     def __init__(self) -> None:
         self.last = ""
@@ -59,5 +59,5 @@ def show_progress(pipeline: Pipeline, seconds: float = SECONDS) -> Iterator[Step
     finally:
         ended.set()
         reporter.join()
-        if is_verbose:  # the bytes of the fitted pipeline are those without
+        if is_verbose:  # the bytes of the fitted pipeline must not change
             estimator.set_params(verbose=0)

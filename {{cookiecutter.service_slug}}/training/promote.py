@@ -1,9 +1,9 @@
 """Decide whether the trained candidate takes the place of the model: `make promote`.
 
 The candidate is what `make train` made of the working tree. Its recipe and rows are
-compared with those of a commit: each recipe is fitted by today's code on all of its
-rows but those that judge both. These are the test rows of the commit, and corrections
-of users that no training row of the candidate has. The candidate wins if
+compared with those of a commit. Two sets of rows are held out: the test rows of the
+commit, and the corrections of users that no training row of the candidate has. Today's
+code fits each recipe on all of its other rows. The candidate wins if
 
 - its score on the test rows falls by no more than `promote.tolerance`, and no label
   loses more than `promote.label_tolerance` of its rows, beyond chance,
@@ -11,7 +11,6 @@ of users that no training row of the candidate has. The candidate wins if
 - no tenant of the corrections loses more than `promote.tenant_tolerance`.
 """
 
-import hashlib
 import io
 import subprocess
 import sys
@@ -29,25 +28,25 @@ from sklearn.pipeline import Pipeline
 
 from serving.contract import Task
 from training.columns import read_inputs, read_labels
-from training.compare import describe, read_recipe
+from training.compare import describe, fit_recipe, read_recipe
 from training.corrections import find_file, separate_tenants
-from training.diagnosis import judge_rows
-from training.files import read_bytes, write_json, write_text
+from training.diagnosis import score_rows
+from training.files import hash_content, read_bytes, write_json, write_text
 from training.gate import PRIMARY
 from training.ingest import validate
 from training.revision import git, git_revision
 from training.rows import read_rows
 from training.runs import append_run
-from training.schema import GROUP, Schema, read_schema
+from training.schema import Schema, read_schema
 from training.scores import Truth, score_primary
-from training.splits import read_groups
+from training.splits import has_group, read_groups
 from training.stage import PipelineError, compose
 from training.tables import read_table
-from training.train import fit, label_names, predict
-from training.values import Component, Config, ConfigError, Promote
+from training.train import label_names, predict
+from training.values import Config, ConfigError, Promote
 
-STANDARD_ERRORS = 3
-PROPOSAL = Path("outputs/promotion.md")  # there if the candidate has won
+STANDARD_ERRORS = 3  # that the difference of two models may be by chance
+PROPOSAL = Path("outputs/promotion.md")  # exists if the candidate has won
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Corrections:
 
 @dataclass
 class Decision:
-    """What was found about a candidate; a reason `against` it keeps the model."""
+    """What was found about a candidate. Any reason `against` it keeps the model."""
 
     against: list[str] = field(default_factory=list)
     found: list[str] = field(default_factory=list)
@@ -95,7 +94,7 @@ def decide(config: Config, commit: str) -> Decision:
     schema, recipe = read_schema(), read_recipe(commit)
     names = (config.paths.train, config.paths.test)
     hashes = read_hashes(commit, names)
-    changed = [str(n) for n in names if _hash(read_bytes(n)) != hashes[n]]
+    changed = any(hash_content(read_bytes(name)) != hashes[name] for name in names)
     if recipe == config.model and not changed:
         return Decision([f"Recipe and rows are those of {commit}: nothing is new."])
 
@@ -104,15 +103,18 @@ def decide(config: Config, commit: str) -> Decision:
         read_committed(name, hashes[name], commit, schema) for name in names
     )
     corrections = hold_out(schema, read_corrections(schema, config), train)
-    judges = [original, *([corrections.rows] if corrections else [])]
-    theirs = drop_known(schema, learned, judges)
-    ours = drop_known(schema, pd.concat([train, test], ignore_index=True), judges)
+    held_out = [original, *([corrections.rows] if corrections else [])]
+    theirs = drop_known(schema, learned, held_out)
+    ours = drop_known(schema, pd.concat([train, test], ignore_index=True), held_out)
     what = "other rows" if changed else "the same rows"
     found = [
         f"Candidate: {describe(config.model)}, fitted on {len(ours)} rows; {commit}: "
         f"{describe(recipe)}, fitted on {len(theirs)} ({what})."
     ]
-    models = [_fit(recipe, schema, theirs), _fit(config.model, schema, ours)]
+    models = [
+        fit_recipe(recipe, schema, theirs),
+        fit_recipe(config.model, schema, ours),
+    ]
     decision = Decision(found=found)
     judge_original(decision, config.promote, schema, models, original)
     if corrections:
@@ -138,7 +140,7 @@ def judge_original(
     shown = _show(name, before, after, len(rows), "test rows of the commit")
     decision.scores[f"original_{name}"] = round(after, 4)
     if schema.task is Task.CLASSIFICATION:
-        right = [judge_rows(schema.task, truth, *answer) for answer in answers]
+        right = [score_rows(schema.task, truth, *answer) for answer in answers]
         decision.against += find_lost_labels(limits, truth, *right)
     if after < before - limits.tolerance:
         decision.against.append(f"{shown} It may fall by {limits.tolerance:g}.")
@@ -154,8 +156,8 @@ def find_lost_labels(
 ) -> list[str]:
     """Return a line for each label of which the candidate loses too many rows.
 
-    A mean over many labels hides what is lost of one. `before` and `after` say which
-    rows are right; three standard errors of the difference may be chance (McNemar).
+    The mean over many labels hides a loss of one. `before` and `after` tell which rows
+    are right. A difference of up to three standard errors may be chance (McNemar).
     """
     lines = []
     change = after - before
@@ -176,11 +178,11 @@ def judge_corrections(
     models: list[Pipeline],
     corrections: Corrections,
 ) -> None:
-    """Compare how often, or how nearly, both are right about the corrections."""
+    """Compare the accuracy, or the mean error, on the corrections, and by tenant."""
     rows = corrections.rows
     truth, inputs = read_labels(schema, rows), read_inputs(schema, rows)
     before, after = (
-        judge_rows(schema.task, truth, predict(model, inputs), label_names(model))
+        score_rows(schema.task, truth, predict(model, inputs), label_names(model))
         for model in models
     )
     name = str(after.name)
@@ -245,7 +247,7 @@ def read_committed(
     Raises PipelineError if neither has them, or if their columns are others.
     """
     content = name.read_bytes()
-    if _hash(content) != known_hash:
+    if hash_content(content) != known_hash:
         try:
             content = (_cache() / known_hash[:2] / known_hash[2:]).read_bytes()
         except OSError:
@@ -311,10 +313,10 @@ def hold_out(
 
 
 def drop_known(
-    schema: Schema, rows: pd.DataFrame, judges: list[pd.DataFrame]
+    schema: Schema, rows: pd.DataFrame, held_out: list[pd.DataFrame]
 ) -> pd.DataFrame:
-    """Return the rows that share no inputs and no group with those that judge."""
-    return rows[~is_known(schema, rows, judges)].reset_index(drop=True)
+    """Return the rows that share no inputs and no group with held-out rows."""
+    return rows[~is_known(schema, rows, held_out)].reset_index(drop=True)
 
 
 def is_known(
@@ -326,23 +328,14 @@ def is_known(
     for other in others:
         known |= np.isin(hashes, _hash_inputs(schema, other))
         if schema.has_group:
-            has_group = rows[GROUP].notna() & (rows[GROUP].astype(str) != "")
             same = read_groups(rows).isin(set(read_groups(other)))
-            known |= (has_group & same).to_numpy(np.bool_)
+            known |= (has_group(rows) & same).to_numpy(np.bool_)
     return known
 
 
 def _hash_inputs(schema: Schema, rows: pd.DataFrame) -> "pd.Series[int]":
     inputs = read_inputs(schema, rows)
     return pd.util.hash_pandas_object(inputs, index=False)
-
-
-def _fit(recipe: Component, schema: Schema, rows: pd.DataFrame) -> Pipeline:
-    return fit(recipe.create().build(schema), schema, rows)
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _show(name: str, before: float, after: float, rows: int, where: str) -> str:
@@ -371,7 +364,7 @@ def record(config: Config, decision: Decision, commit: str, seconds: float) -> N
             "overrides": [f"make promote WITH={commit}"],
             "model": config.model.model_dump(mode="json", by_alias=True),
             "seed": config.seed,
-            "data": _hash(read_bytes(config.paths.train))[:8],
+            "data": hash_content(read_bytes(config.paths.train))[:8],
             "revision": git_revision(),
             "seconds": round(seconds, 1),
             "scores": decision.scores,

@@ -22,14 +22,11 @@ def write_rows(path: Path, rows: pd.DataFrame) -> None:
     write_bytes(path, content.getvalue())
 
 
-def read_rows(
-    path: Path,
-    contract: type[BaseModel] | None = None,
-    may_be_empty: bool = False,
-) -> pd.DataFrame:
+def read_rows(path: Path, contract: type[BaseModel] | None = None) -> pd.DataFrame:
     """Read the rows that an earlier stage wrote, with the columns of a contract.
 
-    Raises PipelineError if it is missing or damaged, has other columns or no rows.
+    Raises PipelineError if the file is missing or damaged, or has other columns or no
+    rows.
     """
     content = io.BytesIO(read_bytes(path))
     try:
@@ -44,13 +41,13 @@ def read_rows(
             f"{path} has the columns {list(rows.columns)}, but app/contract.py has "
             f"{wanted}. Run all stages: make train"
         )
-    if rows.empty and not may_be_empty:
+    if rows.empty:
         raise PipelineError(f"{path} has no rows. Run all stages: make train")
     return rows
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Replace a JSON file of records atomically. Text stays text, as the label 007."""
+    """Replace a JSON file of records atomically. Text stays text: the label "007"."""
     content = table.to_json(orient="records", force_ascii=False, double_precision=6)
     write_text(path, content + "\n")
 

@@ -5,7 +5,6 @@ Each run of the training appends a row to `paths.runs`, a sweep one for each job
 tried on this machine, and nothing depends on it.
 """
 
-import hashlib
 import json
 import logging
 from contextlib import suppress
@@ -16,7 +15,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from training.files import read_json, write_json
+from training.files import hash_content, read_json, write_json
 from training.revision import git_revision
 from training.stage import PipelineError, command, in_sweep, job_directory
 from training.values import Config
@@ -53,13 +52,14 @@ def _record(
 ) -> None:
     """Append a row, also for a configuration that is wrong."""
     given = composed.get("paths") or {}
-    if not config and not given.get("runs"):
-        return
-    file, rows = Path(str(given.get("runs"))), Path(str(given.get("train")))
     if config:
         file, rows = config.paths.runs, config.paths.train
+    elif given.get("runs"):
+        file, rows = Path(str(given["runs"])), Path(str(given.get("train")))
+    else:
+        return
     scores: dict[str, float] = {}
-    for each in files if not reason else ():
+    for each in [] if reason else files:
         found = read_json(each)
         scores |= {key: value for key, value in found.items() if _is_score(value)}
     job = HydraConfig.get() if HydraConfig.initialized() else None
@@ -104,10 +104,10 @@ def read_runs(file: Path) -> list[Row]:
 
 
 def format_runs(rows: list[Row]) -> list[str]:
-    """Return a line for each run: those on one set of rows together, best first.
+    """Return a line for each run: those on the same rows together, best first.
 
-    Runs on other rows are not comparable. The newest set comes last, and so does what
-    failed within a set.
+    Runs on different rows are not comparable. Those on the newest rows come last, and
+    failed runs come last among those on the same rows.
     """
     newest = {row["data"]: place for place, row in enumerate(rows)}
     ordered = sorted(
@@ -142,9 +142,9 @@ def _is_score(value: Any) -> bool:
 
 
 def _hash(file: Path) -> str:
-    """Return the hash that dvc.lock has of a file, shortened."""
+    """Return the hash that dvc.lock has of a file, shortened; "none" without one."""
     with suppress(OSError):
-        return hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()[:8]
+        return hash_content(file.read_bytes())[:8]
     return "none"
 
 

@@ -1,4 +1,4 @@
-"""What `app/contract.py` says about the training data: fields, task, split."""
+"""Read what `app/contract.py` says about the training data: fields, task, split."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from training.stage import PipelineError
 
 LABEL, GROUP, TIME = "label", "group", "time"
 
-# The types of these two columns, as JSON schemas call them.
+# The types that `group` and `time` may have, as JSON schemas call them.
 GROUPS = {"string", "null"}
 TIMES = {"date-time", "date", "time", "duration", "integer", "number", "null"}
 

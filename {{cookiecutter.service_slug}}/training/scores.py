@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn import metrics
-from sklearn.dummy import DummyRegressor
 
 from serving.contract import Task
 
@@ -70,12 +69,13 @@ def predict_labels(output: Output, labels: Sequence[str]) -> Truth:
 def score_baseline(
     task: Task, learned: Truth, truth: Truth, labels: Sequence[str]
 ) -> dict[str, float]:
-    """Return the metrics of the most frequent label, or of the mean, of all rows."""
-    nothing = np.zeros((len(learned), 1))
-    rows = np.zeros((len(truth), 1))
+    """Return the metrics of a guess without the inputs.
+
+    Each row gets the mean of the training rows, or the shares of their labels as its
+    probabilities.
+    """
     if task is Task.REGRESSION:
-        mean = DummyRegressor().fit(nothing, learned).predict(rows)
-        return score(task, truth, mean.reshape(-1, 1), labels)
+        return score(task, truth, np.full((len(truth), 1), learned.mean()), labels)
     shares = pd.Series(learned).value_counts(normalize=True).reindex(list(labels))
     return score(task, truth, np.tile(shares.fillna(0), (len(truth), 1)), labels)
 
@@ -83,7 +83,10 @@ def score_baseline(
 def _mean_over_labels(
     metric: Callable[..., float], truth: Truth, output: Output, labels: Truth
 ) -> float:
-    """Return the mean of a metric of each label against all others (macro)."""
+    """Return the mean of a metric of each label against all others (macro).
+
+    scikit-learn's own average needs rows of every label.
+    """
     values = []
     for place, label in enumerate(labels):
         is_label = truth == label

@@ -47,7 +47,7 @@ def find_kind(
         return SplitKind.FILE
     if schema.has_time and rows[TIME].notna().any():
         return SplitKind.TIME
-    if schema.has_group and _has_group(rows).any():
+    if schema.has_group and has_group(rows).any():
         return SplitKind.GROUP
     return SplitKind.RANDOM
 
@@ -66,15 +66,15 @@ def draw_test(
     is_regression = schema.task is Task.REGRESSION
     if kind is SplitKind.GROUP and is_regression:
         groups = read_groups(rows)
-        if groups.nunique() < 2:  # none to test on, as check_sides says
+        if groups.nunique() < 2:  # training.prepare.check_sides refuses this
             return np.zeros(len(rows), np.bool_)
         parts = GroupShuffleSplit(1, test_size=share, random_state=seed)
         ((_, places),) = parts.split(rows, groups=groups)
         return np.isin(np.arange(len(rows)), places)
     if kind is SplitKind.GROUP:
         return _draw_groups(rows, read_labels(schema, rows), share, seed)
-    labels = np.zeros(len(rows)) if is_regression else read_labels(schema, rows)
-    return _draw_rows(labels, share, seed)
+    strata = np.zeros(len(rows)) if is_regression else read_labels(schema, rows)
+    return _draw_rows(strata, share, seed)
 
 
 def draw_folds(schema: Schema, rows: pd.DataFrame, folds: int, seed: int) -> list[Fold]:
@@ -131,10 +131,11 @@ def _draw_folds(
 def read_groups(rows: pd.DataFrame) -> "pd.Series[str]":
     """Return the group of each row. A row without one is a group of its own."""
     own = pd.Series([f"\0{place:09}" for place in range(len(rows))], rows.index)
-    return rows[GROUP].astype(str).where(_has_group(rows), own)
+    return rows[GROUP].astype(str).where(has_group(rows), own)
 
 
-def _has_group(rows: pd.DataFrame) -> "pd.Series[bool]":
+def has_group(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Return which rows have a group."""
     return rows[GROUP].notna() & (rows[GROUP].astype(str) != "")
 
 
@@ -143,9 +144,9 @@ def _draw_latest(
 ) -> npt.NDArray[np.bool_]:
     times = rows[TIME].dropna().sort_values()
     begin = times.iloc[math.floor(len(times) * (1 - share))]
-    is_later = (rows[TIME] >= begin).fillna(False)  # a row without a time is learned
+    is_later = (rows[TIME] >= begin).fillna(False)  # rows without a time: training
     in_test: npt.NDArray[np.bool_] = is_later.to_numpy(np.bool_)
-    if schema.has_group:  # a group that begins earlier is learned from
+    if schema.has_group:  # groups with an earlier row: training
         groups = read_groups(rows)
         return in_test & ~groups.isin(set(groups[~in_test])).to_numpy(np.bool_)
     return in_test
@@ -156,7 +157,7 @@ def _draw_groups(
 ) -> npt.NDArray[np.bool_]:
     """Draw about `share` of the groups of each label.
 
-    scikit-learn's StratifiedGroupKFold balances rows and may not test rare labels.
+    scikit-learn's StratifiedGroupKFold balances rows, so rare labels may go untested.
     """
     groups = read_groups(rows)
     rng = random.Random(seed)
@@ -172,10 +173,13 @@ def _draw_groups(
 
 
 def _draw_rows(
-    labels: npt.NDArray[np.generic], share: float, seed: int
+    strata: npt.NDArray[np.generic], share: float, seed: int
 ) -> npt.NDArray[np.bool_]:
-    """Draw about `share` of the rows of each label, and one of each at least."""
-    shuffled = pd.Series(labels).sample(frac=1, random_state=seed)
+    """Draw about `share` of the rows of each stratum, and one of each at least.
+
+    scikit-learn's StratifiedShuffleSplit refuses strata of one row.
+    """
+    shuffled = pd.Series(strata).sample(frac=1, random_state=seed)
     place = shuffled.groupby(shuffled).cumcount()
     count = shuffled.groupby(shuffled).transform("size")
     wanted = np.maximum(1, np.floor(count * share + 0.5))

@@ -21,7 +21,8 @@ HYDRA_VERSION = "1.3"
 TRIAL = Path("outputs/trial")
 
 Run = Callable[[Config], float | None]
-# It gets no configuration if that is wrong.
+# It gets what Hydra composed, the configuration (None if it is wrong), the duration in
+# seconds, and why the run failed ("" if it did not).
 Record = Callable[[DictConfig, Config | None, float, str], None]
 
 
@@ -79,12 +80,14 @@ def command(
     """
 
     def stage(composed: DictConfig) -> float | None:
-        begin, reason, log = time.perf_counter(), "", logging.getLogger(run.__module__)
+        begin, log = time.perf_counter(), logging.getLogger(run.__module__)
         config: Config | None = None
+        reason = "interrupted"
         try:
             given = read_config(composed)
             config = place(given, written)
             result = run(config)
+            reason = ""
             if config != given and not in_sweep():
                 log.info("Written to %s; the pipeline is as it was: make train", TRIAL)
             return result
@@ -99,7 +102,9 @@ def command(
         finally:
             if record:
                 record(composed, config, time.perf_counter() - begin, reason)
-        return None if in_sweep() else sys.exit(1)
+        if not in_sweep():
+            sys.exit(1)
+        return None
 
     main: Callable[[], None] = hydra.main(
         version_base=HYDRA_VERSION, config_path=CONFIG_DIR, config_name=CONFIG_NAME

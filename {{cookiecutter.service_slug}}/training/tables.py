@@ -1,4 +1,4 @@
-"""Read tables of one's own, in chunks of rows: CSV, JSON lines, Parquet.
+"""Read the tables of a team, in chunks of rows: CSV, JSON lines, Parquet.
 
 A chunk holds the values as they are in the file. `training.validation` judges them.
 """
@@ -9,7 +9,8 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import pyarrow.parquet as pq
 from serving.fields import as_text
 from training.stage import PipelineError
 
-CHUNK = 50_000
+CHUNK = 50_000  # rows
+
 # The csv module limits a field to 131,072 characters; the contract has its own limit.
 csv.field_size_limit(2**31 - 1)
 
@@ -32,9 +34,9 @@ INDEX = re.compile(r"__index_level_\d+__")
 class Chunk:
     """Some rows of a source.
 
-    `source` and `places` name a row: its line in a CSV or JSON file, or its number. All
-    columns are of the same length. If `is_text`, the source knows text only, as CSV
-    does: an empty cell may stand for a missing value.
+    `unit` says what `places` count: the "line" of each row in a CSV or JSON file, else
+    its number ("row"). All columns are of the same length. If `is_text`, the source
+    knows text only, as CSV does: an empty cell may stand for a missing value.
     """
 
     source: str
@@ -42,6 +44,12 @@ class Chunk:
     places: Sequence[int]
     columns: Mapping[str, pa.Array]
     is_text: bool = False
+
+    def filter(self, kept: pa.Array) -> "Chunk":
+        """Return the rows for which an array of booleans is true."""
+        columns = {name: array.filter(kept) for name, array in self.columns.items()}
+        places = list(compress(self.places, kept.to_pylist()))
+        return replace(self, places=places, columns=columns)
 
 
 class TableError(ValueError):
@@ -60,8 +68,7 @@ def read_table(path: Path) -> Iterator[Chunk]:
         )
     files = [path]
     if path.is_dir():
-        files = sorted(path.rglob("*.parquet"))
-        files = [file for file in files if file.is_file()]
+        files = sorted(file for file in path.rglob("*.parquet") if file.is_file())
         if not files:
             raise PipelineError(
                 f"The directory {path} has no .parquet files. Name a file, or a "
@@ -70,7 +77,7 @@ def read_table(path: Path) -> Iterator[Chunk]:
     for file in files:
         try:
             yield from _find_reader(file)(file)
-        except (ValueError, OSError) as error:  # those of pyarrow are either
+        except (ValueError, OSError) as error:  # each of pyarrow's is one of these
             raise PipelineError(
                 f"The data file {file} cannot be read: {error}"
             ) from None
@@ -85,7 +92,7 @@ def split_frame(frame: pd.DataFrame, source: str) -> Iterator[Chunk]:
     yield from _split(table.to_batches(CHUNK), table.schema, source)
 
 
-def _find_reader(file: Path) -> Any:
+def _find_reader(file: Path) -> Callable[[Path], Iterator[Chunk]]:
     readers = {
         ".csv": _read_csv,
         ".parquet": _read_parquet,
@@ -129,7 +136,7 @@ def parse_csv(
 ) -> Iterator[Chunk]:
     """Yield the rows of an open file. Raises TableError or PipelineError.
 
-    `skip_spaces` leaves out those behind a separator, so that a quote may follow them.
+    `skip_spaces` drops the spaces after a separator, so that a quote may follow them.
     """
     reader = csv.reader(
         text,

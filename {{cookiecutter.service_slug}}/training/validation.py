@@ -1,8 +1,8 @@
 """Validate rows against the contract, column by column.
 
-What a column may hold is read from the contract. A row whose values are plainly right
-is accepted as part of its column. pydantic judges every other row, so it has the last
-word: the result is what `LabelledInstance` makes of the records of `read_records`.
+What a column may hold is read from the contract. The columnar check accepts the rows
+whose values are certainly right, and pydantic validates all others. So the result is
+what `LabelledInstance` makes of the records of `read_records`, only faster.
 """
 
 import json
@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from serving.contract import wraps_whole
 from serving.fields import as_text
@@ -25,9 +27,9 @@ from training.tables import Chunk
 
 Mask = npt.NDArray[np.bool_]
 
-# The cells of a CSV file that stand for a missing value, where one may be missing.
+# The cells of a CSV file that stand for a missing value, where one may be missing: in a
+# text, and in a number, a flag or a category.
 MARKS = frozenset({"", "NA"})
-# Those that do, too, in a number, a flag or a category, which cannot mean a word.
 MORE_MARKS = MARKS | {"N/A", "NaN", "nan", "null", "NULL", "None"}
 
 # pydantic's words for true and false.
@@ -41,15 +43,15 @@ WHOLE = r"^-?[0-9]{1,18}$"
 DECIMAL = r"^-?[0-9]{1,300}(\.[0-9]{1,300})?([eE][+-]?[0-9]{1,2})?$"
 DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 DATETIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}$"
-# Begins and ends with what nobody takes for white space.
+# Begins and ends with no white space, in its widest sense, and no control character.
 STRIPPED = r"(?s)^[^\s\pZ\pC](.*[^\s\pZ\pC])?$"
 
-# Integers up to here are the same in float64.
+# Integers below this are exact in float64.
 EXACT = 2**53
 
-# What wraps the schema of a value in pydantic's core schema.
+# The wrappers in pydantic's core schema that validate nothing themselves.
 PASSED = {"default", "nullable", "definition-ref", "model", "definitions"}
-# What the columnar check knows of a value; all else is left to pydantic.
+# The types and rules that the columnar check knows; all others are left to pydantic.
 BOUNDS = {"ge", "gt", "le", "lt"}
 RULES = {
     "str": {"min_length", "max_length", "strip_whitespace"},
@@ -109,12 +111,17 @@ class Validator:
 
         The chunk must have no other columns than the contract.
         """
-        plain = np.full(len(chunk.places), self._is_columnar)
+        size = len(chunk.places)
+        if not self._is_columnar:
+            judged, _, mistakes = self._judge_records(chunk, np.arange(size))
+            return judged, mistakes
+
+        plain = np.ones(size, np.bool_)
         arrays: dict[str, pa.Array] = {}
-        for column in self.columns if self._is_columnar else ():
+        for column in self.columns:
             arrays[column.name], right = _convert(column, chunk)
             plain &= right
-        if plain.all() and arrays:
+        if plain.all():
             return pa.table(arrays), []
 
         others = np.flatnonzero(~plain)
@@ -129,9 +136,9 @@ class Validator:
     def _judge_records(
         self, chunk: Chunk, places: npt.NDArray[np.intp]
     ) -> tuple[pa.Table, npt.NDArray[np.intp], list[str]]:
-        """Let pydantic judge some rows. Return those it accepts, their places and more.
+        """Let pydantic validate the rows at some places of a chunk.
 
-        The mistakes name source, line or row, column and reason.
+        Return the rows that it accepts, their places, and the mistakes in the others.
         """
         records = read_records(self.columns, chunk, places)
         mistakes: list[str] = []
@@ -140,20 +147,11 @@ class Validator:
         except ValidationError as error:
             wrong = np.zeros(len(records), np.bool_)
             for mistake in error.errors():
-                number, *names = mistake["loc"]
-                wrong[int(number)] = True
-                reason = mistake["msg"]
-                if mistake["type"] == "missing":
-                    reason = "The value is missing"
-                place = chunk.places[places[int(number)]]
-                column = f", column {names[0]}" if names else ""
-                mistakes.append(
-                    f"{chunk.source}, {chunk.unit} {place}{column}: {reason}"
-                )
+                number = int(mistake["loc"][0])
+                wrong[number] = True
+                mistakes.append(_describe(mistake, chunk, int(places[number])))
             places = places[~wrong]
-            right = [
-                record for record, bad in zip(records, wrong, strict=True) if not bad
-            ]
+            right = list(compress(records, ~wrong))
             rows = self._rows.validate_python(right, strict=False)
         stored = {
             column.name: store(column, [getattr(row, column.name) for row in rows])
@@ -162,12 +160,22 @@ class Validator:
         return pa.table(stored), places, mistakes
 
 
+def _describe(mistake: ErrorDetails, chunk: Chunk, place: int) -> str:
+    """Return one line: source, line or row, column and reason."""
+    _, *names = mistake["loc"]
+    column = f", column {names[0]}" if names else ""
+    reason = mistake["msg"]
+    if mistake["type"] == "missing":
+        reason = "The value is missing"
+    return f"{chunk.source}, {chunk.unit} {chunk.places[place]}{column}: {reason}"
+
+
 def read_columns(contract: type[BaseModel]) -> tuple[list[Column], bool]:
     """Return the columns of a contract, and whether they can be judged one by one."""
     document: Any = contract.__pydantic_core_schema__
     definitions = {one["ref"]: one for one in document.get("definitions", [])}
     fields, is_plain = _unwrap(document, definitions, "model-fields")
-    model = _find_model(document, definitions)
+    model, _ = _unwrap(document, definitions, "model")
     config = model.get("config", {})
     is_plain &= not any(name.startswith("str_") for name in config)
     is_plain &= not model.get("custom_init") and not model.get("post_init")
@@ -178,24 +186,26 @@ def read_columns(contract: type[BaseModel]) -> tuple[list[Column], bool]:
     return columns, is_plain and all(column.is_plain for column in columns)
 
 
-def _find_model(schema: Any, definitions: Mapping[str, Any]) -> Any:
-    while schema["type"] != "model":
-        ref = schema.get("schema_ref")
-        schema = definitions[ref] if ref else schema["schema"]
-    return schema
-
-
 def _unwrap(
     schema: Any, definitions: Mapping[str, Any], wanted: str = ""
 ) -> tuple[Any, bool]:
-    """Return the inner schema, and whether no function stands around it."""
+    """Return the innermost schema, and whether its wrappers validate nothing.
+
+    `wanted` is a type of schema at which to stop.
+    """
     is_plain = True
-    while schema["type"] != wanted and ("schema" in schema or "schema_ref" in schema):
-        # The columns take the same floats for integers.
+    while schema["type"] != wanted and (inner := _read_inner(schema, definitions)):
+        # `_accept_number` takes the same floats for integers as `read_whole`.
         is_plain &= schema["type"] in PASSED or wraps_whole(schema)
-        ref = schema.get("schema_ref")
-        schema = definitions[ref] if ref else schema["schema"]
+        schema = inner
     return schema, is_plain
+
+
+def _read_inner(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """Return the schema that a schema wraps or refers to, or None."""
+    if ref := schema.get("schema_ref"):
+        return definitions[ref]
+    return schema.get("schema")
 
 
 def _read_column(
@@ -231,12 +241,8 @@ def _read_column(
 
 
 def _allows_none(schema: Any, definitions: Mapping[str, Any]) -> bool:
-    while "schema" in schema or "schema_ref" in schema:
-        if schema["type"] == "nullable":
-            return True
-        ref = schema.get("schema_ref")
-        schema = definitions[ref] if ref else schema["schema"]
-    return None in schema.get("expected", [])
+    inner, _ = _unwrap(schema, definitions, "nullable")
+    return inner["type"] == "nullable" or None in inner.get("expected", [])
 
 
 def read_records(
@@ -284,7 +290,7 @@ def _read_cell(column: Column, cell: Any, is_text: bool) -> Any:
 
 
 def _are_flags(choices: Mapping[str, Any]) -> bool:
-    """Return whether choices are those of a bool: a text may say them in its words."""
+    """Return whether all choices are booleans: FLAGS has the words for them."""
     return all(isinstance(value, bool) for value in choices.values())
 
 
@@ -340,24 +346,21 @@ def _store_whole(values: Sequence[int | None]) -> pa.Array:
 
 def _convert(column: Column, chunk: Chunk) -> tuple[pa.Array, Mask]:
     """Return a column as it is stored, and where its values are plainly right."""
-    size = len(chunk.places)
-    empty = store(column, [])
     array = chunk.columns.get(column.name)
     if array is None:
-        array = pa.nulls(size, pa.large_string())
+        array = pa.nulls(len(chunk.places), pa.large_string())
     missing = pc.is_null(array, nan_is_null=True)
     if chunk.is_text and column.marks:
         marks = pa.array(sorted(column.marks), pa.large_string())
         missing = pc.or_(missing, pc.is_in(array, marks))
 
     values, right = _accept(column, array, chunk.is_text)
-    gap = store(column, [column.default if column.has_default else None])[0]
-    if column.optional and column.name in chunk.columns:
-        gap = pa.scalar(None, empty.type)
-    values = pc.if_else(missing, gap.cast(values.type), values)
-    is_missing = _to_mask(missing)
+    stays_null = column.optional and column.name in chunk.columns
+    default = column.default if column.has_default and not stays_null else None
+    filler = store(column, [default])[0]
+    values = pc.if_else(missing, filler.cast(values.type), values)
     may_miss = column.optional or column.has_default
-    return values, np.where(is_missing, may_miss, right)
+    return values, np.where(_to_mask(missing), may_miss, right)
 
 
 def _accept(column: Column, array: pa.Array, is_text: bool) -> tuple[pa.Array, Mask]:
@@ -370,9 +373,9 @@ def _accept(column: Column, array: pa.Array, is_text: bool) -> tuple[pa.Array, M
             return _accept_choice(array, column.choices, is_text)
         case "bool":
             flags, right = _accept_flag(array)
-            if column.name != LABEL:
-                return flags, right
-            return pc.if_else(flags, "true", "false").cast(pa.large_string()), right
+            if column.name == LABEL:
+                flags = flags.cast(pa.large_string())
+            return flags, right
         case "int" | "float":
             return _accept_number(array, rules)
         case "list":
@@ -382,7 +385,7 @@ def _accept(column: Column, array: pa.Array, is_text: bool) -> tuple[pa.Array, M
     return _accept_date(array)
 
 
-def _none_of(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask]:
+def _accept_none(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Mask]:
     return pa.nulls(len(array), kind), np.zeros(len(array), np.bool_)
 
 
@@ -399,7 +402,7 @@ def _accept_text(array: pa.Array, rules: Mapping[str, Any]) -> tuple[pa.Array, M
     if pa.types.is_integer(array.type) or pa.types.is_boolean(array.type):
         array = array.cast(pa.large_string())
     if not _is_text(array):
-        return _none_of(array, pa.large_string())
+        return _accept_none(array, pa.large_string())
     right = _to_mask(array.is_valid())
     length = pc.utf8_length(array)
     if (least := rules.get("min_length")) is not None:
@@ -416,7 +419,7 @@ def _accept_choice(
 ) -> tuple[pa.Array, Mask]:
     if is_text and _are_flags(choices):
         flags, right = _accept_flag(array)
-        texts = pc.if_else(flags, "true", "false").cast(pa.large_string())
+        texts = flags.cast(pa.large_string())
         known = pc.is_in(texts, pa.array(list(choices), pa.large_string()))
         return texts, right & _to_mask(known)
     kind: type = str
@@ -425,7 +428,7 @@ def _accept_choice(
     elif pa.types.is_integer(array.type):
         kind = int
     elif not _is_text(array):
-        return _none_of(array, pa.large_string())
+        return _accept_none(array, pa.large_string())
     accepted = [
         text for text, value in choices.items() if is_text or type(value) is kind
     ]
@@ -439,7 +442,7 @@ def _accept_flag(array: pa.Array) -> tuple[pa.Array, Mask]:
     if pa.types.is_integer(array.type):
         array = array.cast(pa.large_string())
     if not _is_text(array):
-        return _none_of(array, pa.bool_())
+        return _accept_none(array, pa.bool_())
     words = pc.ascii_lower(array)
     flags = pc.is_in(words, TRUE)
     return flags, _to_mask(pc.or_(flags, pc.is_in(words, FALSE)))
@@ -464,7 +467,7 @@ def _accept_number(array: pa.Array, rules: Mapping[str, Any]) -> tuple[pa.Array,
             right &= (np.floor(floats) == floats) & (np.abs(floats) < EXACT)
         array = pa.array(np.where(right, floats, 0))
     else:
-        return _none_of(array, target)
+        return _accept_none(array, target)
     if not right.all():
         array = pc.if_else(pa.array(right), array, pa.scalar(0).cast(array.type))
     values = array.cast(target, safe=False).to_numpy()
@@ -488,25 +491,18 @@ def _within(values: npt.NDArray[Any], rules: Mapping[str, Any]) -> Mask:
 def _accept_vector(array: pa.Array, rules: Mapping[str, Any]) -> tuple[pa.Array, Mask]:
     target = pa.list_(pa.float64())
     kind, length = array.type, rules.get("min_length", 0)
-    is_list = any(
-        check(kind)
-        for check in (
-            pa.types.is_list,
-            pa.types.is_large_list,
-            pa.types.is_fixed_size_list,
-        )
-    )
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    is_list |= pa.types.is_fixed_size_list(kind)
     if not is_list or not length or length != rules.get("max_length"):
-        return _none_of(array, target)
-    if not (
-        pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type)
-    ):
-        return _none_of(array, target)
+        return _accept_none(array, target)
+    items = kind.value_type
+    if not pa.types.is_integer(items) and not pa.types.is_floating(items):
+        return _accept_none(array, target)
     right = _to_mask(pc.equal(pc.list_value_length(array), length))
     places = np.flatnonzero(right)
     flat = array.filter(pa.array(right)).flatten()
-    numbers, numbers_right = _accept_number(flat, rules["items_schema"])
-    right[places] = numbers_right.reshape(-1, length).all(axis=1)
+    _, are_right = _accept_number(flat, rules["items_schema"])
+    right[places] = are_right.reshape(-1, length).all(axis=1)
     return array.cast(target, safe=False), right
 
 
@@ -517,13 +513,13 @@ def _accept_time(array: pa.Array) -> tuple[pa.Array, Mask]:
         right = _to_mask(pc.match_substring_regex(array, DATETIME))
         array = pc.if_else(pa.array(right), array, pa.scalar(None, pa.large_string()))
     elif not pa.types.is_timestamp(array.type):
-        return _none_of(array, target)
+        return _accept_none(array, target)
     elif array.type.tz is not None:
         array = array.cast(pa.timestamp(array.type.unit, "UTC"))
     try:
         return array.cast(target), right
     except pa.ArrowInvalid:  # a day that does not exist, or nanoseconds
-        return _none_of(array, target)
+        return _accept_none(array, target)
 
 
 def _accept_date(array: pa.Array) -> tuple[pa.Array, Mask]:
@@ -532,8 +528,8 @@ def _accept_date(array: pa.Array) -> tuple[pa.Array, Mask]:
         right = _to_mask(pc.match_substring_regex(array, DATE))
         array = pc.if_else(pa.array(right), array, pa.scalar(None, pa.large_string()))
     elif not pa.types.is_date32(array.type):
-        return _none_of(array, pa.date32())
+        return _accept_none(array, pa.date32())
     try:
         return array.cast(pa.date32()), right
     except pa.ArrowInvalid:  # a day that does not exist
-        return _none_of(array, pa.date32())
+        return _accept_none(array, pa.date32())

@@ -1,7 +1,7 @@
-"""The configuration as a typed object: what the stages get, and all that they get.
+"""The configuration as a typed object, from which the stages read all values.
 
-Hydra composes `training/conf`; `read_config` validates the result once. The values that
-it accepts are the values that are used: nothing is converted silently.
+Hydra composes `training/conf`; `read_config` validates the result once, and converts
+nothing silently.
 """
 
 import inspect
@@ -97,11 +97,9 @@ def _read_signature(function: Callable[..., Any]) -> type[BaseModel]:
     hints = get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
-        given = parameter.default
-        fields[name] = (
-            hints.get(name, Any),
-            ... if given is parameter.empty else given,
-        )
+        is_required = parameter.default is parameter.empty
+        default = ... if is_required else parameter.default
+        fields[name] = (hints.get(name, Any), default)
     return create_model(function.__name__, __base__=Values, **fields)
 
 
@@ -137,10 +135,10 @@ class Parity(Values):
 
 
 class Promote(Values):
-    """What a candidate must keep to take the place of the model: training/promote.py.
+    """By how much a candidate may be worse than the model: training/promote.py.
 
-    `tolerance` is that of the metric of the task, `label_tolerance` a share of the rows
-    of a label, `tenant_tolerance` a share of the corrections of a tenant; of a
+    `tolerance` is for the metric of the task, `label_tolerance` a share of the rows of
+    a label. `tenant_tolerance` is a share of the corrections of a tenant or, of a
     regression, of their mean absolute error.
     """
 
@@ -217,7 +215,7 @@ def _describe(mistake: ErrorDetails) -> str:
     name = ".".join(map(str, mistake["loc"]))
     value = mistake["input"]
     group = sorted(path.stem for path in Path(CONFIG_DIR, name).glob("*.yaml"))
-    if group and not isinstance(value, dict) or mistake["type"] == "missing" and group:
+    if group and (mistake["type"] == "missing" or not isinstance(value, dict)):
         return f"{name}: none is chosen. Choose {name}={' or '.join(group)}."
     if mistake["type"] == "missing":
         return f"{name}: it is missing. Give it a value in training/conf."

@@ -159,7 +159,7 @@ def test_a_stage_refuses_rows_that_are_not_those_of_the_contract(
         read_rows(file, Note)
 
 
-def test_what_is_missing_in_a_csv_file_is_what_the_contract_lets_miss(
+def test_a_cell_is_a_missing_value_where_the_contract_allows_one(
     write: Write,
 ) -> None:
     file = write(
@@ -195,7 +195,7 @@ def test_a_column_of_nulls_takes_the_default(tmp_path: Path) -> None:
     assert read(file)["label"].tolist() == ["1", "2"]
 
 
-def test_a_label_of_fractions_is_no_text(tmp_path: Path) -> None:
+def test_fractions_are_refused_as_labels_of_text(tmp_path: Path) -> None:
     file = tmp_path / "mine.parquet"
     pd.DataFrame({"text": ["a"], "label": [7.5]}).to_parquet(file)
 
@@ -274,7 +274,7 @@ def test_a_long_list_of_bad_rows_goes_to_a_file(write: Write, tmp_path: Path) ->
     assert len(report.splitlines()) == 50
 
 
-def test_a_frame_of_a_source_of_ones_own_is_judged_alike(tmp_path: Path) -> None:
+def test_a_frame_of_a_custom_source_is_validated_like_a_file(tmp_path: Path) -> None:
     frame = pd.DataFrame({"text": ["A  b", ""], "label": ["x", "y"]}, index=[7, 9])
 
     with pytest.raises(PipelineError, match="mine, row 2, column text"):

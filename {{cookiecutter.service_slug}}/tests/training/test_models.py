@@ -185,7 +185,7 @@ def test_texts_with_two_labels_and_repeated_rows_are_dropped() -> None:
     assert prepare.clean(JUDGED, rows)["note"].tolist() == rows["note"].tolist()[2::2]
 
 
-def test_rows_of_a_table_may_repeat() -> None:
+def test_repeated_rows_without_a_text_are_kept() -> None:
     class Reading(Contract):
         warm: bool
 
@@ -224,7 +224,7 @@ def test_a_label_that_only_the_test_has_is_named_even_where_not_all_are_tested()
     assert "Too few for: 'wait' (1 rows)" in said and "cannot be learned" in said
 
 
-def test_labels_that_look_like_numbers_are_told_how_to_be_some() -> None:
+def test_labels_that_look_like_numbers_get_a_hint_at_regression() -> None:
     rows = judged().iloc[:6].assign(label=["1.5", "2", "3.25", "4", "5", "6"])
 
     said = check(rows, [True, False] * 3)
@@ -232,14 +232,14 @@ def test_labels_that_look_like_numbers_are_told_how_to_be_some() -> None:
     assert "look like numbers" in said and "label: float" in said
 
 
-def test_rows_of_one_label_are_no_task() -> None:
+def test_rows_of_a_single_label_are_refused() -> None:
     rows = judged().iloc[:4].assign(label="go")
 
     assert "All 4 rows have the label 'go'" in check(rows, [True, False] * 2)
 
 
 @pytest.mark.filterwarnings("ignore:The least populated class")
-def test_a_fold_of_one_label_is_said_with_the_label() -> None:
+def test_a_fold_of_one_label_is_refused_with_the_label() -> None:
     rows = judged().head(60).assign(label=["go"] * 59 + ["wait"])
 
     with pytest.raises(
@@ -262,14 +262,14 @@ def test_rows_without_a_time_are_learned_from_whatever_the_type_of_a_time() -> N
     [measured(group="one"), measured(time=1.0), measured().head(4)],
     ids=["one group", "one time", "one row to test on"],
 )
-def test_rows_that_cannot_be_parted_are_counted(rows: pd.DataFrame) -> None:
+def test_rows_that_cannot_be_split_are_refused(rows: pd.DataFrame) -> None:
     in_test = splits.draw_test(MEASURED, rows, 0.25, seed=0)
 
     with pytest.raises(PipelineError, match="of one group, or of one time, are never"):
         prepare.check_sides(MEASURED, rows[~in_test], rows[in_test])
 
 
-def test_too_few_rows_for_the_folds_are_said() -> None:
+def test_too_few_rows_for_the_folds_are_refused() -> None:
     with pytest.raises(PipelineError, match="in 3 folds is not possible.*lower"):
         splits.draw_folds(JUDGED, judged().iloc[:2], 3, seed=0)
     with pytest.raises(PipelineError, match="Add rows.$"):
@@ -370,7 +370,7 @@ def test_edge_cases_are_the_extremes_of_each_kind() -> None:
     assert None in cases["scan"]
 
 
-def test_a_model_that_onnx_cannot_express_is_said_in_a_line() -> None:
+def test_a_model_that_onnx_cannot_express_is_reported_in_one_line() -> None:
     family = models.linear("characters", 4, 30)
     model = train.fit(family.build(JUDGED), JUDGED, judged())
 
@@ -380,7 +380,7 @@ def test_a_model_that_onnx_cannot_express_is_said_in_a_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_that_cannot_be_fitted_is_said() -> None:
+def test_a_model_that_cannot_be_fitted_is_reported() -> None:
     rows = judged(note=["!?"] * 240)
 
     with pytest.raises(PipelineError, match="cannot be fitted: empty vocabulary"):
@@ -598,7 +598,7 @@ def test_a_contract_that_no_model_reads_is_refused_with_what_to_write(
         (LINEAR, ""),
     ],
 )
-def test_the_last_step_of_a_fit_is_known_and_leaves_no_trace(
+def test_the_last_step_of_a_fit_is_read_and_the_estimator_is_unchanged(
     family: models.Family, last: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows, pipeline = judged(), family.build(JUDGED)

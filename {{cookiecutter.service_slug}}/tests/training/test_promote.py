@@ -1,4 +1,4 @@
-"""A candidate takes the place of the model if it is better for users, and for all."""
+"""Promotion: when a candidate takes the place of the model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,8 @@ from pydantic import Field
 
 from serving.contract import Contract
 from training import promote
-from training.files import read_json
+from training.compare import fit_recipe
+from training.files import hash_content, read_json
 from training.rows import write_rows
 from training.runs import format_runs, read_runs
 from training.schema import make_schema
@@ -70,7 +71,7 @@ def config(
     ):
         write_rows(name, rows)
         content = name.read_bytes()
-        hashes[name] = promote._hash(content)
+        hashes[name] = hash_content(content)
         kept = tmp_path / "cache" / hashes[name][:2] / hashes[name][2:]
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(content)
@@ -85,7 +86,7 @@ def config(
 
 @pytest.fixture
 def judge(config: Config, tmp_path: Path) -> Decide:
-    """`judge(learned, corrections)`: the decision, with rows that are learned, too."""
+    """`judge(learned, corrections)`: the decision, with more rows to train on."""
 
     def run(
         learned: pd.DataFrame, corrections: pd.DataFrame | None = None
@@ -99,7 +100,7 @@ def judge(config: Config, tmp_path: Path) -> Decide:
     return run
 
 
-def test_nothing_new_is_not_promoted(config: Config) -> None:
+def test_an_unchanged_candidate_is_not_promoted(config: Config) -> None:
     decision = promote.run(config)
 
     assert not decision.promoted and "nothing is new" in decision.lines()[1]
@@ -179,7 +180,7 @@ def test_corrections_that_are_named_must_exist(
     assert promote.judge_by(config, named).corrections == named
 
 
-def test_a_gain_for_many_is_no_reason_for_one_tenant_to_lose(judge: Decide) -> None:
+def test_a_candidate_that_is_worse_for_a_tenant_is_not_promoted(judge: Decide) -> None:
     many = tickets({"shutter": "blind"}, 20, first=20).assign(tenant="acme")
     one = tickets({"lamp shade": "light"}, 4, first=20).assign(tenant="zeta")
     learned = tickets({"shutter": "blind", "lamp shade": "pay"}, 20)
@@ -193,8 +194,8 @@ def test_a_gain_for_many_is_no_reason_for_one_tenant_to_lose(judge: Decide) -> N
 
 def test_a_tenant_may_lose_one_row_and_no_more(config: Config) -> None:
     rows = tickets(OLD, 30)
-    model = promote._fit(config.model, JUDGED, rows)
-    wrong = promote._fit(
+    model = fit_recipe(config.model, JUDGED, rows)
+    wrong = fit_recipe(
         config.model,
         JUDGED,
         rows.assign(label=rows["label"].map({"pay": "light", "light": "pay"})),
@@ -216,7 +217,7 @@ def test_a_tenant_may_lose_one_row_and_no_more(config: Config) -> None:
         assert any("of zeta" in line for line in decision.against) is lost
 
 
-def test_a_correction_that_is_learned_judges_nothing(judge: Decide) -> None:
+def test_corrections_among_the_training_rows_are_left_out(judge: Decide) -> None:
     new = tickets({"shutter": "blind"}, 10)
 
     with pytest.raises(PipelineError, match="All 10 corrections are among"):
@@ -226,7 +227,7 @@ def test_a_correction_that_is_learned_judges_nothing(judge: Decide) -> None:
     assert any("5 held-out corrections" in line for line in decision.lines())
 
 
-def test_rows_that_judge_are_not_learned() -> None:
+def test_rows_that_share_inputs_or_group_with_held_out_rows_are_dropped() -> None:
     rows = pd.DataFrame(
         [("a", "x", "g"), ("b", "x", "g"), ("c", "x", ""), ("d", "x", "")],
         columns=["text", "label", "group"],
@@ -234,15 +235,15 @@ def test_rows_that_judge_are_not_learned() -> None:
 
     left = promote.drop_known(JUDGED, rows, [rows.iloc[[0, 2]]])
 
-    assert left["text"].tolist() == ["d"], "a shares its group with b"
+    assert left["text"].tolist() == ["d"], "b shares its group with a"
 
 
-def test_a_number_is_judged_by_its_error(
+def test_corrections_of_a_regression_are_compared_by_mean_error(
     config: Config, judge: Decide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers = {"bill": 1.0, "lamp": 5.0}
     model, worse = (
-        promote._fit(config.model, MEASURED, tickets(words, 20))
+        fit_recipe(config.model, MEASURED, tickets(words, 20))
         for words in (numbers, {"bill": 9.0, "lamp": 5.0})
     )
     corrections = promote.Corrections(tickets(numbers, 3, 90), None)

@@ -5,14 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hydra
 import pytest
 
 from serving.testing import ROOT
 from tests.training.conftest import need
 from training import compare
 from training.runs import Row, format_runs, read_runs
-from training.stage import PipelineError
-from training.values import Config
+from training.stage import CONFIG_NAME, HYDRA_VERSION, PipelineError, command
+from training.values import CONFIG_DIR, Config
 
 
 def row(score: float | None, data: str = "one", **facts: object) -> Row:
@@ -111,3 +112,20 @@ def test_a_commit_without_another_recipe_is_named(
     monkeypatch.setattr(compare, "read_recipe", lambda commit: trained.model)
     with pytest.raises(PipelineError, match="HEAD has the recipe of today.*WITH="):
         compare.run(trained, "HEAD")
+
+
+def test_an_interrupted_run_is_recorded_as_failed() -> None:
+    reasons: list[str] = []
+
+    def stop(config: Config) -> None:
+        raise KeyboardInterrupt
+
+    def record(composed: object, config: object, seconds: float, reason: str) -> None:
+        reasons.append(reason)
+
+    with hydra.initialize_config_dir(CONFIG_DIR, version_base=HYDRA_VERSION):
+        composed = hydra.compose(CONFIG_NAME)
+    with pytest.raises(KeyboardInterrupt):
+        command(stop, record)(composed)  # type: ignore[call-arg]
+
+    assert reasons == ["interrupted"]

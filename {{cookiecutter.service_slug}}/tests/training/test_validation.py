@@ -191,7 +191,7 @@ def test_the_choices_true_and_false_are_read_as_a_bool_is(name: str) -> None:
         assert len(mistakes) == 1 and "line 4" in mistakes[0]
 
 
-def test_vectors_of_a_named_type_are_judged_whoever_else_has_it() -> None:
+def test_vectors_of_a_type_that_another_field_has_are_accepted() -> None:
     price = TypeAliasType("price", float)
     pair = Annotated[list[price], Field(min_length=2, max_length=2)]
     contract = create_model("Row", __base__=Contract, x=(pair, ...), y=(price, ...))
@@ -202,7 +202,7 @@ def test_vectors_of_a_named_type_are_judged_whoever_else_has_it() -> None:
     assert (table.to_pylist(), mistakes) == ([{"x": [1, 2], "y": 3}], [])
 
 
-def test_a_validator_of_the_whole_row_is_heard() -> None:
+def test_a_model_validator_of_the_whole_row_is_applied() -> None:
     class Ordered(Contract):
         """Two numbers in order."""
 
