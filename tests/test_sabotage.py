@@ -823,7 +823,7 @@ SABOTAGE = {
         ".dockerignore",
         "!uv.lock\n",
         "",
-        "pytest tests/deploy/test_deployment.py -k let_through",
+        "pytest tests/deploy/test_deployment.py -k dockerignore",
     ),
     "a verb that is not there": Sabotage(
         ".github/workflows/ci.yml",
