@@ -823,7 +823,7 @@ SABOTAGE = {
         ".dockerignore",
         "!uv.lock\n",
         "",
-        "pytest tests/deploy/test_deployment.py -k let_through",
+        "pytest tests/deploy/test_deployment.py -k dockerignore",
     ),
     "a verb that is not there": Sabotage(
         ".github/workflows/ci.yml",
@@ -1257,8 +1257,8 @@ FEEDBACK = {
     ),
     "an index without a reason": Sabotage(
         "feedback/tables.py",
-        '"Deletion by age and the list of what waits for a review "\n'
-        '                "read by it."',
+        '"Deletion by age filters by it; the list of what waits for "\n'
+        '                "a review is sorted by it."',
         '""',
         "pytest tests/feedback/test_database.py -k say_all",
     ),
@@ -1302,7 +1302,7 @@ FEEDBACK = {
         "training/corrections.py",
         'PROVENANCE = {TENANT, "feedback_id", "received_at"}',
         "PROVENANCE = {TENANT}",
-        "pytest tests/feedback/test_training.py -k whose_corrections",
+        "pytest tests/feedback/test_training.py -k with_their_tenants",
     ),
 }
 

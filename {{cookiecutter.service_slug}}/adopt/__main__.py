@@ -1,4 +1,4 @@
-"""Adopt a table of your own: `make adopt DATA=claims.csv LABEL=outcome`.
+"""Adopt a table: `make adopt DATA=claims.csv LABEL=outcome`; or a model: `MODEL=`.
 
 The options come from the environment, where no shell interprets their values.
 """
@@ -7,7 +7,6 @@ import difflib
 import math
 import os
 import re
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,11 @@ from adopt.apply import (
     CONTRACT,
     DEBUG,
     EXAMPLES,
+    ROOT,
+    SOURCE,
     agree,
+    copy,
+    place,
     run_dvc,
     show_changes,
     undone_on_failure,
@@ -35,7 +38,7 @@ from adopt.layout import Refusal
 from adopt.names import say, split_names
 from bench import report
 from serving.contract import Task
-from serving.fields import Kind, read_kinds, read_task
+from serving.fields import Kind
 from training.columns import make_instance
 from training.dialect import read_cells, translate
 from training.files import read_json, write_text
@@ -47,8 +50,6 @@ from training.train import cross_validate
 from training.validation import Validator, read_columns
 from training.values import ConfigError
 
-ROOT = Path(__file__).parent.parent
-SOURCE = Path("data/source")
 ADOPTED, FEEDBACK = CONF / "data/adopted.yaml", CONF / "data/feedback.yaml"
 # What a run of the pipeline changes, beside what DVC brings back.
 RESULTS = [
@@ -60,10 +61,11 @@ RESULTS = [
 SAMPLES = 5
 # Rows on which the families of models are compared.
 COMPARED = 10_000
-# How the names of variables begin that are for the programs below `make adopt`.
+# Prefixes of the variables that are for the programs that `make adopt` runs.
 TOOLS = ("UV", "PYTHON")
-# Floor of the gate, as a share of what cross-validation shows on average.
-FLOOR = 0.8
+# Floor of the gate, as a share of the mean score of cross-validation, and the rows from
+# which on there is one.
+FLOOR, FEWEST_TO_GATE = 0.8, 200
 
 USAGE = """\
 Say which file to learn from, and which of its columns to predict:
@@ -85,15 +87,15 @@ More:
   OUTPUT=name       the output to serve, where several could be it
   SAMPLE=file       rows that it was made for: .csv, .json, .jsonl or .npy"""
 
-# A part of what make passes on: a blank within it follows a backslash.
+# A variable in MAKEFLAGS: make writes a backslash before a blank in its value.
 PASSED = re.compile(r"(?:\\.|[^\s\\])+")
 
 
 def check_names(variables: Mapping[str, str]) -> None:
     """Raise Refusal if `make adopt` was given a variable that is no option.
 
-    make lists what it was given in MAKEFLAGS, behind the flags. A make that called this
-    one lists its own variables there, too: those are for others.
+    make lists them in MAKEFLAGS, behind the flags. If another make called this one, its
+    variables are there, too, and nothing is checked.
     """
     if variables.get("MAKELEVEL") != "1":
         return
@@ -105,11 +107,10 @@ def check_names(variables: Mapping[str, str]) -> None:
     wrong = sorted(name for name in given - known if not name.startswith(TOOLS))
     if not wrong:
         return
-    near = [difflib.get_close_matches(name.upper(), known, n=1) for name in wrong]
     meant = [
-        f"{each[0]} in place of {name}"
-        for name, each in zip(wrong, near, strict=True)
-        if each
+        f"{near} in place of {name}"
+        for name in wrong
+        for near in difflib.get_close_matches(name.upper(), known, n=1)
     ]
     hint = f" Did you mean {', '.join(meant)}?" if meant else ""
     raise Refusal(
@@ -140,7 +141,7 @@ def read_options(variables: Mapping[str, str]) -> Options:
 
 
 def write_command(options: Options) -> str:
-    """Return the command of these options, on the files that the service keeps."""
+    """Return the command of these options, on the copies in data/source."""
     values = {
         "DATA": [place(options.data).as_posix()],
         "LABEL": [options.label],
@@ -174,7 +175,7 @@ def make_contract(plan: Plan, options: Options) -> tuple[str, ModuleType]:
     to it. Raises Refusal.
     """
     text = CONTRACT.read_text(encoding="utf-8")
-    kept = _find_kept(text, plan) if ADOPTED.exists() else set()
+    kept = write.find_kept(text, plan) if ADOPTED.exists() else set()
     while True:
         written = write.write_contract(text, plan, kept)
         module = write.load_contract(written)
@@ -188,30 +189,6 @@ def make_contract(plan: Plan, options: Options) -> tuple[str, ModuleType]:
         if not broken & kept:
             return written, module
         kept -= broken
-
-
-def _find_kept(text: str, plan: Plan) -> set[str]:
-    """Return the fields that the contract has in the kind that is wanted.
-
-    A value that may be missing is no other kind, and a number may be a category, unless
-    an option says what the column is.
-    """
-    old = write.load_contract(text)
-    try:
-        kinds = {each.name: each.kind for each in read_kinds(old.Instance)}
-        task = read_task(old.LabelledInstance)
-    except ValueError:
-        return set()
-    kept = set()
-    for each in plan.fields:
-        if each.name not in kinds:
-            continue
-        is_text = each.kind is Kind.TEXT
-        if not each.is_named or is_text == (kinds[each.name] is Kind.TEXT):
-            kept.add(each.name)
-    if task is plan.task:
-        kept.add(LABEL)
-    return kept
 
 
 def _find_broken(plan: Plan, path: Path, contract: Any) -> set[str]:
@@ -249,10 +226,10 @@ def draw_samples(schema: Schema, rows: pd.DataFrame) -> list[dict[str, Any]]:
     order["turn"] = order.groupby("part").cumcount()
     order = order.sort_values("turn", kind="stable")
     samples: list[dict[str, Any]] = []
-    for place in order.index:
+    for number in order.index:
         sample = {
             name: _shorten(name, value)
-            for name, value in rows.loc[place, names].items()
+            for name, value in rows.loc[number, names].items()
             if not _is_missing(value)
         }
         made = make_instance(schema, sample)
@@ -321,9 +298,7 @@ def choose_floor(scores: Sequence[float]) -> float:
     return max(0.0, math.floor(floor * 100) / 100)
 
 
-def make_files(
-    plan: Plan, options: Options, command: str
-) -> tuple[dict[Path, str], list[str]]:
+def make_files(plan: Plan, options: Options) -> tuple[dict[Path, str], list[str]]:
     """Return the text of each file to write, and what to say. Raises Refusal."""
     contract, module = make_contract(plan, options)
     schema = make_schema(module.Instance, module.LabelledInstance)
@@ -336,62 +311,50 @@ def make_files(
     texts = {
         CONTRACT: contract,
         EXAMPLES: write.write_examples(EXAMPLES.read_text(encoding="utf-8"), samples),
-        ADOPTED: write.write_source(plan, path, test_path, command),
+        ADOPTED: write.write_source(plan, path, test_path, write_command(options)),
     }
     if FEEDBACK.exists():
         texts[FEEDBACK] = write.choose_source(FEEDBACK.read_text(encoding="utf-8"))
     if report.DOCUMENT.exists():
         document = report.DOCUMENT.read_text(encoding="utf-8")
         texts[report.DOCUMENT.relative_to(ROOT)] = report.mark_outdated(document)
-    config, said = CONFIG.read_text(encoding="utf-8"), list[str]()
-    is_again = ADOPTED.exists() and write.choose_data(config) == config
-    same_task = is_again and LABEL in _find_kept(
-        CONTRACT.read_text(encoding="utf-8"), plan
-    )
-    if same_task:
-        texts[CONFIG] = config
-    else:
-        model, scores, said = choose_model(schema, rows)
-        gate: dict[str, float] = {}
-        floor = choose_floor(scores)
-        if floor and not (plan.time or options.test) and len(rows) >= 200:
-            gate[PRIMARY[schema.task]] = floor
-            said.append(
-                f"The gate is {PRIMARY[schema.task]} {floor}: a weaker model is not "
-                "exported. Raise it in training/conf/config.yaml when you know more."
-            )
-        texts[CONFIG] = write.write_config(config, model, gate)
-        if DEBUG.exists():
-            debug = DEBUG.read_text(encoding="utf-8")
-            texts[DEBUG] = write.write_gate(debug, {})
-            if gate:
-                bound = {PRIMARY[schema.task]: round(floor / 2, 2)}
-                texts[DEBUG] = write.write_gate(debug, bound)
-    removed = write.list_removed(CONTRACT.read_text(encoding="utf-8"), contract)
-    if removed:
+    before, said = CONTRACT.read_text(encoding="utf-8"), list[str]()
+    if not _is_same_task(plan, before):
+        configs, said = choose_configs(plan, options, schema, rows)
+        texts |= configs
+    if removed := write.list_removed(before, contract):
         said.append(f"Removed with the fields that they check: {', '.join(removed)}.")
     return texts, said
 
 
-def place(path: Path) -> Path:
-    """Return where a file of the user's will be: in data/source, which DVC watches."""
-    own = path.resolve()
-    if own.is_relative_to((ROOT / SOURCE).resolve()):
-        return own.relative_to(ROOT.resolve())
-    return SOURCE / own.name
+def _is_same_task(plan: Plan, contract: str) -> bool:
+    """Return whether the service learns from an adopted table with the same task."""
+    config = CONFIG.read_text(encoding="utf-8")
+    is_again = ADOPTED.exists() and write.choose_data(config) == config
+    return is_again and LABEL in write.find_kept(contract, plan)
 
 
-def take(source: Path, target: Path) -> None:
-    """Copy the user's file or directory to its place, unless it is there."""
-    if source.resolve() == target.resolve():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not source.is_dir():
-        shutil.copyfile(source, target)
-        return
-    if target.exists():
-        shutil.rmtree(target)
-    shutil.copytree(source, target)
+def choose_configs(
+    plan: Plan, options: Options, schema: Schema, rows: pd.DataFrame
+) -> tuple[dict[Path, str], list[str]]:
+    """Return the configs with a model and a gate for these rows, and what to say."""
+    model, scores, said = choose_model(schema, rows)
+    metric, floor = PRIMARY[schema.task], choose_floor(scores)
+    gate: dict[str, float] = {}
+    # Cross-validation says little of the latest rows, of a file apart, or of few rows.
+    if floor and not (plan.time or options.test) and len(rows) >= FEWEST_TO_GATE:
+        gate[metric] = floor
+        said.append(
+            f"The gate is {metric} {floor}: a weaker model is not exported. Raise it "
+            "in training/conf/config.yaml when you know more."
+        )
+    config = CONFIG.read_text(encoding="utf-8")
+    texts = {CONFIG: write.write_config(config, model, gate)}
+    if DEBUG.exists():
+        bounds = {name: round(bound / 2, 2) for name, bound in gate.items()}
+        debug = DEBUG.read_text(encoding="utf-8")
+        texts[DEBUG] = write.write_gate(debug, bounds)
+    return texts, said
 
 
 def adopt(variables: Mapping[str, str], tell: Callable[[str], None] = print) -> None:
@@ -400,30 +363,28 @@ def adopt(variables: Mapping[str, str], tell: Callable[[str], None] = print) -> 
     plan = infer(options)
     for line in describe(plan):
         tell(line)
-    texts, said = make_files(plan, options, write_command(options))
+    texts, said = make_files(plan, options)
     changes = show_changes(texts)
     tell("\n".join(["", *changes, ""]) if changes else "The files say so already.")
     for line in said:
         tell(line)
-    copies = [
-        (source, place(source)) for source in (options.data, options.test) if source
-    ]
-    for source, target in copies:
-        if source.resolve() != target.resolve():
-            tell(f"{source} is copied to {target}, which DVC versions.")
+    sources = [source for source in (options.data, options.test) if source]
+    targets = {source: place(source) for source in sources}
+    copies = {x: to for x, to in targets.items() if x.resolve() != to.resolve()}
+    for source, target in copies.items():
+        tell(f"{source} is copied to {target}, which DVC versions.")
     if changes and not agree(variables):
         tell("Nothing was written.")
         return
 
-    pointers = [target.with_name(target.name + ".dvc") for _, target in copies]
-    new = [target for source, target in copies if source.resolve() != target.resolve()]
-    ignored = SOURCE / ".gitignore"
-    with undone_on_failure([*texts, *new, *pointers, ignored, *RESULTS]):
+    pointers = [to.with_name(f"{to.name}.dvc") for to in targets.values()]
+    written = [*texts, *copies.values(), *pointers, SOURCE / ".gitignore", *RESULTS]
+    with undone_on_failure(written):
         for path, text in texts.items():
             write_text(path, text)
-        for source, target in copies:
-            take(source, target)
-        run_dvc("add", "--quiet", *(str(target) for _, target in copies))
+        for source, target in copies.items():
+            copy(source, target)
+        run_dvc("add", "--quiet", *map(str, targets.values()))
         run_dvc("repro")
     finish(plan, tell)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from adopt.layout import Refusal
 from training.stage import compose
 
+ROOT = Path(__file__).parent.parent
+SOURCE = Path("data/source")
 CONTRACT, EXAMPLES = Path("app/contract.py"), Path("app/examples.py")
 CONF = Path("training/conf")
 CONFIG, DEBUG = CONF / "config.yaml", CONF / "experiment/debug.yaml"
@@ -68,6 +70,25 @@ def undone_on_failure(paths: Sequence[Path]) -> Iterator[None]:
         if kept[Path("dvc.lock")] is not None:
             run_dvc("checkout", "--force", "--quiet", check=False)
         raise
+
+
+def place(path: Path) -> Path:
+    """Return where a file of the user's will be: in data/source, which DVC watches."""
+    own = path.resolve()
+    if own.is_relative_to((ROOT / SOURCE).resolve()):
+        return own.relative_to(ROOT.resolve())
+    return SOURCE / own.name
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file or a directory, in place of what is there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not source.is_dir():
+        shutil.copyfile(source, target)
+        return
+    if target.exists():
+        shutil.rmtree(target)
+    shutil.copytree(source, target)
 
 
 def _list_outputs() -> list[Path]:

@@ -17,13 +17,16 @@ from serving.contract import Task
 from serving.fields import OUTPUTS, FieldKind, Kind
 from training.stage import PipelineError
 
-# The operator sets that ONNX Runtime has without a library of somebody's.
+# The operator sets that are built into ONNX Runtime.
 DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 CLASSES = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 INSIDE = "adopted/"  # before each name of the file, so that fields may have any
 
 FLOATS = {
-    *(TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    TensorProto.FLOAT,
+    TensorProto.DOUBLE,
+    TensorProto.FLOAT16,
+    TensorProto.BFLOAT16,
 }
 INTEGERS = {
     *(TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64),
@@ -33,7 +36,7 @@ INTEGERS = {
 
 @dataclass(frozen=True)
 class Input:
-    """An input: its name, the type of ONNX, the columns, and whether rows are one."""
+    """An input: its name, the type of ONNX, and the number of columns."""
 
     name: str
     type: int

@@ -5,14 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from adopt.exclude import check_leakage, find_reason
 from adopt.layout import Refusal, check_size, find_dialect, join, read_whole
-from adopt.names import find_column, name_fields, say, show, to_field
+from adopt.names import find_column, name_fields, show
 from adopt.profile import (
     Holds,
     Profile,
@@ -34,32 +32,13 @@ MOST_CLASSES, ROWS_PER_CLASS = 20, 5
 # A text is a category if its values are few and short, with several rows each. Hardly
 # any may occur once: otherwise there are probably others that the file does not have.
 MOST_CHOICES, LONGEST_CHOICE, ROWS_PER_CHOICE, SINGLE_SHARE = 50, 60, 3, 0.01
-# The share of different texts from which on a column may be an identifier.
-UNIQUE_SHARE = 0.9
 MAX_TEXT_LENGTH = 10_000  # as app/contract.py has it
 FEWEST_ROWS = 20
-# Of a text, boosting reads up to 1,000 words, each as a column of its own. Where they
-# are codes, such as those of products, they take most of the time of a fit.
-MANY_CODES = 500
-CODE = re.compile(r"(?=.*[0-9])[A-Za-z0-9_.:-]{1,40}")
-# A column is a field of the contract, an input of the model, and a name that each
-# request has to have.
+# Each column is a field of the contract and an input of the model, and its name stands
+# in each request.
 MOST_FIELDS = 1_000
 # The share of repeated rows from which on the user is told.
 REPEATED_SHARE = 0.01
-# The correlation, of values or of ranks, from which on a number is the label itself.
-SAME = 0.99999
-
-IDENTIFIER = {"id", "ids", "uuid", "guid", "index", "idx", "rowid", "key", "nr", "no"}
-PERSON = {"customer", "patient", "client", "passenger", "employee", "user", "person"}
-PERSONAL = {"surname", "forename", "firstname", "lastname", "fullname", "email", "mail"}
-PERSONAL |= {"phone", "telephone", "mobile", "fax", "address", "street", "ssn", "iban"}
-PERSONAL |= {"passport", "birthday", "birthdate", "dob", "username", "ip"}
-EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}")
-ADDRESS = re.compile(
-    r"\d{1,3}(?:\.\d{1,3}){3}|[\da-fA-F]{0,4}(?::[\da-fA-F]{0,4}){4,7}"
-)
-PHONE = re.compile(r"(?=(?:\D*\d){7,15}\D*$)\+?[\d(][\d\s()/.-]{7,}\d")
 
 
 @dataclass(frozen=True)
@@ -76,6 +55,16 @@ class Options:
     keep: Sequence[str] = ()
     test: Path | None = None
     decimal: str = ""
+
+    @property
+    def comma(self) -> bool | None:
+        """Return whether the decimal sign is a comma; None if nothing was said."""
+        return {",": True, ".": False}.get(self.decimal)
+
+    @property
+    def no_features(self) -> set[str]:
+        """Return the columns that are named as something else than features."""
+        return {self.label, self.time, self.group, *self.drop} - {""}
 
 
 @dataclass(frozen=True)
@@ -95,17 +84,20 @@ class Field:
     @property
     def kind(self) -> Kind:
         """Return what it holds, as a model reads it."""
-        words = {"list[": Kind.VECTOR, "Literal[": Kind.CATEGORY, "str": Kind.TEXT}
-        words |= {"bool": Kind.FLAG}
+        words = {
+            "Literal[": Kind.CATEGORY,  # first, as a choice may hold the other words
+            "list[": Kind.VECTOR,
+            "str": Kind.TEXT,
+            "bool": Kind.FLAG,
+        }
         found = (kind for word, kind in words.items() if word in self.type)
         return next(found, Kind.NUMBER)
 
     @property
     def line(self) -> str:
         """Return the field as app/contract.py has it."""
-        return f"{self.name}: {self.type}" + (
-            f" = {self.default}" if self.default else ""
-        )
+        default = f" = {self.default}" if self.default else ""
+        return f"{self.name}: {self.type}{default}"
 
 
 @dataclass(frozen=True)
@@ -138,24 +130,9 @@ def infer(options: Options) -> Plan:
             "directory: rename one. Rows to learn from are none to test on."
         )
     dialect = find_dialect(options.data)
-    table, _ = read_whole(options.data, dialect)
+    table = read_whole(options.data, dialect)
     if options.test:
-        tested, _ = read_whole(options.test, dialect)
-        if missing := set(table.column_names) - set(tested.column_names):
-            hint, written = "", find_dialect(options.test).separator
-            if written != dialect.separator:
-                hint = (
-                    f" Its columns are separated by {written!r}, those of DATA by "
-                    f"{dialect.separator!r}: write both alike."
-                )
-            raise Refusal(
-                f"TEST: {options.test} lacks the columns {show(sorted(missing))}. "
-                f"It needs those of DATA.{hint}"
-            )
-        table = join(
-            [table, tested.select(table.column_names)],
-            f"TEST: {options.test} and DATA have",
-        )
+        table = _add_test_rows(table, options.test, dialect)
     options = _resolve(options, table.column_names)
     _check_width(options, table.column_names)
     notes = []
@@ -165,6 +142,24 @@ def infer(options: Options) -> Plan:
             "look wrong, save it as UTF-8."
         )
     return _Inference(options, dialect, table, notes).run()
+
+
+def _add_test_rows(table: pa.Table, path: Path, dialect: Dialect) -> pa.Table:
+    """Return a table with the rows to test on behind its own. Raises Refusal."""
+    tested = read_whole(path, dialect)
+    if missing := set(table.column_names) - set(tested.column_names):
+        hint, written = "", find_dialect(path).separator
+        if written != dialect.separator:
+            hint = (
+                f" Its columns are separated by {written!r}, those of DATA by "
+                f"{dialect.separator!r}: write both alike."
+            )
+        raise Refusal(
+            f"TEST: {path} lacks the columns {show(sorted(missing))}. "
+            f"It needs those of DATA.{hint}"
+        )
+    parts = [table, tested.select(table.column_names)]
+    return join(parts, f"TEST: {path} and DATA have")
 
 
 def _resolve(options: Options, columns: Sequence[str]) -> Options:
@@ -216,8 +211,7 @@ def _resolve(options: Options, columns: Sequence[str]) -> Options:
 
 def _check_width(options: Options, columns: Sequence[str]) -> None:
     """Raise Refusal if there are more columns than a contract can have fields."""
-    others = {options.label, options.time, options.group, *options.drop}
-    width = len({*columns} - others)
+    width = len({*columns} - options.no_features)
     if width > MOST_FIELDS:
         raise Refusal(
             f"{options.data} has {width:,} columns to predict from; {MOST_FIELDS:,} at "
@@ -247,16 +241,7 @@ class _Inference:
 
     def run(self) -> Plan:
         """Return the plan."""
-        options = self._options
-        label = self._profile_label()
-        kept = label.cells.is_valid()
-        if empty := label.missing:
-            self._notes.append(
-                f"{empty:,} rows have no {label.name} and are left out: nothing can "
-                "be learned from them."
-            )
-            self._table = self._table.filter(kept)
-            label = replace(label, cells=label.cells.filter(kept))
+        label = self._drop_unlabelled(self._profile_label())
         self._note_repeated()
         task, label, label_field = self._read_label(label)
         profiles = self._settle_signs(self._profile_all())
@@ -274,31 +259,10 @@ class _Inference:
                 "No column is left to predict from. Take some of them with KEEP=…: "
                 f"{reasons or 'the file has the label only'}."
             )
-        taken = {each.column for each in features}
-        used = [one for one in profiles if one.name in taken]
         group = self._read_group()
         time, written = self._read_time()
-        columns = {each.name: each.column for each in features}
-        columns[LABEL] = options.label
-        units = {fields[one.name]: one.unit for one in used if one.unit}
-        comma = [fields[one.name] for one in used if one.comma]
-        if label.holds is Holds.NUMBERS and task is Task.REGRESSION:
-            units |= {LABEL: label.unit} if label.unit else {}
-            comma += [LABEL] if label.comma else []
-        times: dict[str, str] = {}
-        if written:
-            times = {TIME: written.form} if written.form else {}
-            units |= {TIME: written.unit} if written.unit else {}
-            comma += [TIME] if written.comma else []
-        if group:
-            columns[GROUP] = group.column
-        if time:
-            columns[TIME] = time.column
-        dialect = replace(
-            self._dialect, columns=columns, units=units, comma=comma, times=times
-        )
-        return Plan(
-            dialect,
+        plan = Plan(
+            self._dialect,
             task,
             len(self._table),
             features,
@@ -308,6 +272,26 @@ class _Inference:
             self._left_out,
             self._notes,
         )
+        # The labels of classes are taken as they are written.
+        profile_of = {one.name: one for one in profiles}
+        read = {each.name: profile_of[each.column] for each in features}
+        if task is Task.REGRESSION:
+            read[LABEL] = label
+        if written:
+            read[TIME] = written
+        return replace(plan, dialect=_complete_dialect(plan, read))
+
+    def _drop_unlabelled(self, label: Profile) -> Profile:
+        """Leave out the rows without a label; return the label without its gaps."""
+        if not label.missing:
+            return label
+        self._notes.append(
+            f"{label.missing:,} rows have no {label.name} and are left out: nothing "
+            "can be learned from them."
+        )
+        given = label.cells.is_valid()
+        self._table = self._table.filter(given)
+        return replace(label, cells=label.cells.filter(given))
 
     # The columns.
 
@@ -317,17 +301,14 @@ class _Inference:
         Raises Refusal with the mistakes of all of them.
         """
         options = self._options
-        others = {options.label, options.time, options.group, *options.drop} - {""}
-        said = {",": True, ".": False}.get(options.decimal)
         found: list[Profile] = []
         mistakes: list[str] = []
         for name in self._table.column_names:
-            if name in others:
+            if name in options.no_features:
                 continue
+            column, as_text = self._column(name), name in options.text
             try:
-                found.append(
-                    profile(name, self._column(name), said, name in options.text)
-                )
+                found.append(profile(name, column, options.comma, as_text))
             except Refusal as error:
                 mistakes.append(str(error))
         if mistakes:
@@ -335,10 +316,7 @@ class _Inference:
         return found
 
     def _column(self, name: str) -> pa.Array:
-        column = self._table[name].combine_chunks()
-        return (
-            column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        )
+        return self._table[name].combine_chunks()
 
     def _settle_signs(self, found: list[Profile]) -> list[Profile]:
         """Read numbers such as 1.234 and 1,234 as the other columns of the file are.
@@ -381,14 +359,11 @@ class _Inference:
         )
         if (has_comma or sign) and note not in self._notes:
             self._notes.append(note)
-        return [
-            (
-                profile(one.name, self._column(one.name), sign)
-                if one.comma is None
-                else one
-            )
-            for one in found
-        ]
+        settled = {
+            one.name: profile(one.name, self._column(one.name), sign)
+            for one in open_ones
+        }
+        return [settled.get(one.name, one) for one in found]
 
     def _find_example(self, name: str) -> str:
         """Return a number that can be read in two ways."""
@@ -401,60 +376,33 @@ class _Inference:
         """Return the field of a column, or None if it is left out. Raises Refusal."""
         options = self._options
         is_named = one.name in (*options.text, *options.keep)
-        reason = self._find_reason(one, is_named)
-        if reason:
+        if reason := find_reason(one, one.name == self._first, is_named):
             if is_named:
                 raise Refusal(f"{one.name!r} cannot be a feature: {reason}.")
             self._left_out[one.name] = reason
             return None
         if one.name not in options.keep:
-            _check_leak(one, label, task)
+            check_leakage(one, label, task)
         optional = f"; {one.missing:,} missing" if one.missing else ""
         made = _write_type(one, name, one.name in options.text)
         if one.missing:
             made = replace(made, type=f"{made.type} | None", default="None")
         return replace(made, said=made.said + optional, is_named=is_named)
 
-    def _find_reason(self, one: Profile, is_named: bool) -> str:
-        """Return why a column is no feature; "" if it is one."""
-        if one.holds is Holds.NOTHING:
-            return "it has no values"
-        if one.holds is Holds.OTHER:
-            return f"it holds {one.holds}"
-        if one.holds is Holds.TIMES and not one.form:
-            odd = show(map(repr, find_odd_times(list(one.counts))), 3)
-            return f"a model reads no times; not all are written in one way: {odd}"
-        if one.holds is Holds.TIMES:
-            return (
-                f"a model reads no times; to split by it, {say('TIME', one.name)}; or "
-                "add what matters of it as a number, such as the hour or the days since"
-            )
-        if one.holds is Holds.VECTORS:
-            return ""
-        if len(one.counts) == 1 and not one.missing:
-            return "it has one value"
-        if is_named:
-            return ""
-        if personal := _find_personal(one):
-            named = f"{say('KEEP', one.name)} or {say('TEXT', one.name)}"
-            return f"{personal}; as a feature: {named}"
-        return _find_identifier(one, one.name == self._first)
-
     # The label, the group and the time.
 
     def _profile_label(self) -> Profile:
-        options = self._options
-        said = {",": True, ".": False}.get(options.decimal)
-        as_text = options.task == Task.CLASSIFICATION
+        """Return the profile of the label. Raises Refusal if it cannot be one."""
+        options, column = self._options, self._column(self._options.label)
         try:
-            label = profile(options.label, self._column(options.label), said)
+            label = profile(options.label, column, options.comma)
         except Unclear as error:
-            if not as_text:
+            if options.task != Task.CLASSIFICATION:
                 raise Refusal(
                     f"LABEL: {error.reason}; or name another column. "
                     "TASK=classification takes the cells for labels, as they are."
                 ) from None
-            label = profile(options.label, self._column(options.label), said, True)
+            label = profile(options.label, column, as_text=True)
         if label.comma is None:
             *_, label = self._settle_signs([*self._profile_all(), label])
         if label.holds is Holds.NOTHING:
@@ -516,6 +464,7 @@ class _Inference:
         return task, label, self._read_classes(label, is_number)
 
     def _read_value(self, label: Profile) -> Field:
+        """Return the field of a number to predict. Raises Refusal."""
         name, rows = label.name, len(label.cells)
         if label.holds is not Holds.NUMBERS:
             shown = ", ".join(map(repr, list(label.counts)[:3]))
@@ -532,9 +481,9 @@ class _Inference:
                 "other: it numbers the rows, and cannot be predicted. Name another "
                 "column; if it is a measure, TASK=regression."
             )
-        otherwise = "" if self._options.task else "; TASK=classification says otherwise"
-        if not label.is_whole and not self._options.task:
-            otherwise = ""
+        otherwise = ""
+        if label.is_whole and not self._options.task:
+            otherwise = "; TASK=classification says otherwise"
         said = (
             f"a number from {low:g} to {high:g}, mean {numbers.mean():g}, "
             f"{len(label.counts):,} values: regression{otherwise}"
@@ -542,12 +491,13 @@ class _Inference:
         return Field(LABEL, name, "float", said)
 
     def _read_classes(self, label: Profile, is_number: bool) -> Field:
+        """Return the field of a label with classes. Raises Refusal."""
         name, rows = label.name, len(label.cells)
         counts = {_write(value): count for value, count in label.counts.items()}
         if len(counts) == rows or len(counts) > max(2, rows / 2):
-            instead = "TASK=regression predicts it as a number; else name"
-            if not is_number:
-                instead = "Name"
+            instead = "Name"
+            if is_number:
+                instead = "TASK=regression predicts it as a number; else name"
             raise Refusal(
                 f"LABEL: {name!r} has {len(counts):,} values in {rows:,} rows: too "
                 f"many to be classes. {instead} another column."
@@ -559,7 +509,9 @@ class _Inference:
             )
         few = sorted(text for text, count in counts.items() if count < 2)
         if few:
-            instead = ", or TASK=regression predicts it as a number" * is_number
+            instead = ""
+            if is_number:
+                instead = ", or TASK=regression predicts it as a number"
             raise Refusal(
                 f"LABEL: {len(few)} of {len(counts)} labels of {name!r} occur once: "
                 f"{show(few, 10)}. Each needs two rows at least, to learn it and to "
@@ -571,10 +523,11 @@ class _Inference:
             said += "; TASK=regression predicts it as a number"
         type_ = "Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]"
         if len(counts) <= MOST_CHOICES and max(map(len, counts)) <= LONGEST_CHOICE:
-            type_ = _literal(sorted(counts))
+            type_ = write_choices(sorted(counts))
         return Field(LABEL, name, type_, said)
 
     def _read_group(self) -> Field | None:
+        """Return the group by which rows are split, if there is one. Raises Refusal."""
         if not self._options.group:
             return None
         groups = profile(
@@ -594,13 +547,12 @@ class _Inference:
         return Field(GROUP, groups.name, "str", said, '""')
 
     def _read_time(self) -> tuple[Field | None, Profile | None]:
-        """Return the time by which rows are split, and how it is written."""
+        """Return the time by which rows are split, and its profile. Raises Refusal."""
         name = self._options.time
         if not name:
             return None, None
-        said = {",": True, ".": False}.get(self._options.decimal)
         try:
-            time = profile(name, self._column(name), said)
+            time = profile(name, self._column(name), self._options.comma)
         except Unclear as error:
             raise Refusal(f"TIME: {error.reason}.") from None
         if time.comma is None:
@@ -634,59 +586,24 @@ class _Inference:
         return Field(TIME, name, "datetime", shown), time
 
 
+def _complete_dialect(plan: Plan, read: Mapping[str, Profile]) -> Dialect:
+    """Return the dialect with the column of each field, and how its cells are written.
+
+    `read` has the fields that are written in some way of their own, or could be.
+    """
+    time = read.get(TIME)
+    return replace(
+        plan.dialect,
+        columns={each.name: each.column for each in (*plan.fields, *plan.labelled)},
+        units={name: one.unit for name, one in read.items() if one.unit},
+        comma=[name for name, one in read.items() if one.comma],
+        times={TIME: time.form} if time and time.form else {},
+    )
+
+
 def _is_single(kind: pa.DataType) -> bool:
     """Return whether values of a type can be told apart: they have no parts."""
     return not pa.types.is_nested(kind) and not isinstance(kind, pa.BaseExtensionType)
-
-
-def _find_personal(one: Profile) -> str:
-    """Return what a column says of a person; "" if it says nothing."""
-    words = to_field(one.name).split("_")
-    values = list(one.counts)
-    sample = [str(value) for value in values[:200]]
-    if one.holds is Holds.TEXTS:
-        if sum(map(bool, map(EMAIL.fullmatch, sample))) > len(sample) / 2:
-            return "personal data: e-mail addresses"
-        if sum(map(bool, map(ADDRESS.fullmatch, sample))) > len(sample) / 2:
-            return "personal data: IP addresses"
-        if sum(map(bool, map(PHONE.fullmatch, sample))) > len(sample) / 2:
-            return "personal data: telephone numbers"
-    joined = {first + second for first, second in zip(words, words[1:], strict=False)}
-    is_name = words == ["name"] or "name" in words and bool(PERSON & {*words})
-    if not (PERSONAL & ({*words} | joined) or is_name):
-        return ""
-    if len(values) < max(2, len(one.cells) - one.missing) / 5:
-        return ""
-    return "it looks like personal data"
-
-
-def _find_identifier(one: Profile, is_first: bool) -> str:
-    """Return why a column identifies rows; "" if it does not."""
-    words = to_field(one.name).split("_")
-    given, different = len(one.cells) - one.missing, len(one.counts)
-    named = bool(IDENTIFIER & {*words[:1], *words[-1:]}) or words[0] == "unnamed"
-    hint = f"as a feature: {say('KEEP', one.name)}; to keep its rows together: "
-    hint += say("GROUP", one.name)
-    if one.holds is Holds.NUMBERS:
-        if not one.is_whole:
-            return ""
-        is_sequence = different == given == one.numbers.max() - one.numbers.min() + 1
-        if is_sequence and (named or is_first or given > FEWEST_ROWS):
-            return f"it numbers the rows; as a feature: {say('KEEP', one.name)}"
-        return f"an identifier; {hint}" if named and different > 2 else ""
-    if one.holds is not Holds.TEXTS:
-        return ""
-    if named and different > 2:
-        return f"an identifier, {different:,} values; {hint}"
-    has_spaces = sum(" " in text for text in list(one.counts)[:200])
-    if different >= given * UNIQUE_SHARE and not has_spaces and given > FEWEST_ROWS:
-        return (
-            f"an identifier, {different:,} values in {given:,} rows; "
-            f"as a feature: {say('TEXT', one.name)}"
-        )
-    if different > MANY_CODES and all(map(CODE.fullmatch, list(one.counts)[:200])):
-        return f"codes, {different:,} of them, each a column to the model; {hint}"
-    return ""
 
 
 def _find_twice(texts: Iterable[str]) -> str:
@@ -715,17 +632,17 @@ def _write_type(one: Profile, name: str, as_text: bool) -> Field:
     texts = list(one.counts)
     single = sum(count == 1 for count in one.counts.values())
     given = len(one.cells) - one.missing
+    longest = max(map(len, texts))
     is_category = (
         len(texts) <= min(MOST_CHOICES, given / ROWS_PER_CHOICE)
-        and max(map(len, texts)) <= LONGEST_CHOICE
+        and longest <= LONGEST_CHOICE
         and single <= given * SINGLE_SHARE
     )
     if is_category and not as_text:
         said = f"category: {show(texts, 6)}"
         if twice := _find_twice(texts):
             said += f"; {twice} differ only in case"
-        return Field(name, one.name, _literal(sorted(texts)), said)
-    longest = max(map(len, texts))
+        return Field(name, one.name, write_choices(sorted(texts)), said)
     most = "MAX_TEXT_LENGTH" if longest <= MAX_TEXT_LENGTH else str(longest * 2)
     return Field(
         name,
@@ -737,6 +654,7 @@ def _write_type(one: Profile, name: str, as_text: bool) -> Field:
 
 
 def _write_number(one: Profile, name: str) -> Field:
+    """Return the field of a column of numbers. Raises Unclear if one is too large."""
     numbers = one.numbers
     low, high = float(numbers.min()), float(numbers.max())
     if max(high, -low) > MAX_NUMBER:
@@ -771,98 +689,24 @@ def _widen(low: float, high: float, is_whole: bool, unit: str) -> tuple[float, f
     """
     if is_whole and low == 0 and high == 1:
         return 0, 1
+    if unit == "%" and 0 <= low and high <= 100:
+        return 0, 100
     room = max(high - low, abs(high) / 10, abs(low) / 10)
     lowest = 0.0 if low >= 0 and low - room < high / 2 else round_out(low - room, False)
     highest = 0.0 if high <= 0 else round_out(high + room, True)
-    if low >= 0:
-        lowest = max(lowest, 0.0)
-    if unit == "%" and 0 <= low and high <= 100:
-        return 0, 100
     return lowest, highest
 
 
 def _write(value: object) -> str:
     """Return a value as text; a whole number has no point."""
-    if isinstance(value, float):
-        return (
-            str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
-        )
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
     return str(value)
 
 
-def _literal(choices: Sequence[str]) -> str:
-    return f"Literal[{', '.join(map(_quote, choices))}]"
-
-
-def _quote(text: str) -> str:
-    """Return a string literal, in double quotes where it can be."""
-    written = repr(text)
-    return f'"{written[1:-1]}"' if '"' not in text and "\\" not in written else written
-
-
-def _check_leak(one: Profile, label: Profile, task: Task) -> None:
-    """Raise Refusal if a column is the label, or tells it perfectly."""
-    how = (
-        _find_leaked_value(one, label)
-        if task is Task.REGRESSION
-        else _find_leaked_class(one, label)
-    )
-    if how:
-        raise Refusal(
-            f"{one.name!r} {how}. If it is not known when one asks, leave it out: "
-            f"{say('DROP', one.name)}. If it is, take it: {say('KEEP', one.name)}."
-        )
-
-
-def _find_leaked_value(one: Profile, label: Profile) -> str:
-    if one.holds is not Holds.NUMBERS or len(one.counts) <= 10:
-        return ""
-    both = one.cells.is_valid().to_numpy(zero_copy_only=False)
-    values = np.asarray(one.cells.drop_null().to_numpy(zero_copy_only=False))
-    truth = np.asarray(label.cells.to_numpy(zero_copy_only=False))[both]
-    if len(values) < len(both) / 2 or len(set(truth)) < 2:
-        return ""
-    if np.array_equal(values, truth):
-        return f"is the label {label.name!r}"
-    if abs(np.corrcoef(values, truth)[0, 1]) > SAME:
-        return f"is the label {label.name!r} in other units"
-    if abs(pd.Series(values).corr(pd.Series(truth), method="spearman")) > SAME:
-        return f"tells the label {label.name!r} perfectly: both have the same order"
-    return ""
-
-
-def _find_leaked_class(one: Profile, label: Profile) -> str:
-    if one.holds is Holds.VECTORS:
-        return ""
-    rows = pd.DataFrame(
-        {
-            "value": one.cells.to_pandas(),
-            "label": label.cells.to_pandas().astype(str),
-        }
-    )
-    texts = rows["value"].astype(str)
-    if texts.equals(rows["label"]):
-        return f"is the label {label.name!r}"
-    # A gap is a value, too: a date of cancellation tells who has cancelled.
-    codes = pd.factorize(rows["value"], use_na_sentinel=False)[0]
-    truth = pd.factorize(rows["label"])[0]
-    pairs = len(set(zip(codes.tolist(), truth.tolist(), strict=True)))
-    different = codes.max() + 1
-    if pairs > different:
-        return ""  # a value with two labels
-    if different <= len(rows) / ROWS_PER_CLASS:
-        return f"tells the label {label.name!r} perfectly, alone"
-    if one.holds is Holds.NUMBERS and not one.missing:
-        order = rows.sort_values("value", kind="stable")["label"].to_numpy()
-        changes = int((order[1:] != order[:-1]).sum())
-        if changes < label_count(truth):
-            return f"tells the label {label.name!r} perfectly, alone: by its size"
-    return ""
-
-
-def label_count(codes: npt.NDArray[np.intp]) -> int:
-    """Return the number of labels."""
-    return int(codes.max()) + 1
+def write_choices(choices: Sequence[str]) -> str:
+    """Return the type of a text that is one of these."""
+    return f"Literal[{', '.join(map(repr, choices))}]"
 
 
 def describe(plan: Plan) -> Iterator[str]:

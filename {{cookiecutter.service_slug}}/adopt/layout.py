@@ -24,7 +24,8 @@ BOMS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-# Letters beyond ASCII. A file in Windows-1252 rarely has LONG_RUN of them in a row.
+# Runs of letters beyond ASCII. In Windows-1252 few have LONG_RUN letters or are valid
+# UTF-8: at most this share of the others.
 NO_ASCII, LONG_RUN, MOST_UNLIKE = re.compile(rb"[\x80-\xff]+"), 4, 0.05
 # Excel takes the separator from such a line.
 EXCEL = re.compile(r'"?sep=[^\n]?"?\s*\n', re.IGNORECASE)
@@ -147,8 +148,8 @@ def _find_western(path: Path) -> str:
     Nothing in a file tells which encoding of one byte a character it is in. But words
     of Western languages have letters of ASCII between their others.
     """
-    # The lines of letters in UTF-8, of those that are alone, and of all others.
-    right, alone, others = list[int](), list[int](), list[int]()
+    # The lines of runs in UTF-8, of short ones that are not, and of long ones.
+    right, short, long = list[int](), list[int](), list[int]()
     is_known = True
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -157,16 +158,16 @@ def _find_western(path: Path) -> str:
                 if _decodes(run, "utf-8"):
                     right.append(number)
                 elif len(run) < LONG_RUN:
-                    alone.append(number)
+                    short.append(number)
                 else:
-                    others.append(number)
-    wrong = sorted([*alone, *others])
+                    long.append(number)
+    wrong = sorted([*short, *long])
     if len(right) > len(wrong):
         raise Refusal(
             f"{path} is in UTF-8, but for line {wrong[0]}. Correct it, or save all of "
             "it as UTF-8."
         )
-    if not is_known or len(right) + len(others) > len(alone) * MOST_UNLIKE:
+    if not is_known or len(right) + len(long) > len(short) * MOST_UNLIKE:
         raise Refusal(
             f"{path} is neither in UTF-8 nor in Windows-1252. Save it as UTF-8."
         )
@@ -240,21 +241,15 @@ def _explain_widths(sample: str, separator: str, quote: str, path: Path) -> None
     )
 
 
-def read_whole(path: Path, dialect: Dialect) -> tuple[pa.Table, bool]:
-    """Return all rows with the names of the file, and whether it knows text only.
-
-    Raises Refusal.
-    """
+def read_whole(path: Path, dialect: Dialect) -> pa.Table:
+    """Return all rows, with the names of the file. Raises Refusal."""
     tables: list[pa.Table] = []
-    is_text = False
     try:
         for chunk in read_cells(path, dialect):
-            is_text = chunk.is_text
             table = pa.table(dict(chunk.columns))
-            odd = set(table.column_names) ^ set(
-                tables[0].column_names if tables else ()
-            )
-            if tables and odd and chunk.unit == "row":  # lines of JSON may be sparse
+            first = tables[0] if tables else table
+            odd = set(table.column_names) ^ set(first.column_names)
+            if odd and chunk.unit == "row":  # lines of JSON may be sparse
                 raise Refusal(
                     f"{chunk.source}: not all parts have the columns {sorted(odd)}. "
                     "Give each part the same columns."
@@ -265,7 +260,7 @@ def read_whole(path: Path, dialect: Dialect) -> tuple[pa.Table, bool]:
         raise Refusal(str(error)) from None
     if not tables:
         raise Refusal(f"{path} has no rows. Name another file: DATA=FILE.")
-    return join(tables, f"{path}: its parts have"), is_text
+    return join(tables, f"{path}: its parts have")
 
 
 def join(tables: Sequence[pa.Table], have: str) -> pa.Table:

@@ -18,6 +18,7 @@ from adopt.apply import (
     CONTRACT,
     DEBUG,
     EXAMPLES,
+    SOURCE,
     agree,
     run_dvc,
     show_changes,
@@ -25,15 +26,16 @@ from adopt.apply import (
 )
 from adopt.convert import MODELS, Choices, convert, read_choices
 from adopt.graph import INTEGERS, Input, Source, choose_output, read_source
-from adopt.infer import Field, Plan
+from adopt.infer import Field, Plan, write_choices
 from adopt.layout import Refusal
 from adopt.names import name_fields
 from serving.contract import Task
+from serving.fields import Kind
 from serving.model import MODEL_FILE, SIDECAR_FILE
 from training.dialect import Dialect
 from training.files import write_text
 
-MODEL_SOURCE = Path("data/source/model.onnx")
+MODEL_SOURCE = SOURCE / "model.onnx"
 DVC, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 # Figures of the model that was trained here before.
 STALE = Path("reports/metrics.json")
@@ -131,7 +133,7 @@ def read_sample(path: Path) -> tuple[list[str], list[dict[str, Any]] | list[list
 
 
 def _read_cells(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the cells of a line as JSON has them: numbers where they are numbers."""
+    """Return the cells of a line, each read as JSON, or as text if it is none."""
     cells: dict[str, Any] = {}
     for name, text in row.items():
         try:
@@ -183,18 +185,19 @@ def _as_type(field: Field, value: Any) -> Any:
         return float(value)
     if "list[float]" in field.type and isinstance(value, list):
         return [float(one) for one in value]
-    if "str" in field.type and not isinstance(value, str):
+    if field.kind is Kind.TEXT and not isinstance(value, str):
         return str(value)
     return value
 
 
 def _make_up(field: Field, number: float) -> Any:
-    if "str" in field.type:
+    """Return a value of a field's type, from a number from 0 to 1."""
+    if field.kind is Kind.TEXT:
         return "an example"
-    if field.type == "bool":
+    if field.kind is Kind.FLAG:
         return number > 0
     value = int(number * 2) if "int" in field.type else number
-    if "list" not in field.type:
+    if field.kind is not Kind.VECTOR:
         return value
     width = int(field.type.rpartition("=")[2].rstrip(")]"))
     return [value] * width
@@ -218,11 +221,9 @@ def adopt_model(
     texts, module = make_files(fields, samples, choices)
     convert(path, choices, module.Instance, samples)
 
-    what = (
-        f"probabilities of {len(choices.labels)} labels"
-        if choices.labels
-        else ("a number")
-    )
+    what = "a number"
+    if choices.labels:
+        what = f"probabilities of {len(choices.labels)} labels"
     tell(f"{path}: {_list_inputs(source)} → {output.name}, {what}.")
     if not rows:
         tell("The samples are made up: SAMPLE=FILE gives app/examples.py real ones.")
@@ -275,8 +276,7 @@ def make_files(
     """Return the text of each file to write, and the contract. Raises Refusal."""
     kind, task = "float", Task.REGRESSION
     if choices.labels:
-        kind = f"Literal[{', '.join(map(repr, choices.labels))}]"
-        task = Task.CLASSIFICATION
+        kind, task = write_choices(choices.labels), Task.CLASSIFICATION
     label = Field("label", "label", kind, "the output")
     plan = Plan(Dialect(), task, 0, fields, label)
     contract = write.write_contract(CONTRACT.read_text(encoding="utf-8"), plan, set())

@@ -1,4 +1,4 @@
-"""From the names of columns to the names of fields."""
+"""Make names of fields from those of columns; find and show columns by their names."""
 
 import csv
 import difflib
@@ -36,7 +36,7 @@ def to_field(name: str) -> str:
 
 
 def name_fields(columns: Sequence[str]) -> dict[str, str]:
-    """Return a field for each column: the names are different, and free to use."""
+    """Return a name of a field for each column: all differ, and none is reserved."""
     fields: dict[str, str] = {}
     taken = {LABEL, GROUP, TIME, *OUTPUTS.values()}
     for place, column in enumerate(columns, start=1):
@@ -55,7 +55,7 @@ def name_fields(columns: Sequence[str]) -> dict[str, str]:
 
 
 def find_column(wanted: str, columns: Sequence[str], option: str) -> str:
-    """Return the column that a name of an option means, however it is written.
+    """Return the column that an option names, whatever its case and signs.
 
     Raises Refusal, with the columns.
     """
@@ -79,8 +79,8 @@ def find_column(wanted: str, columns: Sequence[str], option: str) -> str:
 def say(option: str, *columns: str) -> str:
     """Return an option as one types it: KEEP='Claim ID'.
 
-    A name that has more than a line is said as the field that it becomes; `find_column`
-    knows it, too.
+    A name of several lines is shown as the field that it becomes, which `find_column`
+    finds, too.
     """
     names = [name if name.isprintable() else to_field(name) or name for name in columns]
     value = ",".join(names)

@@ -344,7 +344,7 @@ def _find_sign(
         )
     if by_point or by_comma:
         return bool(by_comma)
-    return (said if said is not None else None) if differs else False
+    return said if differs else False
 
 
 def _check_mixture(texts: Profile, cells: Sequence[str], wrong: Sequence[str]) -> None:
@@ -374,8 +374,9 @@ def _read_times(name: str, cells: pa.Array) -> Profile | None:
         return None
     written = pc.unique(given).to_pylist()
     if all(DAY.fullmatch(cell) for cell in written):
-        form = "%Y%m%d" if _are_days(written) else None
-        return Profile(name, Holds.TIMES, cells, form=form) if form else None
+        if not _are_days(written):
+            return None
+        return Profile(name, Holds.TIMES, cells, form="%Y%m%d")
     sample = written[:SEEN]
     for form in FORMS:
         if fits(sample, form) and fits(written, form):

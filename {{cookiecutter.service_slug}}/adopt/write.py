@@ -17,7 +17,8 @@ import yaml
 
 from adopt.infer import Plan
 from adopt.layout import Refusal
-from serving.fields import read_kinds, read_task
+from serving.contract import Task
+from serving.fields import FieldKind, Kind, read_kinds, read_task
 from training.schema import LABEL
 
 # Where the names come from that a field may use.
@@ -80,12 +81,7 @@ def find_alike(text: str, plan: Plan) -> set[str]:
 
     Raises Refusal.
     """
-    old = load_contract(text)
-    try:
-        kinds = {each.name: each for each in read_kinds(old.Instance)}
-        task = read_task(old.LabelledInstance)
-    except (AttributeError, ValueError):
-        return set()
+    kinds, task = _read_contract(text)
     alike = {
         each.name
         for each in plan.fields
@@ -94,6 +90,36 @@ def find_alike(text: str, plan: Plan) -> set[str]:
         if kinds[each.name].optional is bool(each.default)
     }
     return alike | ({LABEL} if task is plan.task else set())
+
+
+def find_kept(text: str, plan: Plan) -> set[str]:
+    """Return the fields of a contract that may stay as a person has edited them.
+
+    A value that may be missing is no other kind, and a number may be a category, unless
+    an option says what the column is. Raises Refusal.
+    """
+    kinds, task = _read_contract(text)
+    kept = {LABEL} if task is plan.task else set()
+    for each in plan.fields:
+        if each.name not in kinds:
+            continue
+        was_text = kinds[each.name].kind is Kind.TEXT
+        if not each.is_named or was_text == (each.kind is Kind.TEXT):
+            kept.add(each.name)
+    return kept
+
+
+def _read_contract(text: str) -> tuple[dict[str, FieldKind], Task | None]:
+    """Return the fields and the task; none of a contract that has no such classes.
+
+    Raises Refusal if it cannot be loaded.
+    """
+    module = load_contract(text)
+    try:
+        fields = {each.name: each for each in read_kinds(module.Instance)}
+        return fields, read_task(module.LabelledInstance)
+    except (AttributeError, ValueError):
+        return {}, None
 
 
 def read_fields(text: str, name: str) -> dict[str, ast.AnnAssign]:

@@ -8,12 +8,8 @@ from typing import Any
 from bench import BenchError
 
 Schema = Mapping[str, Any]
-NOT_FREE = {
-    "enum",
-    "const",
-    "format",
-    "pattern",
-}  # what says more of a text than a length
+# What bounds a text by more than its length: it cannot be made longer by repetition.
+NOT_FREE = {"enum", "const", "format", "pattern"}
 
 
 class Bodies:
@@ -52,7 +48,7 @@ class Bodies:
 
         Texts are repeated, up to their greatest length, to fill it.
         """
-        example = self.examples[0]
+        example, empty = self.examples[0], len(encode([]))
         texts = [name for name in self._max_lengths if example.get(name)]
         room = limit - len(encode([example] * self._max_instances))
         extra = max(0, room // self._max_instances // max(1, len(texts)))
@@ -60,9 +56,7 @@ class Bodies:
             length = min(len(example[name]) + extra, self._max_lengths[name])
             words = f"{example[name]} " * (length // len(example[name]) + 1)
             example = example | {name: words[:length].strip()}
-        fit = (limit - len(encode([]))) // (
-            len(encode([example])) - len(encode([])) + 1
-        )
+        fit = (limit - empty) // (len(encode([example])) - empty + 1)  # with a comma
         return encode([example] * max(1, min(self._max_instances, fit)))
 
     def _combine(

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from functools import partial
 
@@ -107,7 +107,7 @@ def measure(seconds: float) -> Capacity:
     with started(settings | {"DRAIN_SECONDS": "0"}) as service:
         memory, port = service.memory("VmRSS"), service.port
         bodies = Bodies(service.get("/openapi.json"))
-        small = encode(*bodies.of(1))
+        small = make_requests(bodies.of(1))
         measure_level = partial(_measure_level, service)
 
         say("connections")
@@ -127,9 +127,9 @@ def measure(seconds: float) -> Capacity:
         say("large bodies")
         slots, limit = int(settings["MAX_CONCURRENCY"]), int(settings["MAX_BODY_BYTES"])
         fit = min(slots, int(settings["MAX_BYTES_IN_WORK"]) // limit)
-        # More than may be in work; then as many of the largest bodies as may be.
+        # More requests than may be in work, then as many of the largest as may be.
         for large, count in (bodies.of(100), 2 * slots), ([bodies.largest(limit)], fit):
-            requests = encode(*large)
+            requests = make_requests(large)
             measure_level(partial(closed_loop, port, requests, max(1, count), seconds))
         return Capacity(
             date=datetime.now(UTC).date(),
@@ -173,7 +173,7 @@ def read_settings() -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def encode(*bodies: bytes) -> list[bytes]:
+def make_requests(bodies: Iterable[bytes]) -> list[bytes]:
     """Return requests with these bodies, and with the key in API_KEY if it is set."""
     key = os.environ.get("API_KEY")
     headers = [f"Authorization: Bearer {key}"] if key else []

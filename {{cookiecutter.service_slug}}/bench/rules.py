@@ -90,9 +90,9 @@ def differences(capacity: Capacity) -> list[str]:
         for name, value in values(capacity).items()
         if there[name] != value
     ]
-    return differ + ["compose.yaml has the limits, too (mem_limit, cpus)."] * bool(
-        differ
-    )
+    if differ:
+        differ.append("compose.yaml has the limits, too (mem_limit, cpus).")
+    return differ
 
 
 def _documents(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`make deploy`, `make rollback`, `make releases`, and the way in for `make smoke`."""
+"""`make deploy`, `make rollback`, `make releases`, and the tunnel of `make smoke`."""
 
 import argparse
 import subprocess
@@ -27,7 +27,8 @@ from deploy.manifests import (
 from deploy.migration import name_by_content
 from deploy.releases import Release, Releases, release_of
 
-# Holds the number of the release before, for the pipeline, once something is applied.
+# For the pipeline, the number of the release to go back to: written right before the
+# release is applied.
 EARLIER = OUTPUT / "earlier"
 
 

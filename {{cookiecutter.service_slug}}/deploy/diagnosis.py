@@ -1,4 +1,4 @@
-"""Why pods do not get ready: their states, the last events and lines of the logs."""
+"""Explain why pods do not get ready, from their states, events and logs."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ EVENTS = 15
 LINES = 20
 PODS_WITH_LOGS = 2
 
-# A pattern of a state or an event, and what helps.
+# Patterns of states and events, and the remedies.
 REMEDIES = {
     r"ImagePull|ErrImage|InvalidImageName|pull image": (
         "The image cannot be pulled. Is it published (make publish)? May the cluster "

@@ -1,4 +1,4 @@
-"""Who owns which field: what kubectl's other verbs wrote must not outlive an apply.
+"""Take over what kubectl's other verbs wrote, so that an apply removes it.
 
 The API server notes in `managedFields` which manager wrote which field. An apply
 removes what its manager owns and no longer states, unless another manager owns it, too:

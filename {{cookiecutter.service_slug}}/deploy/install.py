@@ -1,4 +1,4 @@
-"""Make a release what runs: apply it, wait for its pods, delete what it lacks."""
+"""Bring the cluster to a release: apply it, wait for its pods, delete what it lacks."""
 
 import time
 
@@ -19,7 +19,7 @@ from deploy.prune import prune
 from deploy.releases import Release
 from deploy.rollout import RolloutError, wait
 
-# Owns the number of pods until the autoscaler changes it.
+# The field manager of the number of pods, until the autoscaler changes it.
 FIRST_REPLICAS = "first-replicas"
 
 
@@ -31,9 +31,10 @@ def install(
     *,
     with_migrations: bool = True,
 ) -> None:
-    """Bring the cluster to what the release says, from what `known` and `live` say.
+    """Bring the cluster to what the release says.
 
-    A rollback is without migrations: the older release works with the newer schema.
+    `known` are the recorded releases, `live` what the cluster has of this one. A
+    rollback is without migrations: the older release works with the newer schema.
     Raises DeployError; nothing is deleted then, and pods that were ready serve on.
     """
     manifests = release.manifests

@@ -1,4 +1,4 @@
-"""kubectl, the only way to the cluster: its own words, and what helps."""
+"""Run kubectl, the only way to the cluster; add a remedy to its errors."""
 
 import json
 import re
@@ -15,7 +15,7 @@ MANAGER = "kubectl"  # the field manager of all that is applied
 # With force: the fields that Git states are taken from whoever else owns them.
 APPLY = ("apply", "--server-side", "--force-conflicts", "--filename", "-")
 
-# A pattern of kubectl's words, and what helps.
+# Patterns of kubectl's errors, and the remedies.
 REMEDIES = {
     r"was refused|connection refused|no such host|i/o timeout|Unable to connect": (
         "kubectl does not reach the cluster. `kubectl config get-contexts` lists those "

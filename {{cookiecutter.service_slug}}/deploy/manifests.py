@@ -1,4 +1,4 @@
-"""What is to be deployed: the manifests of a stage, and what is found in them."""
+"""Render the manifests of a stage, and read images, selectors and replicas of them."""
 
 import re
 from pathlib import Path

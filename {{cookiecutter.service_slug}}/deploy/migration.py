@@ -1,4 +1,4 @@
-"""Run what must be done before the pods of a release change: its migration Jobs."""
+"""Run the migration Jobs of a release before its pods change."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What a deployment needs, looked at before anything is applied: all of it at once."""
+"""Check what a deployment needs, before it starts; report all that is missing."""
 
 from dataclasses import dataclass
 
@@ -149,21 +149,9 @@ def _no_rights(
     reviews = [_review(*asked, namespace) for asked in ALSO_NEEDED]
     for which in [*map(key, manifests), Key("", "ConfigMap", namespace, "")]:
         resource = resources.get((which.group, which.kind))
-        if resource is None:
-            continue
-        verbs = ["get", "patch"]
-        if which.kind != "Namespace" or not there:
-            verbs.append("create")
-        if (which.group, which.kind) in PRUNED:
-            verbs += ["list", "delete"]
-        for verb in verbs:
-            review = _review(verb, resource.name, which.group, which.namespace)
-            if not resource.namespaced:
-                review["spec"]["resourceAttributes"] |= {"name": which.name}
-            if which.kind == "Namespace":  # a Role in it may grant the right
-                review["spec"]["resourceAttributes"] |= {"namespace": which.name}
-            if review not in reviews:
-                reviews.append(review)
+        if resource is not None:
+            own = _review_object(which, resource, there)
+            reviews += [review for review in own if review not in reviews]
     create = ("create", "--validate=false", "--filename", "-", "--output", "json")
     answers = objects_in(kubectl.run(*create, objects=reviews))
     refused: dict[str, list[str]] = {}
@@ -182,6 +170,27 @@ def _no_rights(
             "to who deploys: step 3 of docs/deployment.md."
         )
     return lines
+
+
+def _review_object(which: Key, resource: Resource, there: bool) -> list[Manifest]:
+    """Return the questions whether an object may be read, applied and pruned.
+
+    `there` tells whether the namespace exists.
+    """
+    verbs = ["get", "patch"]
+    if which.kind != "Namespace" or not there:
+        verbs.append("create")
+    if (which.group, which.kind) in PRUNED:
+        verbs += ["list", "delete"]
+    reviews = []
+    for verb in verbs:
+        review = _review(verb, resource.name, which.group, which.namespace)
+        if not resource.namespaced:
+            review["spec"]["resourceAttributes"] |= {"name": which.name}
+        if which.kind == "Namespace":  # a Role in it may grant the right
+            review["spec"]["resourceAttributes"] |= {"namespace": which.name}
+        reviews.append(review)
+    return reviews
 
 
 def _review(verb: str, resource: str, group: str, namespace: str) -> Manifest:

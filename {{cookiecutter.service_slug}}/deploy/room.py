@@ -1,4 +1,4 @@
-"""Whether one more pod finds a place: a rollout needs one beside the others."""
+"""Check that one more pod finds room: a rollout starts new pods beside the old."""
 
 import re
 from typing import Any

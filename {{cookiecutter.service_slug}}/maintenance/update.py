@@ -34,14 +34,15 @@ AUTHOR = {
     for field, value in (("NAME", "Template"), ("EMAIL", "template@localhost"))
 }
 # What is generated has the line ends of the template, whatever Git is told here.
-AS_GENERATED = ("-c", "core.autocrlf=input", "-c", "core.safecrlf=false")
+ADD_OPTIONS = ("-c", "core.autocrlf=input", "-c", "core.safecrlf=false")
 # A file that the user adds to a directory stays where it is if others move.
-AS_ONE_MERGES = (
+MERGE_OPTIONS = (
     *("-c", "merge.directoryRenames=false"),
     *("-c", "merge.renameLimit=9999", "-c", "merge.renames=true"),
 )
-# What a user's Git calls the remote, or runs in every repository, is not for the clone.
-AS_CLONED = ("--origin", "origin", "--config", f"core.hooksPath={os.devnull}")
+# The clone has none of the hooks that the user has for all repositories, and its remote
+# is `origin`, whatever the user's Git calls it.
+CLONE_OPTIONS = ("--origin", "origin", "--config", f"core.hooksPath={os.devnull}")
 
 # By what Git has of a file after a merge: 1 is before, 2 the user's, 3 the template's.
 CONFLICTS = {
@@ -174,7 +175,7 @@ def clone_template(record: Mapping[str, Any], clone: Path) -> tuple[str, str]:
     """
     address, commit = record["template"], record["commit"]
     try:
-        git("clone", "--quiet", *AS_CLONED, address, str(clone))
+        git("clone", "--quiet", *CLONE_OPTIONS, address, str(clone))
     except Failed as error:
         sys.exit(
             f"The template cannot be had from {address}. Git says: {reason(error)} "
@@ -285,7 +286,7 @@ def commit_of(root: Path, prefix: str, *parent: str) -> str:
     index = {"GIT_DIR": repository, "GIT_INDEX_FILE": f"{root}.index"}
     git("read-tree", "HEAD", extra=index)
     place = {"GIT_WORK_TREE": str(root), **index}
-    add = (*AS_GENERATED, "add", "--all", "--force", "--", prefix or ".")
+    add = (*ADD_OPTIONS, "add", "--all", "--force", "--", prefix or ".")
     git(*add, cwd=root, extra=place)
     tree = git("write-tree", extra=index)
     parents = [word for commit in parent for word in ("-p", commit)]
@@ -332,7 +333,7 @@ def merge(update: str) -> tuple[list[str], list[str]]:
     """
     refused = ""
     try:
-        git(*AS_ONE_MERGES, "cherry-pick", "--no-commit", update)
+        git(*MERGE_OPTIONS, "cherry-pick", "--no-commit", update)
     except Failed as error:
         refused = str(error)
     stages: dict[str, str] = {}
@@ -424,11 +425,12 @@ def main() -> None:
         clone, before, after = (Path(directory, x) for x in ("clone", "old", "new"))
         commit = record["commit"]
         newest, branch = clone_template(record, clone)
-        behind = git("rev-list", "--count", f"{commit}..{newest}", cwd=clone) == "0"
-        if behind and not changed:
+        count = git("rev-list", "--count", f"{commit}..{newest}", cwd=clone)
+        is_current = count == "0"
+        if is_current and not changed:
             print(f"Nothing new in the template: {branch} is at {newest[:12]}.")
             return
-        newest = commit if behind else newest
+        newest = commit if is_current else newest  # the branch may be behind
         generate(clone, commit, answers, skip, before / prefix)
         made = generate(clone, newest, answers | changed, skip, after / prefix)
         project = Path(prefix, "pyproject.toml")

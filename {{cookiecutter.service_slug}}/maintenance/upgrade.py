@@ -1,4 +1,4 @@
-"""Takes newer releases of the dependencies and tests them: `make upgrade`.
+"""Take newer releases of the dependencies and test them: `make upgrade`.
 
 It moves the date of `exclude-newer` in pyproject.toml, to today or to `DATE`, and
 locks anew. What changed is printed, and written to outputs/upgrade.md for the pipeline.

@@ -114,11 +114,11 @@ def test_a_table_says_kinds_ranges_choices_and_the_task(table: Write) -> None:
     assert lines(plan) == [
         "age: Annotated[int, Field(ge=0, le=120)]",
         "price: Annotated[float, Field(ge=0, le=1900)]",
-        'town: Literal["Bonn", "Köln", "Ulm"]',
+        "town: Literal['Bonn', 'Köln', 'Ulm']",
         "closed: bool",
         "gap: Annotated[float, Field(ge=0, le=54)] | None = None",
     ]
-    assert plan.label.line == 'label: Literal["a", "b"]'
+    assert plan.label.line == "label: Literal['a', 'b']"
     assert set(plan.left_out) == {"Claim ID"}
     assert plan.dialect.columns["price"] == "Price (€)"
     assert plan.dialect.comma == ["price"]
@@ -259,7 +259,7 @@ def test_integers_with_few_values_are_classes_unless_said_otherwise(
         file, "stars", task="regression"
     )
 
-    assert classes.label.line == 'label: Literal["0", "1", "3"]'
+    assert classes.label.line == "label: Literal['0', '1', '3']"
     assert "TASK=regression" in classes.label.said
     assert numbers.label.line == "label: float"
 
@@ -341,7 +341,7 @@ def test_numbers_are_read_as_people_write_them() -> None:
 def test_many_codes_are_no_feature_unless_they_are_named(
     table: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adopt.infer.MANY_CODES", 20)
+    monkeypatch.setattr("adopt.exclude.MANY_CODES", 20)
     codes = table("Tail", lambda number: f"N{number % 30}X")
     reason = plan_for(codes).left_out["Tail"]
     assert reason.startswith("codes, 30 of them") and "KEEP=Tail" in reason

@@ -129,7 +129,7 @@ def test_each_sample_fills_the_form_and_its_answer_is_shown(
             assert page.get("vega_lite_chart") or page.get("arrow_vega_lite_chart")
 
 
-def test_a_key_is_that_of_the_variable(
+def test_the_page_sends_the_key_of_the_variable(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = start(API_KEYS=f"me:{hash_key(b'secret').hex()}").ready().url
@@ -141,7 +141,7 @@ def test_a_key_is_that_of_the_variable(
     assert errors(accepted) == "" and accepted.metric
 
 
-def test_a_service_that_is_down_is_said_and_can_be_tried_again(
+def test_the_page_says_that_the_service_is_down_and_tries_again(
     stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = open_page("http://127.0.0.1:1", monkeypatch)

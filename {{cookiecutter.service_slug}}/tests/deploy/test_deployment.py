@@ -233,10 +233,10 @@ def mebibytes(quantity: str) -> int:
     return int(quantity.removesuffix("Mi"))
 
 
-def test_of_secret_and_settings_the_settings_win(
+def test_a_variable_wins_over_a_key_of_the_secret(
     stage: list[Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As docs/deployment.md says: a variable wins over a key of the Secret."""
+    """As docs/deployment.md says."""
     (tmp_path / "max_body_bytes").write_text("7")
     (tmp_path / "log_texts").write_text("true")
     given = only(stage, "ConfigMap")["data"]
@@ -273,7 +273,7 @@ def name_of(manifest: Manifest) -> str:
     return name.split("-")[0] if manifest["kind"] in RENAMED else name
 
 
-def test_what_the_image_copies_is_let_through() -> None:
+def test_dockerignore_lets_through_what_the_image_copies_and_no_more() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     copied = {
         name

@@ -1,7 +1,8 @@
-"""The verbs of the database: `python -m feedback migrate`, and others."""
+"""Commands for the database: `python -m feedback migrate`, and others."""
 
 import argparse
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,20 @@ from feedback.settings import FeedbackSettings
 from serving.settings import SettingsError, load_settings
 
 EXPORTED = Path("data/source/feedback.parquet")
+MOST_DAYS = 36_500
+
+
+def read_age(days: str) -> timedelta:
+    """Parse a number of days: a negative one would delete everything.
+
+    Raises ArgumentTypeError, with an example.
+    """
+    with suppress(ValueError):
+        if 0 <= float(days) <= MOST_DAYS:
+            return timedelta(days=float(days))
+    raise argparse.ArgumentTypeError(
+        f"{days!r} is no number of days from 0 to {MOST_DAYS:,}, such as 365"
+    )
 
 
 def read_arguments(words: list[str]) -> argparse.Namespace:
@@ -28,7 +43,7 @@ def read_arguments(words: list[str]) -> argparse.Namespace:
     revise.add_argument("message", help="what it does, in a few words")
     forget = verbs.add_parser("forget", help="delete feedback, by tenant or by age")
     forget.add_argument("--tenant", help="the name of an API key")
-    forget.add_argument("--days", type=float, help="what is older than so many days")
+    forget.add_argument("--days", type=read_age, help="what is older than so many days")
     return parser.parse_args(words)
 
 
@@ -46,7 +61,7 @@ def run(engine: Engine, given: argparse.Namespace) -> None:
     else:
         before = None
         if given.days is not None:
-            before = datetime.now(UTC) - timedelta(days=given.days)
+            before = datetime.now(UTC) - given.days
         count = store.forget(engine, tenant=given.tenant, before=before)
         print(f"{count} rows of feedback were deleted, with their reviews.")
         left = forget_exported(EXPORTED, given.tenant, before)

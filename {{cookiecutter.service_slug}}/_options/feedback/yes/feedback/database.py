@@ -22,7 +22,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 FIRST_SECONDS = 15.0  # for the first call to a SQLite file, which makes its tables
 MAX_WAITING = 32  # calls at once; more are refused, so that requests do not pile up
 LOCK_SECONDS = 5  # for which a migration waits for a lock: requests wait behind it
-LOCK_NUMBER = 1_701_734_765  # any number: its lock keeps two migrations apart
+LOCK_NUMBER = 1_701_734_765  # any number; who holds its lock migrates, others wait
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +87,9 @@ def opened(settings: FeedbackSettings) -> Iterator[Engine]:
 class Database:
     """The database as the server uses it: in threads, with a time-out for each call.
 
-    A call that hangs takes a thread, never the event loop. The threads are daemons, so
-    that the process ends without waiting for them.
+    A call that hangs takes a thread, never the event loop. The threads are daemons,
+    which those of ThreadPoolExecutor are not: the process ends without waiting for
+    them.
     """
 
     def __init__(self, settings: FeedbackSettings) -> None:
@@ -162,7 +163,7 @@ def describe(error: Exception) -> str:
 
 
 def revisions() -> list[str]:
-    """Return the names of the migrations, in their order: how their files begin."""
+    """Return the numbers of the migrations, in order: their file names begin so."""
     files = sorted((MIGRATIONS / "versions").glob("[0-9]*.py"))
     return [file.name.partition("_")[0] for file in files]
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Index, Table, create_engine, inspect
+from sqlalchemy import Column, Engine, Index, Table, create_engine, inspect
 
 from feedback import database
 from feedback.tables import RECORDS, Base
@@ -105,7 +105,7 @@ def read_revisions() -> list[Revision]:
     return found
 
 
-def read_schema(engine: Any) -> Schema:
+def read_schema(engine: Engine) -> Schema:
     """Return the tables of a database, with their columns and indexes."""
     look = inspect(engine)
     schema: Schema = {}
@@ -140,12 +140,12 @@ def compare(before: Schema, after: Schema) -> Iterator[str]:
 
 
 def mistakes() -> Iterator[tuple[str, str]]:
-    """Yield what the tables leave open, as a rule (B2, B3) and what is to do."""
+    """Yield what the tables do not say: the rule (B2 or B3), and what to do."""
     for table in tables():
         keys = {column.name for column in table.primary_key.columns}
         indexed = {column.name for one in table.indexes for column in one.columns}
         for column in table.columns:
-            yield from _of_column(column, column.name in keys | indexed)
+            yield from _check_column(column, column.name in keys | indexed)
         for index in table.indexes:
             if not reason(index):
                 info = {"reason": "…"}
@@ -155,7 +155,7 @@ def mistakes() -> Iterator[tuple[str, str]]:
             yield "B3", f"RECORDS does not say what becomes of rows of {table.name}."
 
 
-def _of_column(column: Column[Any], is_indexed: bool) -> Iterator[tuple[str, str]]:
+def _check_column(column: Column[Any], is_indexed: bool) -> Iterator[tuple[str, str]]:
     name = f"{column.table.name}.{column.name}"
     found = INDEXED.match(column.doc or "")
     if not found:

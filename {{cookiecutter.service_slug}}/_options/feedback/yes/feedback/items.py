@@ -23,7 +23,7 @@ from serving.contract import Contract, Task
 from serving.fields import Kind, as_text, dump_fields, read_label, read_task
 
 MAX_ITEMS = 100
-PRINTED = r"^[^\x00]*$"  # PostgreSQL stores no NUL
+NO_NUL = r"^[^\x00]*$"  # PostgreSQL stores none
 # Something besides white space, which is removed at both ends.
 LABEL = r"^[^\x00]*[^\x00\s][^\x00]*$"
 
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 def text(longest: int) -> Any:
     """Return the type of a text with a bound that a database can store."""
-    return Annotated[str, Field(min_length=1, max_length=longest, pattern=PRINTED)]
+    return Annotated[str, Field(min_length=1, max_length=longest, pattern=NO_NUL)]
 
 
 Name = text(MAX_NAME)

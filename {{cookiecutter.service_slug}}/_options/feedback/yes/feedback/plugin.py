@@ -35,7 +35,14 @@ CONFLICT = ProblemType(
     "feedback-differs", 409, "The id is stored with another feedback"
 )
 UNAVAILABLE = ProblemType("feedback-unavailable", 503, "Feedback cannot be stored now")
-LOOK_SECONDS = 10.0  # between two looks at the database
+REFRESH_SECONDS = 10.0  # between two queries for the state of the database
+
+# The names of the metrics of that state, and what they mean.
+UP = ("feedback_database_up", "1 if the database of feedback answered, else 0.")
+BEHIND = (
+    "feedback_schema_behind",
+    "1 if the database lacks a migration of this release, else 0.",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -60,15 +67,15 @@ def add(app: Application, instance: type[BaseModel], labelled: type[BaseModel]) 
 class FeedbackMetrics(Collector):
     """The metrics of feedback, and the state of its database.
 
-    A scrape never waits for the database: it shows what the last look has found, and
-    begins the next look.
+    A scrape never waits for the database: it shows the state that was last read, and
+    has it read again in a thread.
     """
 
     def __init__(self, service: Service[Any], database: Database) -> None:
         self.database = database
         self._up: bool | None = None
         self._behind = False
-        self._next_look = 0.0
+        self._refresh_at = 0.0
         registry = service.metrics.registry
         self._items = Counter(
             "feedback_total",
@@ -94,24 +101,24 @@ class FeedbackMetrics(Collector):
         self._failures.inc()
 
     def describe(self) -> Iterator[Metric]:
-        """Name the metrics, without a look."""
-        yield self._gauge("up", 0)
-        yield self._gauge("behind", 0)
+        """Name the metrics, without a query."""
+        yield GaugeMetricFamily(*UP, value=0)
+        yield GaugeMetricFamily(*BEHIND, value=0)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the state of the database; none before the first look."""
-        if time.monotonic() >= self._next_look:
-            self.look()
+        """Yield the state of the database, once it is known."""
+        if time.monotonic() >= self._refresh_at:
+            self.refresh()
         if self._up is not None:
-            yield self._gauge("up", self._up)
-            yield self._gauge("behind", self._behind)
+            yield GaugeMetricFamily(*UP, value=self._up)
+            yield GaugeMetricFamily(*BEHIND, value=self._behind)
 
-    def look(self) -> None:
-        """Begin to look at the database, in a thread."""
-        self._next_look = time.monotonic() + LOOK_SECONDS
-        self.database.submit(self._look)
+    def refresh(self) -> None:
+        """Have the state of the database read, in a thread."""
+        self._refresh_at = time.monotonic() + REFRESH_SECONDS
+        self.database.submit(self._read_state)
 
-    def _look(self, engine: Engine) -> None:
+    def _read_state(self, engine: Engine) -> None:
         try:
             self._behind = is_behind(engine)
             self._up = True
@@ -119,19 +126,6 @@ class FeedbackMetrics(Collector):
             if self._up is not False:
                 logger.warning("The database of feedback: %s", describe(error))
             self._up = False
-
-    def _gauge(self, name: str, value: float) -> Metric:
-        name, meaning = {
-            "up": (
-                "feedback_database_up",
-                "1 if the database of feedback answered, else 0.",
-            ),
-            "behind": (
-                "feedback_schema_behind",
-                "1 if the database lacks a migration of this release, else 0.",
-            ),
-        }[name]
-        return GaugeMetricFamily(name, meaning, value=value)
 
 
 def router(
@@ -144,7 +138,7 @@ def router(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        metrics.look()
+        metrics.refresh()
         yield
         metrics.database.close()
 
@@ -167,7 +161,7 @@ def router(
         try:
             new = await metrics.database.call(lambda engine: store.save(engine, rows))
         except store.Conflict as conflict:
-            raise differing(rows, conflict) from None
+            raise make_conflict(rows, conflict) from None
         except Unavailable as error:
             metrics.record_failure()
             logger.warning("Feedback was not stored: %s", error)
@@ -188,7 +182,7 @@ def router(
     return api
 
 
-def differing(rows: list[items.Row], conflict: store.Conflict) -> ProblemError:
+def make_conflict(rows: list[items.Row], conflict: store.Conflict) -> ProblemError:
     """Return a 409 that points at the items whose ids are taken."""
     mistakes = [
         InvalidField(

@@ -37,7 +37,7 @@ def save(engine: Engine, rows: Sequence[Row]) -> set[UUID]:
     A row that is stored already is left as it is. Raises Conflict if its content was
     another.
     """
-    # Always in the same order, so that two requests cannot wait for each other.
+    # Always in the same order, so that two requests cannot deadlock.
     by_id = {row["id"]: row for row in sorted(rows, key=lambda row: str(row["id"]))}
     differing = {
         row["id"] for row in rows if by_id[row["id"]]["digest"] != row["digest"]

@@ -1,8 +1,8 @@
 """The tables. docs/database.md follows from this file: `make docs`.
 
 The `doc` of each column says what it holds, and whether an index has it and why; an
-index gives its reason, and `RECORDS` says what becomes of the rows of each table. A
-rule checks all of it.
+index gives its reason, and `RECORDS` says what becomes of the rows of each table. Two
+rules in docs/rules.md check it.
 """
 
 from datetime import UTC, datetime
@@ -82,8 +82,8 @@ class Feedback(Base):
             "ix_feedback_received_at",
             "received_at",
             info={
-                "reason": "Deletion by age and the list of what waits for a review "
-                "read by it."
+                "reason": "Deletion by age filters by it; the list of what waits for "
+                "a review is sorted by it."
             },
         ),
     )
@@ -98,7 +98,7 @@ class Feedback(Base):
     id: Mapped[UUID] = mapped_column(
         primary_key=True,
         doc="Made by the client, so that a repeated request stores nothing twice. "
-        "Index: yes, because the primary key of tenant and id is what recognises it.",
+        "Index: yes, because the primary key of tenant and id recognises it.",
     )
     digest: Mapped[str] = mapped_column(
         String(64),
@@ -127,29 +127,27 @@ class Feedback(Base):
     )
     predicted_label: Mapped[str | None] = mapped_column(
         String(MAX_LABEL),
-        doc="Label that was predicted, if one was. Index: no, because "
-        "the table is read whole for it.",
+        doc="Label that was predicted, if one was. Index: no, because nothing "
+        "looks for it.",
     )
     predicted_value: Mapped[float | None] = mapped_column(
-        doc="Number that was predicted, of a regression. Index: no, because the "
-        "table is read whole for it.",
+        doc="Number that was predicted, of a regression. Index: no, because nothing "
+        "looks for it.",
     )
     score: Mapped[float | None] = mapped_column(
-        doc="Score of the predicted label. Index: no, because what waits is few, "
-        "and is sorted in memory.",
+        doc="Score of the predicted label. Index: no, because the items that wait for "
+        "a review are sorted in memory.",
     )
     label: Mapped[str | None] = mapped_column(
         String(MAX_LABEL),
-        doc="True label, as the client says. Index: no, because the table is read "
-        "whole for it.",
+        doc="True label, as the client says. Index: no, because nothing looks for it.",
     )
     value: Mapped[float | None] = mapped_column(
-        doc="True number, of a regression. Index: no, because the table is read "
-        "whole for it.",
+        doc="True number, of a regression. Index: no, because nothing looks for it.",
     )
     correct: Mapped[bool | None] = mapped_column(
-        doc="The client's opinion where it gives no truth. Index: no, because two "
-        "values part nothing.",
+        doc="The client's opinion where it gives no truth. Index: no, because nothing "
+        "looks for it.",
     )
     comment: Mapped[str | None] = mapped_column(
         String(MAX_COMMENT),
@@ -166,11 +164,11 @@ class Feedback(Base):
     )
     occurred_at: Mapped[datetime] = mapped_column(
         doc="When it was said, by the client's clock. Index: no, because deletion "
-        "by age goes by the clock of the database's writer.",
+        "by age goes by received_at.",
     )
     received_at: Mapped[datetime] = mapped_column(
-        doc="When it was stored. Index: yes, because deletion by age and the list "
-        "of what waits read by it.",
+        doc="When it was stored. Index: yes, because deletion by age filters by it, "
+        "and the list of what waits for a review is sorted by it.",
     )
 
 
@@ -192,8 +190,8 @@ class Review(Base):
             "tenant",
             "feedback_id",
             info={
-                "reason": "The latest review of an item is found by it, and deletion "
-                "of feedback follows it to the reviews."
+                "reason": "It finds the reviews of an item: to read the latest, and "
+                "to delete them with their feedback."
             },
         ),
     )
@@ -205,30 +203,33 @@ class Review(Base):
     )
     tenant: Mapped[str] = mapped_column(
         String(MAX_NAME),
-        doc="Tenant of the feedback. Index: yes, because it leads to the feedback, "
-        "with feedback_id.",
+        doc="Tenant of the feedback. Index: yes, because the reviews of an item are "
+        "found by tenant and feedback_id.",
     )
     feedback_id: Mapped[UUID] = mapped_column(
-        doc="Id of the feedback. Index: yes, because it leads to the feedback, with "
-        "tenant.",
+        doc="Id of the feedback. Index: yes, because the reviews of an item are found "
+        "by tenant and feedback_id.",
     )
     decision: Mapped[str] = mapped_column(
         String(10),
-        doc="What was decided, in a word. Index: no, because three values part little.",
+        doc="What was decided, in a word. Index: no, because it is read with its row "
+        "only.",
     )
     label: Mapped[str | None] = mapped_column(
         String(MAX_LABEL),
-        doc="True label, if relabelled. Index: no, because its row is read whole.",
+        doc="True label, if relabelled. Index: no, because it is read with its row "
+        "only.",
     )
     value: Mapped[float | None] = mapped_column(
-        doc="True number, if relabelled. Index: no, because its row is read whole.",
+        doc="True number, if relabelled. Index: no, because it is read with its row "
+        "only.",
     )
     reviewer: Mapped[str] = mapped_column(
         String(MAX_ACTOR),
         doc="Who decided. Index: no, because nothing looks for it.",
     )
     reviewed_at: Mapped[datetime] = mapped_column(
-        doc="When it was decided. Index: no, because its row is read whole.",
+        doc="When it was decided. Index: no, because it is read with its row only.",
     )
 
 

@@ -85,9 +85,8 @@ def export(schema: Schema, items: Iterable[Reviewed]) -> Export:
             found.unfit.append(f"{item.feedback.id}{age}: {reason}")
             continue
         inputs = {one.name: row[one.name] for one in schema.fields}
-        known.setdefault(json.dumps(inputs, sort_keys=True, default=str), []).append(
-            row
-        )
+        same = json.dumps(inputs, sort_keys=True, default=str)
+        known.setdefault(same, []).append(row)
     for rows in known.values():
         truths = {row[LABEL] for row in rows}
         if len(truths) > 1 and schema.task is Task.CLASSIFICATION:

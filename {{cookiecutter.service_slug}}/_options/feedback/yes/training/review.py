@@ -1,16 +1,17 @@
 """`make review`: decide what of the feedback is true, in the terminal or by file.
 
-What waits comes in the order in which it matters: first where client and model differ,
-of these the lowest scores first. By file, `export` writes a CSV file whose column
-`decision` takes accepted, rejected or relabelled (with `truth`), and `import` reads it.
+Items on which client and model differ come first; of these, the lowest scores. By file,
+`OUT=file.csv` writes a CSV file whose column `decision` takes accepted, rejected or
+relabelled (with `truth`), and `IN=file.csv` reads it.
 """
 
 import argparse
 import csv
 import getpass
+import io
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast, get_args
 from uuid import UUID
@@ -55,15 +56,15 @@ def predicted(item: Feedback) -> str | float | None:
 
 
 def waiting(session: Session) -> list[Feedback]:
-    """Return what waits: disagreements first, low scores first."""
+    """Return what waits for a review: disagreements first, of these low scores."""
 
-    def matters(item: Feedback) -> tuple[bool, float]:
+    def rank(item: Feedback) -> tuple[bool, float]:
         agrees = item.correct
         if agrees is None:
             agrees = said(item) == predicted(item)
         return agrees, 1.0 if item.score is None else item.score
 
-    return sorted((item for item, _ in read(session, {None})), key=matters)
+    return sorted((item for item, _ in read(session, {None})), key=rank)
 
 
 def read_truth(text: str) -> str | float:
@@ -149,27 +150,38 @@ def read_file(session: Session, file: Path, reviewer: str) -> int:
     """
     items = {(item.tenant, item.id): item for item, _ in read(session, {None})}
     count = 0
-    with file.open(encoding="utf-8-sig", newline="") as opened:
-        reader = csv.DictReader(opened)
-        if missing := {"id", "tenant", "decision", "truth"} - {
-            *(reader.fieldnames or [])
-        }:
-            raise ReviewError(f"{file} lacks the columns {', '.join(sorted(missing))}.")
-        for row in reader:
-            decision = (row["decision"] or "").strip()
-            if not decision:
-                continue
-            try:
-                item = items.pop((row["tenant"], UUID(row["id"])), None)
-                if item is None:
-                    raise ReviewError("No feedback of this tenant and id waits.")
-                truth = (row["truth"] or "").strip()
-                apply(session, item, decision, truth, reviewer)
-            except (ReviewError, ValueError) as error:
-                place = f"{file}, line {reader.line_num}"
-                raise ReviewError(f"{place}: {error} Nothing was stored.") from None
-            count += 1
+    for line, row in _read_rows(file):
+        decision = (row["decision"] or "").strip()
+        if not decision:
+            continue
+        try:
+            item = items.pop((row["tenant"], UUID(row["id"])), None)
+            if item is None:
+                raise ReviewError("No feedback of this tenant and id waits.")
+            truth = (row["truth"] or "").strip()
+            apply(session, item, decision, truth, reviewer)
+        except (ReviewError, ValueError) as error:
+            place = f"{file}, line {line}"
+            raise ReviewError(f"{place}: {error} Nothing was stored.") from None
+        count += 1
     return count
+
+
+def _read_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the rows with their lines.
+
+    Raises ReviewError if the file is not in UTF-8 or lacks a column.
+    """
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ReviewError(f"{file} is not in UTF-8: save it as CSV in UTF-8.") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    missing = {"id", "tenant", "decision", "truth"} - {*(reader.fieldnames or [])}
+    if missing:
+        raise ReviewError(f"{file} lacks the columns {', '.join(sorted(missing))}.")
+    for row in reader:
+        yield reader.line_num, row
 
 
 def main(words: list[str]) -> int:

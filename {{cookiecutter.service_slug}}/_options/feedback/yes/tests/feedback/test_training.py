@@ -138,6 +138,16 @@ def test_deletion_takes_rows_out_of_the_export(keep: Keep) -> None:
     assert list(pd.read_parquet(feedback.FILE)["tenant"]) == ["beta"]
 
 
+@pytest.mark.parametrize("days", ["-1", "nan", "1e9", "week"])
+def test_an_age_that_is_no_number_of_days_deletes_nothing(
+    days: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        verbs.main(["forget", "--days", days])
+
+    assert f"{days!r} is no number of days" in capsys.readouterr().err
+
+
 def test_disagreements_come_first_and_then_low_scores(
     keep: Keep, engine: Engine
 ) -> None:
@@ -184,6 +194,17 @@ def test_a_review_by_file_takes_all_decisions_or_none(
         (item,) = store.read(session, {"relabelled"})
         assert feedback.truth_of(item) == truth(1)
     assert answer(("accepted", "")) == 1, "it was decided before"
+
+
+def test_a_review_in_another_encoding_is_refused(
+    engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "review.csv"
+    file.write_bytes("id,tenant,decision,truth\n1,Köln,,\n".encode("cp1252"))
+
+    assert review.main(["--in", str(file)]) == 1
+
+    assert "not in UTF-8: save it as CSV" in capsys.readouterr().err
 
 
 def test_a_review_in_the_terminal(
@@ -264,7 +285,7 @@ def test_test_rows_of_ones_own_and_corrections_exclude_each_other(
         ingest.run(compose_config(tmp_path, *chosen))
 
 
-def test_whose_corrections_they_are_is_known(keep: Keep, tmp_path: Path) -> None:
+def test_corrections_are_read_with_their_tenants(keep: Keep, tmp_path: Path) -> None:
     keep(0, 1, "accepted")
     keep(1, 1, "accepted", tenant="beta")
     exported()

@@ -1,0 +1,174 @@
+"""Find the columns that are no features: identifiers, personal data, leaked labels."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from adopt.layout import Refusal
+from adopt.names import say, show, to_field
+from adopt.profile import Holds, Profile, find_odd_times
+from serving.contract import Task
+
+# The share of different texts from which on a column may be an identifier, and the rows
+# that it takes: in a few rows, all values of a feature may differ.
+UNIQUE_SHARE, FEW_ROWS = 0.9, 20
+# Of a text, boosting reads up to 1,000 words, each as a column of its own. Where they
+# are codes, such as those of products, they take most of the time of a fit.
+MANY_CODES = 500
+CODE = re.compile(r"(?=.*[0-9])[A-Za-z0-9_.:-]{1,40}")
+# The different values of which the form is looked at.
+SEEN = 200
+
+IDENTIFIER = {"id", "ids", "uuid", "guid", "index", "idx", "rowid", "key", "nr", "no"}
+PERSON = {"customer", "patient", "client", "passenger", "employee", "user", "person"}
+PERSONAL = {"surname", "forename", "firstname", "lastname", "fullname", "email", "mail"}
+PERSONAL |= {"phone", "telephone", "mobile", "fax", "address", "street", "ssn", "iban"}
+PERSONAL |= {"passport", "birthday", "birthdate", "dob", "username", "ip"}
+PERSONAL_TEXTS = {
+    "e-mail addresses": re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}"),
+    "IP addresses": re.compile(
+        r"\d{1,3}(?:\.\d{1,3}){3}|[\da-fA-F]{0,4}(?::[\da-fA-F]{0,4}){4,7}"
+    ),
+    "telephone numbers": re.compile(
+        r"(?=(?:\D*\d){7,15}\D*$)\+?[\d(][\d\s()/.-]{7,}\d"
+    ),
+}
+
+# The correlation, of values or of ranks, from which on a number is the label itself.
+SAME = 0.99999
+# Values with fewer rows each say little: they may have one label by chance.
+ROWS_PER_VALUE = 5
+
+
+def find_reason(one: Profile, is_first: bool, is_named: bool) -> str:
+    """Return why a column is no feature; "" if it is one.
+
+    `is_first` tells whether it is the first of the table, `is_named` whether an option
+    takes it as a feature.
+    """
+    if one.holds is Holds.NOTHING:
+        return "it has no values"
+    if one.holds is Holds.OTHER:
+        return f"it holds {one.holds}"
+    if one.holds is Holds.TIMES and not one.form:
+        odd = show(map(repr, find_odd_times(list(one.counts))), 3)
+        return f"a model reads no times; not all are written in one way: {odd}"
+    if one.holds is Holds.TIMES:
+        return (
+            f"a model reads no times; to split by it, {say('TIME', one.name)}; or "
+            "add what matters of it as a number, such as the hour or the days since"
+        )
+    if one.holds is Holds.VECTORS:
+        return ""
+    if len(one.counts) == 1 and not one.missing:
+        return "it has one value"
+    if is_named:
+        return ""
+    if personal := _find_personal(one):
+        named = f"{say('KEEP', one.name)} or {say('TEXT', one.name)}"
+        return f"{personal}; as a feature: {named}"
+    return _find_identifier(one, is_first)
+
+
+def _find_personal(one: Profile) -> str:
+    """Return what a column says of a person; "" if it says nothing."""
+    values = list(one.counts)
+    if one.holds is Holds.TEXTS:
+        sample = values[:SEEN]
+        for kind, pattern in PERSONAL_TEXTS.items():
+            if sum(map(bool, map(pattern.fullmatch, sample))) > len(sample) / 2:
+                return f"personal data: {kind}"
+    words = to_field(one.name).split("_")
+    pairs = {first + second for first, second in zip(words, words[1:], strict=False)}
+    is_name = words == ["name"] or "name" in words and bool(PERSON & {*words})
+    if not (PERSONAL & ({*words} | pairs) or is_name):
+        return ""
+    if len(values) < max(2, len(one.cells) - one.missing) / 5:
+        return ""
+    return "it looks like personal data"
+
+
+def _find_identifier(one: Profile, is_first: bool) -> str:
+    """Return why a column identifies rows, or is of codes; "" if it is neither."""
+    words = to_field(one.name).split("_")
+    named_so = bool(IDENTIFIER & {*words[:1], *words[-1:]}) or words[0] == "unnamed"
+    given, different = len(one.cells) - one.missing, len(one.counts)
+    hint = f"as a feature: {say('KEEP', one.name)}; to keep its rows together: "
+    hint += say("GROUP", one.name)
+    if one.holds is Holds.NUMBERS:
+        if not one.is_whole:
+            return ""
+        is_sequence = different == given == one.numbers.max() - one.numbers.min() + 1
+        if is_sequence and (named_so or is_first or given > FEW_ROWS):
+            return f"it numbers the rows; as a feature: {say('KEEP', one.name)}"
+        return f"an identifier; {hint}" if named_so and different > 2 else ""
+    if one.holds is not Holds.TEXTS:
+        return ""
+    if named_so and different > 2:
+        return f"an identifier, {different:,} values; {hint}"
+    sample = list(one.counts)[:SEEN]
+    has_spaces = any(" " in text for text in sample)
+    if different >= given * UNIQUE_SHARE and not has_spaces and given > FEW_ROWS:
+        return (
+            f"an identifier, {different:,} values in {given:,} rows; "
+            f"as a feature: {say('TEXT', one.name)}"
+        )
+    if different > MANY_CODES and all(map(CODE.fullmatch, sample)):
+        return f"codes, {different:,} of them, each a column to the model; {hint}"
+    return ""
+
+
+def check_leakage(one: Profile, label: Profile, task: Task) -> None:
+    """Raise Refusal if a column is the label, or tells it perfectly."""
+    find = _find_leaked_value if task is Task.REGRESSION else _find_leaked_class
+    if how := find(one, label):
+        raise Refusal(
+            f"{one.name!r} {how}. If it is not known when one asks, leave it out: "
+            f"{say('DROP', one.name)}. If it is, take it: {say('KEEP', one.name)}."
+        )
+
+
+def _find_leaked_value(one: Profile, label: Profile) -> str:
+    """Return how a column tells the number to predict; "" if it does not."""
+    if one.holds is not Holds.NUMBERS or len(one.counts) <= 10:
+        return ""
+    given = one.cells.is_valid().to_numpy(zero_copy_only=False)
+    values, truth = one.numbers, label.numbers[given]
+    if len(values) < len(given) / 2 or len(set(truth)) < 2:
+        return ""
+    if np.array_equal(values, truth):
+        return f"is the label {label.name!r}"
+    if abs(np.corrcoef(values, truth)[0, 1]) > SAME:
+        return f"is the label {label.name!r} in other units"
+    if abs(pd.Series(values).corr(pd.Series(truth), method="spearman")) > SAME:
+        return f"tells the label {label.name!r} perfectly: both have the same order"
+    return ""
+
+
+def _find_leaked_class(one: Profile, label: Profile) -> str:
+    """Return how a column tells the class; "" if it does not.
+
+    A gap is a value, too: a date of cancellation tells who has cancelled.
+    """
+    if one.holds is Holds.VECTORS:
+        return ""
+    rows = pd.DataFrame(
+        {
+            "value": one.cells.to_pandas(),
+            "label": label.cells.to_pandas().astype(str),
+        }
+    )
+    if rows["value"].astype(str).equals(rows["label"]):
+        return f"is the label {label.name!r}"
+    values = rows["value"].nunique(dropna=False)
+    if len(rows.drop_duplicates()) > values:
+        return ""  # some value has two labels
+    if values <= len(rows) / ROWS_PER_VALUE:
+        return f"tells the label {label.name!r} perfectly, alone"
+    if one.holds is Holds.NUMBERS and not one.missing:
+        order = rows.sort_values("value", kind="stable")["label"].to_numpy()
+        changes = int((order[1:] != order[:-1]).sum())
+        if changes < rows["label"].nunique():
+            return f"tells the label {label.name!r} perfectly, alone: by its size"
+    return ""
