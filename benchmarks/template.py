@@ -75,7 +75,7 @@ def generate(directory: Path, rounds: int) -> Generation:
 
 
 def set_up(service: Service) -> Step:
-    """Time `make setup` in an environment of its own, with the packages in uv's cache."""
+    """Time `make setup` in an environment of its own, with packages from uv's cache."""
 
     def start_afresh() -> None:
         shutil.rmtree(service.path / ".venv", ignore_errors=True)
