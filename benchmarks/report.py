@@ -117,7 +117,7 @@ def frameworks(compare: Comparison) -> dict[str, str]:
 
 
 def conditions(results: Results) -> str:
-    """When and with what each part was measured."""
+    """Return when and with what each part was measured."""
     rows = []
     for part, kept in parts(results).items():
         if kept is None:

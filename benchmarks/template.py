@@ -1,4 +1,4 @@
-"""What the template costs who works with it: to generate, set up, train and test.
+"""What the template costs its users: to generate, set up, train and test.
 
 Times of generation are processor time, beside those of an empty template; the others
 are wall time, once each, with their largest parts.

@@ -56,7 +56,7 @@ def said(adopted: Service) -> str:
     return (adopted.path.parent / "said").read_text(encoding="utf-8")
 
 
-def test_an_adoption_says_what_it_found_and_shows_what_it_writes(adopted: Service) -> None:
+def test_adoption_says_what_it_found_and_shows_what_it_writes(adopted: Service) -> None:
     text = said(adopted)
 
     assert "Outcome is the label: 2 labels" in text

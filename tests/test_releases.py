@@ -1,4 +1,4 @@
-"""`make deploy`, `make rollback` and their kin: real kubectl before an API server."""
+"""`make deploy`, `make rollback` and such: real kubectl against tests/api_server.py."""
 
 import json
 import re
