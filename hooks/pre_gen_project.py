@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-NEWER = "Nothing was written. {} The newest is had by `uvx cookiecutter …`."
+NEWER = "Nothing was written. {} `uvx cookiecutter …` runs the newest."
 if sys.version_info < (3, 10):
     sys.exit(NEWER.format("Python 3.10 or later is needed to run cookiecutter."))
 
@@ -1002,8 +1002,8 @@ def prepare_over_files(answers: Answers) -> None:
     """
     if not answers.template:
         sys.exit(
-            "Nothing was written: it is not known where the template is, so "
-            "what is here could not be put back. `cookiecutter -f` tells it."
+            "Nothing was written: the template cannot be found, so what is here "
+            "could not be put back. Run `cookiecutter -f`, which says where it is."
         )
     overlay = load_overlay(answers.template)
     logging.disable()  # cookiecutter's log would repeat what is said here
