@@ -180,7 +180,9 @@ def test_the_image_is_small_and_says_where_it_comes_from(
     assert facts["Config"]["Cmd"] == ["/srv/.venv/bin/python", "-m", "app"]
 
 
-def test_the_image_holds_code_and_model_and_nothing_else(engine: str, image: str) -> None:
+def test_the_image_holds_code_and_model_and_nothing_else(
+    engine: str, image: str
+) -> None:
     files = inside(
         engine,
         image,
