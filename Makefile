@@ -7,7 +7,7 @@ READY := .venv/.ready
 DEMO := build/demo
 SERVICE := $(DEMO)/intent-service
 MEASURED := build/capacity/intent-service
-# Tests of two workers at a time, in the order in which tests/conftest.py puts them.
+# Three tests at a time, in the order in which tests/conftest.py puts them.
 PARALLEL := --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help

@@ -161,7 +161,7 @@ def prepare(directory: Path) -> Scene:
 
 
 def enter(peer: Peer, scene: Scene) -> Entry:
-    """A peer of which nothing is known yet."""
+    """Return a peer of which nothing is known yet."""
     result: Result = {
         "name": peer.name,
         "title": peer.title,
@@ -234,7 +234,7 @@ def ready_to_serve(
 
 
 def compare_answers(entry: Entry, expected: Sequence[float]) -> float:
-    """The largest difference of a probability to the expected one.
+    """Return the largest difference of a probability to the expected one.
 
     Raises AnswerError if it is too large, or if an answer is none.
     """

@@ -20,7 +20,7 @@ class Curve:
 
 
 def curves(results: Results) -> list[Curve]:
-    """All that can be drawn from what was measured."""
+    """Return all that can be drawn from what was measured."""
     found = []
     if growth := results.get("growth"):
         batches, lengths = growth["batches"], growth["lengths"]

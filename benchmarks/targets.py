@@ -1,4 +1,4 @@
-"""What is aimed at: a line a target, and the report says what came of it."""
+"""The targets: bounds on measured figures, which the report compares."""
 
 from dataclasses import dataclass
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""What the template costs who works with it: to generate, set up, train and test.
+"""What the template costs its users: to generate, set up, train and test.
 
 Times of generation are processor time, beside those of an empty template; the others
 are wall time, once each, with their largest parts.
@@ -45,7 +45,7 @@ def measure(rounds: int = 6) -> dict[str, object]:
 
 
 def generate(directory: Path, rounds: int) -> Generation:
-    """The least processor time of some rounds: what else runs hardly counts."""
+    """Return the least processor time of some rounds: what else runs hardly counts."""
     empty = directory / "empty"
     (empty / BODY.name).mkdir(parents=True)
     (empty / BODY.name / "file.txt").write_text("{{ cookiecutter.service_slug }}\n")
@@ -75,7 +75,7 @@ def generate(directory: Path, rounds: int) -> Generation:
 
 
 def set_up(service: Service) -> Step:
-    """`make setup` with an environment of its own, from packages that uv has cached."""
+    """Time `make setup` in an environment of its own, with packages from uv's cache."""
 
     def start_afresh() -> None:
         shutil.rmtree(service.path / ".venv", ignore_errors=True)
@@ -101,7 +101,7 @@ def set_up(service: Service) -> Step:
 
 
 def train(service: Service) -> Step:
-    """`make train`, the whole pipeline, and its stages without DVC around them."""
+    """Time `make train`, the whole pipeline, and its stages without DVC."""
     stages = yaml.safe_load(service.read("dvc.yaml"))["stages"]
     parts = {
         name: timed(partial(service.run, *stage["cmd"].split()))
@@ -114,7 +114,7 @@ def train(service: Service) -> Step:
 
 
 def test(directory: Path, verb: str) -> Step:
-    """A verb that runs pytest, with the files of tests that take longest."""
+    """Time a verb that runs pytest, and the files of tests that take longest."""
     with TemporaryDirectory() as reports:
         report = Path(reports) / "report.xml"
         command = ("make", "--no-print-directory", verb)
@@ -128,14 +128,14 @@ def test(directory: Path, verb: str) -> Step:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """How many seconds it takes."""
+    """Return how many seconds it takes."""
     start = time.monotonic()
     work()
     return time.monotonic() - start
 
 
 def step(seconds: float, parts: dict[str, float]) -> Step:
-    """A step with the largest of its parts, largest first."""
+    """Return a step with the largest of its parts, largest first."""
     largest = sorted(parts, key=lambda part: -parts[part])[:LARGEST]
     return {
         "seconds": round(seconds, 1),

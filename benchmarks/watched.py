@@ -17,7 +17,7 @@ metrics.Metrics.record_prediction = lambda self, answer: None
 def measure(
     rounds: int = 15, seconds: float = 2, connections: int = 32
 ) -> dict[str, object]:
-    """The ratio of the two request rates; the rounds alternate, as machines drift."""
+    """Return the ratio of both request rates. Rounds alternate, as machines drift."""
     ratios = []
     with (
         trained() as service,

@@ -1,4 +1,4 @@
-"""What one client's input costs others: fairness, stalls, and texts by their worst.
+"""What one client's input costs others: fairness, stalls, and the slowest texts.
 
 Every figure is a ratio or a time beside what it is compared with. A polite client asks
 for one prediction at a time, over one connection.

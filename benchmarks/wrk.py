@@ -37,7 +37,7 @@ class Load:
 
 
 def installed() -> bool:
-    """Whether there is a wrk to run."""
+    """Return whether there is a wrk to run."""
     return shutil.which("wrk") is not None
 
 

@@ -121,7 +121,7 @@ def undo() -> None:
 
 
 def is_generated(name: Path) -> bool:
-    """Whether a file is, whole or in part, what was generated: not edited since."""
+    """Return whether a file is what was generated or a part of it, so not edited."""
     if not name.is_file():
         return False
     return (AFTER / name).read_bytes().startswith(name.read_bytes())
@@ -135,7 +135,7 @@ def restore_options() -> None:
 
 
 def files_in(directory: Path) -> Iterator[Path]:
-    """The files of a directory, relative to it."""
+    """Yield the files of a directory, relative to it."""
     for path in sorted(directory.rglob("*")):
         if path.is_file():
             yield path.relative_to(directory)
@@ -162,7 +162,7 @@ def put(source: Path, target: Path) -> None:
 
 
 def is_same(one: Path, other: Path) -> bool:
-    """Whether two files have the same content, time and rights."""
+    """Return whether two files have the same content, time and rights."""
     if not other.is_file():
         return False
     first, second = one.stat(), other.stat()

@@ -68,7 +68,7 @@ UNRENDERED = re.compile(r"{[%{][^}\n]*\bcookiecutter\b")
 
 
 def faults() -> Iterator[str]:
-    """What came out wrong: an expression left as it was, a file that cannot be read."""
+    """Yield what came out wrong: an expression that is left, an unreadable file."""
     for path in sorted(Path().rglob("*")):
         if not path.is_file():
             continue
@@ -81,7 +81,7 @@ def faults() -> Iterator[str]:
 
 
 def reading_error(text: str, read: Callable[[str], None] | None) -> str:
-    """Why a text cannot be read; empty if it can, or if there is no reader for it."""
+    """Return why a text cannot be read; empty if it can, or if it has no reader."""
     try:
         if read:
             read(text)
@@ -125,7 +125,7 @@ def command(*words: str, given: str = "") -> Said:
 
 
 def find_path(typed: str, *inside: str) -> str:
-    """The absolute path of what the user named; empty if it is not found."""
+    """Return the absolute path of what the user named; empty if it is not found."""
     for start in (ANSWERS.get("_output_dir"), os.environ.get("PWD")):
         path = os.path.join(start or ".", os.path.expanduser(typed))
         if os.path.exists(os.path.join(path, *inside)):
@@ -134,7 +134,7 @@ def find_path(typed: str, *inside: str) -> str:
 
 
 def without_credentials(address: str) -> str:
-    """An address without password and token: of SSH, the user stays."""
+    """Return an address without password and token: of SSH, the user stays."""
     if "://" not in address:
         return address
     if re.match(r"(git\+)?ssh:", address, re.IGNORECASE):
@@ -239,7 +239,7 @@ def make_repository(files: list[Path] | None) -> str:
 
 
 def joined(root: str) -> str:
-    """What to say of a repository that is there already."""
+    """Return what to say of a repository that is there already."""
     if os.path.realpath(root) == os.path.realpath("."):
         return "It is in the Git repository that was there: commit it when you like."
     system, place = {
@@ -254,7 +254,7 @@ def joined(root: str) -> str:
 
 
 def load_overlay() -> Any:
-    """The module that lays a service over a directory that has files already."""
+    """Return the module that lays a service over a directory that has files already."""
     specification = importlib.util.spec_from_file_location("overlay", OVERLAY)
     assert specification and specification.loader
     sys.dont_write_bytecode = True
@@ -293,7 +293,7 @@ def finish_over_files() -> list[Path]:
 
 
 def shown_directory() -> str:
-    """The service's directory, as the user's shell gets there."""
+    """Return the service's directory, as the user's shell gets there."""
     import shlex  # here, as above
 
     try:
@@ -308,7 +308,7 @@ def shown_directory() -> str:
 
 
 def main() -> None:
-    """Do all of it."""
+    """Finish the service, and print the next steps."""
     if "_aside" in ANSWERS:  # to be looked at: see hooks/overlay.py
         complete()
         return

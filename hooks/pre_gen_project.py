@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-NEWER = "Nothing was written. {} The newest is had by `uvx cookiecutter …`."
+NEWER = "Nothing was written. {} `uvx cookiecutter …` runs the newest."
 if sys.version_info < (3, 10):
     sys.exit(NEWER.format("Python 3.10 or later is needed to run cookiecutter."))
 
@@ -68,12 +68,12 @@ class Answers:
         return str(self.values[question])
 
     def default(self, question: str) -> str:
-        """The default; one that follows from other answers is in a private twin."""
+        """Return the default, which is in `__question` if it follows from answers."""
         default = self.values.get(f"__{question}", self.raw_defaults.get(question, ""))
         return str(default[0] if isinstance(default, list) else default)
 
     def must_be_given(self, question: str) -> bool:
-        """Whether the answer would be another one if it were left out."""
+        """Return whether the answer would be another one if it were left out."""
         if self[question] != self.default(question):
             return True
         # A configuration file may have a default of its own.
@@ -81,14 +81,14 @@ class Answers:
         return bool(self.typed) and self.typed.get(question, raw) != raw
 
     def was_rendered(self, question: str) -> bool:
-        """Whether cookiecutter ran Jinja that is not the template's own."""
+        """Return whether cookiecutter ran Jinja that is not the template's own."""
         typed = self.typed.get(question)
         own = self.raw_defaults.get(question)
         return isinstance(typed, str) and typed != own and bool(JINJA.search(typed))
 
 
 def find_template(values: dict[str, Any]) -> Path | None:
-    """The template's directory; None where it cannot be told.
+    """Return the template's directory; None where it cannot be told.
 
     cruft does not name it, but is in it while its hooks run: Linux tells where that is.
     """
@@ -118,7 +118,7 @@ CLOSING = re.compile(r"(^|\s)#+$")
 
 
 def check_text(question: str, answers: Answers) -> Finding | None:
-    """Free text: one line of any printable Unicode."""
+    """Check free text: one line of any printable Unicode."""
     text = answers[question]
     fit = fit_text(text)
     if fit == text and text:
@@ -136,7 +136,7 @@ def check_text(question: str, answers: Answers) -> Finding | None:
 
 
 def fit_text(text: str) -> str:
-    """The nearest text that can be used; empty if nothing is left."""
+    """Return the nearest text that can be used; empty if nothing is left."""
     fit = "".join(" " if is_unfit(character) else character for character in text)
     fit = JINJA.sub("{ ", fit).strip()
     shorter = CLOSING.sub("", BLOCK.sub("", fit)).strip()
@@ -144,7 +144,7 @@ def fit_text(text: str) -> str:
 
 
 def is_unfit(character: str) -> bool:
-    """Whether one line of text cannot hold the character."""
+    """Return whether one line of text cannot hold the character."""
     return character in UNFIT or unicodedata.category(character) in UNFIT_CATEGORIES
 
 
@@ -159,7 +159,7 @@ DEPENDENCY = re.compile(r'^\s+"([A-Za-z0-9][\w.-]*).*",', re.MULTILINE)
 
 
 def check_slug(question: str, answers: Answers) -> Finding | None:
-    """A Kubernetes name that is a directory and a distribution name as well."""
+    """Check a Kubernetes name that is a directory and a distribution name as well."""
     slug = answers[question]
     instead = fit_slug(slug, answers)
     if instead == slug:
@@ -180,7 +180,7 @@ def check_slug(question: str, answers: Answers) -> Finding | None:
 
 
 def fit_slug(text: str, answers: Answers) -> str:
-    """The nearest slug that can be used."""
+    """Return the nearest slug that can be used."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
     if not slug:
@@ -192,7 +192,7 @@ def fit_slug(text: str, answers: Answers) -> str:
 
 
 def reserved_names(answers: Answers) -> set[str]:
-    """Names that would shadow, or be shadowed by, what the service imports.
+    """Return the names that would shadow, or be shadowed by, what the service imports.
 
     Those of packages that it does not name itself are in hooks/packages.txt: uv gives
     no project the name of a package that it needs.
@@ -213,7 +213,7 @@ MAINTAINER = re.compile(f"{HANDLE}|{EMAIL}", re.ASCII)
 
 
 def check_maintainers(question: str, answers: Answers) -> Finding | None:
-    """At least one handle or e-mail address, as CODEOWNERS reads them."""
+    """Check that there is a handle or an e-mail address, as CODEOWNERS reads them."""
     answer = answers[question]
     names = re.split("[, ]+", answer)
     if all(map(MAINTAINER.fullmatch, names)):
@@ -231,7 +231,7 @@ def check_maintainers(question: str, answers: Answers) -> Finding | None:
 
 
 def fit_maintainer(name: str) -> str:
-    """The name itself if it can be used, and otherwise as a handle."""
+    """Return the name itself if it can be used, and otherwise as a handle."""
     name = re.sub(r"^mailto:", "", name, flags=re.IGNORECASE)
     if MAINTAINER.fullmatch(name):
         return name
@@ -270,7 +270,7 @@ CALENDAR = re.compile(rf"\b((19|20)\d\d|q[1-4]|{MONTHS})\b", re.IGNORECASE)
 
 
 def check_weeks(question: str, answers: Answers) -> Finding | None:
-    """A positive number."""
+    """Check a positive number of weeks."""
     answer = answers[question]
     if WEEKS.fullmatch(answer) and float(answer) > 0:
         return None
@@ -281,7 +281,7 @@ def check_weeks(question: str, answers: Answers) -> Finding | None:
 
 
 def fit_weeks(text: str) -> str:
-    """The weeks that a text tells, in figures or words; empty if it tells none."""
+    """Return the weeks that a text tells, in figures or words; empty if none."""
     if CALENDAR.search(text):
         return ""
     plain = in_figures(text)
@@ -294,13 +294,13 @@ def fit_weeks(text: str) -> str:
 
 
 def unit_of(word: str) -> float:
-    """The weeks in one of a unit."""
+    """Return the weeks in one of a unit."""
     fits = (n for unit, n in UNITS.items() if re.fullmatch(f"({unit})s?", word))
     return next(fits)
 
 
 def in_figures(text: str) -> str:
-    """A text in small letters with numbers in figures; of a range, only its end."""
+    """Return a text in lower case with numbers in figures; of a range, only its end."""
     plain = "".join(map(figure, text.lower()))
     plain = re.sub(r"(?<=\d),(?=\d)", ".", plain)
     for word, number in FIGURES.items():
@@ -322,7 +322,7 @@ def in_figures(text: str) -> str:
 
 
 def figure(character: str) -> str:
-    """A character, or its value in ASCII where it is a number of another script."""
+    """Return a character, or its value in ASCII if it is a number of another script."""
     if character.isascii() or not character.isnumeric():
         return character
     value = f"{unicodedata.numeric(character):g}"
@@ -337,7 +337,7 @@ DOMAIN = re.compile(rf"({LABEL}\.)+[a-z]{LABEL}", re.ASCII)
 
 
 def check_domain(question: str, answers: Answers) -> Finding | None:
-    """A DNS name that has room for the slug in front of it."""
+    """Check a DNS name that has room for the slug in front of it."""
     domain = answers[question]
     room = 253 - SLUG_LENGTH - 1
     if DOMAIN.fullmatch(domain) and len(domain) <= room:
@@ -351,7 +351,7 @@ def check_domain(question: str, answers: Answers) -> Finding | None:
 
 
 def bare_host(text: str) -> str:
-    """The host of an address, in lower case and in ASCII."""
+    """Return the host of an address, in lower case and in ASCII."""
     host = re.sub(r"^\w*:?//|^https?:|[/?#].*$", "", text.strip(" \t'\"<>").lower())
     host = host.rpartition("@")[2].partition(":")[0].removeprefix("*.")
     host = re.sub(r"\.{2,}", ".", host).strip(".-").replace("_", "-")
@@ -359,7 +359,7 @@ def bare_host(text: str) -> str:
 
 
 def without_bad_port(address: str) -> str:
-    """The address itself, or without its port if no machine can have that one."""
+    """Return the address, without its port if no machine can have that one."""
     found = NUMBERED.match(address)
     if not found or re.fullmatch(PORT, found["port"], re.ASCII):
         return address
@@ -367,7 +367,7 @@ def without_bad_port(address: str) -> str:
 
 
 def has_bad_port(address: str) -> bool:
-    """Whether the address has a port that no machine can have."""
+    """Return whether the address has a port that no machine can have."""
     return without_bad_port(address) != address
 
 
@@ -384,7 +384,7 @@ REGISTRY_OF = {"ghcr.io": "github", "registry.gitlab.com": "gitlab"}
 
 
 def check_registry(question: str, answers: Answers) -> Finding | None:
-    """A registry as it stands in the name of an image, and one that the CI reaches."""
+    """Check a registry, as in the name of an image, and that the CI reaches it."""
     registry = answers[question]
     fits = REGISTRY.fullmatch(registry) and len(registry) <= 200
     fits = fits and registry.split("/")[0] not in PAGES  # which keep no images
@@ -407,7 +407,7 @@ def check_registry(question: str, answers: Answers) -> Finding | None:
 
 
 def fit_registry(text: str, ci: str) -> str:
-    """The nearest registry that the CI reaches."""
+    """Return the nearest registry that the CI reaches."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     plain = re.sub(r"^docker (pull|push|login) ", "", plain.strip(" \t'\"<>").lower())
     plain = re.sub(r"^\w*:?//|[?#].*$|\s", "", plain)
@@ -427,7 +427,7 @@ def fit_registry(text: str, ci: str) -> str:
 
 
 def allowed(registry: str, answers: Answers) -> bool:
-    """Whether the chosen CI gives its jobs access to the registry."""
+    """Return whether the chosen CI gives its jobs access to the registry."""
     return REGISTRY_OF.get(registry.split("/")[0], answers["ci"]) == answers["ci"]
 
 
@@ -452,7 +452,7 @@ PAGES |= {"hub.docker.com": "docker.io"}
 
 
 def check_repository(question: str, answers: Answers) -> Finding | None:
-    """The web address of a repository, where the chosen CI runs."""
+    """Check the web address of a repository, where the chosen CI runs."""
     address = answers[question]
     near = fit_repository(address, answers)
     if REPOSITORY.fullmatch(address) and near == address:
@@ -471,7 +471,7 @@ def check_repository(question: str, answers: Answers) -> Finding | None:
 
 
 def mistake_in(address: str) -> str:
-    """What nobody may write in a web address, if it is there."""
+    """Return the reason why a web address cannot be used as it is; empty if none."""
     if has_password(address):
         return "It carries a password, which everybody would read."
     if re.search(r"[/@]\[", address):
@@ -486,7 +486,7 @@ def corrected(
     near: str,
     check: Callable[[str, Answers], Finding | None],
 ) -> Finding:
-    """A finding with the nearest answer, and with what is wrong with that one, too."""
+    """Return a finding with the nearest answer, and with what is wrong with it."""
     answers.values[question] = near
     more = check(question, answers)
     if more and more.question:
@@ -495,7 +495,7 @@ def corrected(
 
 
 def fit_repository(text: str, answers: Answers) -> str:
-    """The nearest address of a repository."""
+    """Return the nearest address of a repository."""
     text = re.sub(r"^(git|gh repo) clone\s+", "", text.strip(" \t'\"<>"))
     path = text.rstrip("/").removesuffix(".git")
     abbreviated = re.match(r"(gh|gl):(?!/)", path)
@@ -531,7 +531,7 @@ TRACKER_OF = {
 
 
 def check_tracker_url(question: str, answers: Answers) -> Finding | None:
-    """A web address, and one of the chosen tracker."""
+    """Check a web address of the chosen tracker."""
     address, tracker = answers[question], answers["issue_tracker"]
     forge = FORGES.get("".join(answers["repository"].lower().split("/")[2:3]), tracker)
     is_default = address == answers.default(question)
@@ -573,7 +573,7 @@ SHORT = {
 
 
 def fit_tracker_url(text: str, answers: Answers) -> str:
-    """The nearest web address."""
+    """Return the nearest web address."""
     plain = fit_web(text)
     short, whole = SHORT[answers["issue_tracker"]]
     bare = text.strip(" \t'\"<>/")
@@ -588,7 +588,7 @@ def fit_tracker_url(text: str, answers: Answers) -> str:
 
 
 def fit_web(text: str) -> str:
-    """The nearest web address, without credentials; as it was if there is none near."""
+    """Return the nearest web address without credentials; the text if there is none."""
     plain = re.sub(r"^.*[\s(](?=https?://)|[\s).,;]+$", "", text)  # in a sentence
     plain = re.sub(r"[\s\"'<>\\`]", "", plain)
     # Of SSH; its port is none of the web's.
@@ -611,7 +611,7 @@ def fit_web(text: str) -> str:
 
 
 def in_ascii(host: str) -> str:
-    """A host as the DNS knows it; as it was if the DNS cannot know it."""
+    """Return a host as the DNS has it; unchanged if the DNS cannot have it."""
     try:
         return host if host.isascii() else host.encode("idna").decode("ascii")
     except UnicodeError:
@@ -643,7 +643,7 @@ EXPECTED = {
 
 
 def check_remote_url(question: str, answers: Answers) -> Finding | None:
-    """A URL of the chosen kind of remote, without credentials."""
+    """Check a URL of the chosen kind of remote, without credentials."""
     url, kind = answers[question], answers["dvc_remote"]
     if not has_password(url) and REMOTES[kind].fullmatch(url):
         return None
@@ -671,7 +671,7 @@ def check_remote_url(question: str, answers: Answers) -> Finding | None:
 
 
 def kind_of(url: str) -> str:
-    """The kind that the form of a URL tells; empty for a mere name."""
+    """Return the kind that the form of a URL tells; empty for a mere name."""
     if re.match(r"[./\\~]|[A-Za-z]:[\\/]", url):
         return "local"
     for kind, forms in ALIASES.items():
@@ -681,7 +681,7 @@ def kind_of(url: str) -> str:
 
 
 def matches(form: str, url: str) -> "re.Match[str] | None":
-    """How a URL has a form, if it has."""
+    """Return the match of a URL with a form, or None."""
     return re.fullmatch(form, url, re.IGNORECASE | re.DOTALL)
 
 
@@ -716,7 +716,7 @@ NO_BUCKET = re.compile(r"AccountName=|\.s3-accesspoint\.|:accesspoint[/:]")
 
 
 def fit_remote_url(text: str, kind: str) -> str:
-    """The nearest URL of a kind."""
+    """Return the nearest URL of a kind."""
     plain = re.sub(r"^.*\s(?=\w+://)", "", text.strip(" \t\n'\"<>"))  # of a command
     if kind == "local":
         return fit_directory(plain)
@@ -744,13 +744,13 @@ def fit_remote_url(text: str, kind: str) -> str:
 
 
 def fit_path(text: str) -> str:
-    """The nearest path of a remote."""
+    """Return the nearest path of a remote."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"/{2,}", "/", re.sub(r"[^\w.=+/-]+", "-", plain, flags=re.ASCII))
 
 
 def fit_directory(text: str) -> str:
-    """The nearest directory that DVC can be told of in its configuration."""
+    """Return the nearest directory that DVC can be told of in its configuration."""
     if re.match(r"(?!file:)[\w+]+://", text):  # a URL of no kind that is known
         return text
     path = re.sub(r"^file:/+(?=[A-Za-z]:)|^file:(//(localhost)?(?=/))?", "", text)
@@ -760,7 +760,7 @@ def fit_directory(text: str) -> str:
 
 
 def fit_server(text: str) -> str:
-    """The nearest address of a directory that SSH reaches."""
+    """Return the nearest address of a directory that SSH reaches."""
     rest = re.sub(r"^(ssh|sftp|scp|rsync)?:?//", "", text, flags=re.IGNORECASE)
     user, at, place = rest.rpartition("@")
     user = user.partition(":")[0]
@@ -781,7 +781,7 @@ PASSWORD = re.compile(
 
 
 def has_password(url: str) -> bool:
-    """Whether a URL carries a password, a key or a signature."""
+    """Return whether a URL carries a password, a key or a signature."""
     return bool(PASSWORD.search(url))
 
 
@@ -802,7 +802,7 @@ CHECKS: dict[str, Callable[[str, Answers], Finding | None]] = {
 
 
 def mistakes(answers: Answers) -> Iterator[Mistake]:
-    """All mistakes. What follows from a mistaken answer by default is not one more."""
+    """Yield all mistakes; a default that follows from a mistaken answer is none."""
     found = False
     for question, check in CHECKS.items():
         answer = answers[question]
@@ -821,7 +821,7 @@ def mistakes(answers: Answers) -> Iterator[Mistake]:
 
 
 def started_with() -> tuple[list[str], list[str]] | None:
-    """How cookiecutter or cruft was called: its program, as typed, and its arguments.
+    """Return the program, as typed, and arguments of the call of cookiecutter or cruft.
 
     None where the system does not tell; Linux does, in /proc.
     """
@@ -848,7 +848,7 @@ def started_with() -> tuple[list[str], list[str]] | None:
 
 
 def split_program(words: list[str]) -> tuple[list[str], list[str]] | None:
-    """The program of a process of cookiecutter or cruft, and its arguments."""
+    """Return the program of a process of cookiecutter or cruft, and its arguments."""
     import shutil
 
     for index, word in enumerate(words[:4]):
@@ -866,13 +866,13 @@ def split_program(words: list[str]) -> tuple[list[str], list[str]] | None:
 
 
 def is_launcher(words: list[str]) -> bool:
-    """Whether a process is a program that runs others, such as uvx."""
+    """Return whether a process is a program that runs others, such as uvx."""
     names = {os.path.basename(word) for word in words[:2]}
     return bool(names & {"uv", "uvx", "pipx", "hatch", "pdm", "poetry", "pixi"})
 
 
 def shown_launcher(words: list[str]) -> list[str]:
-    """A launcher as it is typed: uvx calls itself `uv tool uvx`."""
+    """Return a launcher as it is typed: uvx calls itself `uv tool uvx`."""
     if os.path.basename(words[0]).startswith("python"):
         words = words[1:]
     words = [os.path.basename(words[0]), *words[1:]]
@@ -888,7 +888,7 @@ REPLACED |= {"--extra-context", "-E", "--extra-context-file"}
 
 
 def kept_arguments(arguments: list[str]) -> list[str]:
-    """What was typed, without the answers."""
+    """Return what was typed, without the answers."""
     kept: list[str] = []
     rest = iter(arguments)
     for word in rest:
@@ -901,7 +901,7 @@ def kept_arguments(arguments: list[str]) -> list[str]:
 
 
 def known_arguments(answers: Answers) -> list[str]:
-    """What is known of the call where the system does not tell it."""
+    """Return what is known of the call where the system does not tell it."""
     values = answers.values
     arguments = [str(values.get("_template", "TEMPLATE"))]
     if values.get("_checkout"):
@@ -912,7 +912,7 @@ def known_arguments(answers: Answers) -> list[str]:
 
 
 def corrected_command(answers: Answers) -> str:
-    """The command that generates the service with the corrected answers."""
+    """Return the command that generates the service with the corrected answers."""
     started = started_with()
     program, arguments = started or (["cookiecutter"], known_arguments(answers))
     changed = {
@@ -930,7 +930,7 @@ def corrected_command(answers: Answers) -> str:
 
 
 def quoted(words: list[str]) -> str:
-    """The words as the user's shell reads them."""
+    """Return the words as the user's shell reads them."""
     import shlex  # here, as below: a generation that goes well need not wait for it
     import subprocess
 
@@ -951,7 +951,7 @@ INDENT = 6 * " "
 
 
 def report(found: list[Mistake], answers: Answers) -> str:
-    """What the user reads."""
+    """Return the message about the mistakes, with the corrected command."""
     import textwrap
 
     lines = [f"{len(found)} of the answers cannot be used. Nothing was written.", ""]
@@ -990,7 +990,7 @@ def remove_parents(directory: Path, output: Path) -> None:
 
 
 def has_files() -> bool:
-    """Whether the directory was there before cookiecutter: it makes it just before."""
+    """Return whether the directory was there before cookiecutter made it."""
     return any(Path().iterdir()) or time.time() - Path().stat().st_mtime > 2
 
 
@@ -1002,8 +1002,8 @@ def prepare_over_files(answers: Answers) -> None:
     """
     if not answers.template:
         sys.exit(
-            "Nothing was written: it is not known where the template is, so "
-            "what is here could not be put back. `cookiecutter -f` tells it."
+            "Nothing was written: the template cannot be found, so what is here "
+            "could not be put back. Run `cookiecutter -f`, which says where it is."
         )
     overlay = load_overlay(answers.template)
     logging.disable()  # cookiecutter's log would repeat what is said here
@@ -1020,7 +1020,7 @@ def prepare_over_files(answers: Answers) -> None:
 
 
 def load_overlay(template: Path) -> Any:
-    """The module that lays a service over a directory that has files already."""
+    """Return the module that lays a service over a directory that has files already."""
     path = template / "hooks" / "overlay.py"
     specification = importlib.util.spec_from_file_location("overlay", path)
     assert specification and specification.loader
@@ -1041,13 +1041,13 @@ def make_aside(template: Path | None, aside: Path) -> Path:
 
 
 def is_new_enough(values: dict[str, Any]) -> bool:
-    """Whether cookiecutter, or cruft with it, tells the hooks what they ask."""
+    """Return whether this cookiecutter, or cruft with it, tells the hooks enough."""
     has_rendered = not JINJA.search(str(values["__service_slug"]))
     return has_rendered and ("_checkout" in values or "_commit" in values)
 
 
 def main() -> None:
-    """Do all of it.
+    """Check the answers and, over files that exist, prepare the service aside.
 
     Raises:
         SystemExit: with 1 if an answer cannot be used, or with another reason.

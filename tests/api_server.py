@@ -1,4 +1,4 @@
-"""As much of a Kubernetes API server as `make deploy` and its kin need of one.
+"""A Kubernetes API server with what `make deploy`, `make rollback` and such need.
 
 It holds objects and who owns their fields, lets a Deployment roll its ReplicaSets and
 an autoscaler raise its replicas, and writes down each request as the verb and the

@@ -56,7 +56,7 @@ def said(adopted: Service) -> str:
     return (adopted.path.parent / "said").read_text(encoding="utf-8")
 
 
-def test_it_says_what_it_found_and_shows_what_it_writes(adopted: Service) -> None:
+def test_adoption_says_what_it_found_and_shows_what_it_writes(adopted: Service) -> None:
     text = said(adopted)
 
     assert "Outcome is the label: 2 labels" in text
@@ -69,7 +69,7 @@ def test_it_says_what_it_found_and_shows_what_it_writes(adopted: Service) -> Non
     assert "make ask" in text
 
 
-def test_after_it_the_verbs_work(adopted: Service, tmp_path: Path) -> None:
+def test_the_verbs_work_after_an_adoption(adopted: Service, tmp_path: Path) -> None:
     service = copy(adopted, tmp_path)
     run("git", "add", "--all", cwd=service.path)
 

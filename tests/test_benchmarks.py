@@ -214,7 +214,7 @@ def test_what_watches_the_service_can_be_left_out(
 
 @needs_wrk
 @pytest.mark.slow
-def test_who_serves_the_model_rightly_is_compared(
+def test_only_servers_with_the_right_answers_are_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bare = next(peer for peer in PEERS if peer.name == "bare")

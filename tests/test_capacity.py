@@ -30,7 +30,7 @@ Model.predict = _leak  # type: ignore[method-assign]
 """
 
 
-def test_what_is_measured_is_what_a_pod_may_use(
+def test_bench_writes_its_result_and_names_what_differs(
     trained: Service, tmp_path: Path
 ) -> None:
     service = copy(trained, tmp_path)

@@ -77,9 +77,7 @@ def test_a_service_that_predicts_a_number_passes_its_own_tests(
 
 
 @pytest.mark.slow(seconds=60)
-def test_contracts_that_nobody_has_written_train_and_serve(
-    default: Service, tmp_path: Path
-) -> None:
+def test_generated_contracts_train_and_serve(default: Service, tmp_path: Path) -> None:
     service = copy(default, tmp_path)
     shutil.copy(
         PROGRAM.parent / "generated.py", service.path / "tests" / "test_generated.py"

@@ -1,7 +1,6 @@
-"""What is emitted for deployment holds before those who will read it.
+"""The manifests, the Dockerfile and the pipelines pass their schemas and linters.
 
-The manifests before Kubernetes' own schemas and the linters of the field, the pipelines
-before theirs. tests/test_releases.py has the verbs before an API server.
+tests/test_releases.py runs the verbs of deployment against an API server.
 """
 
 import base64

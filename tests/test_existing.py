@@ -233,7 +233,7 @@ def test_what_may_not_be_written_to_is_named(
     assert tree(service) == before
 
 
-def test_a_file_is_replaced_by_one_beside_it(
+def test_a_file_is_replaced_from_its_own_directory(
     service: Path, overlay: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace = os.replace

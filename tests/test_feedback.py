@@ -89,7 +89,7 @@ def test_an_update_adds_what_a_generation_gives_and_keeps_the_edits(
     )
 
 
-def test_what_follows_from_the_code_is_fresh(
+def test_generated_documents_are_fresh_with_feedback(
     with_feedback: Service, forks: Forks, tmp_path: Path
 ) -> None:
     service = copy(with_feedback, tmp_path)

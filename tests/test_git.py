@@ -186,7 +186,7 @@ def test_a_clone_of_what_was_trained_is_up_to_date(
     assert run("git", "status", "--porcelain", cwd=clone.path).stdout == ""
 
 
-def test_pairs_are_covered() -> None:
+def test_every_value_of_each_factor_is_in_a_cell() -> None:
     seen = {pair for machine in CELLS for pair in machine.items()}
 
     assert seen == {(name, value) for name in FACTORS for value in FACTORS[name]}

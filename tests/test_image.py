@@ -163,7 +163,7 @@ def inspect(engine: str, image: str) -> dict[str, Any]:
     return facts
 
 
-def test_it_is_small_and_says_where_it_comes_from(
+def test_the_image_is_small_and_says_where_it_comes_from(
     built: Service, engine: str, image: str
 ) -> None:
     facts = inspect(engine, image)
@@ -180,7 +180,9 @@ def test_it_is_small_and_says_where_it_comes_from(
     assert facts["Config"]["Cmd"] == ["/srv/.venv/bin/python", "-m", "app"]
 
 
-def test_it_holds_code_and_model_and_nothing_else(engine: str, image: str) -> None:
+def test_the_image_holds_code_and_model_and_nothing_else(
+    engine: str, image: str
+) -> None:
     files = inside(
         engine,
         image,
@@ -289,7 +291,7 @@ def test_onnx_runtime_takes_the_cpus_of_the_container(engine: str, image: str) -
     assert inside(engine, image, code) == 1
 
 
-def test_compose_runs_it(built: Service, engine: str, tmp_path: Path) -> None:
+def test_compose_runs_the_image(built: Service, engine: str, tmp_path: Path) -> None:
     service = copy(built, tmp_path)
     compose: tuple[str, ...] = ("docker", "compose")
     build: tuple[str, ...] = ("build",)

@@ -147,7 +147,7 @@ GIVEN: list[tuple[dict[str, str], dict[str, str]]] = [
 
 
 @pytest.mark.parametrize(("answers", "expected"), GIVEN, ids=str)
-def test_what_is_given_once_is_everywhere(
+def test_links_image_and_owners_follow_from_one_answer(
     tmp_path: Path, answers: dict[str, str], expected: dict[str, str]
 ) -> None:
     service = answer(tmp_path, answers).service
@@ -170,7 +170,7 @@ def test_what_is_given_once_is_everywhere(
         assert len(links) >= 15 and set(links) == {expected["repository"]}
 
 
-def test_no_name_leads_nowhere(tmp_path: Path) -> None:
+def test_no_file_names_a_rule_number_or_an_address_of_grafana(tmp_path: Path) -> None:
     for answers in ({}, {question: names[-1] for question, names in FACTORS.items()}):
         path = answer(tmp_path, answers).service.path
         for file in path.rglob("*"):
@@ -188,7 +188,7 @@ def test_more_than_two_weeks_ask_for_a_functional_spec(tmp_path: Path) -> None:
         shutil.rmtree(service.path)
 
 
-def test_pairwise_really_covers_every_pair() -> None:
+def test_pairwise_covers_every_pair() -> None:
     for one, other in itertools.combinations(FACTORS, 2):
         seen = {(answers[one], answers[other]) for answers in PAIRWISE}
         assert seen == set(itertools.product(FACTORS[one], FACTORS[other]))

@@ -1,4 +1,4 @@
-"""`make deploy`, `make rollback` and their kin: real kubectl before an API server."""
+"""`make deploy`, `make rollback` and such: real kubectl against tests/api_server.py."""
 
 import json
 import re
@@ -274,7 +274,7 @@ def test_rolling_back_goes_one_release_back_each_time(
     assert cluster.image == digest("a")
 
 
-def test_a_rollback_does_not_take_the_failure_before_for_its_own(
+def test_a_rollback_ignores_the_failure_that_the_status_still_shows(
     bake: Bake, cluster: Cluster
 ) -> None:
     service = bake()

@@ -665,7 +665,7 @@ def test_an_old_python_or_cookiecutter_is_told_what_is_needed(
             runpy.run_path(str(rendered), run_name="__main__")
         return str(stopped.value)
 
-    wanted = "cookiecutter 2.6 or later is needed. The newest is had by `uvx"
+    wanted = "cookiecutter 2.6 or later is needed. `uvx cookiecutter …` runs"
     assert wanted in said({"__service_slug": "{{ cookiecutter.x }}", "_checkout": ""})
     assert wanted in said({"__service_slug": "x"})
     monkeypatch.setattr(sys, "version_info", (3, 9, 18))

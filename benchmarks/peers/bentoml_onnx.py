@@ -32,6 +32,6 @@ class Classifier:
 
     @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=1000)
     def predict(self, features: Features) -> np.ndarray:
-        """The probabilities of a batch."""
+        """Return the probabilities of a batch."""
         (rows,) = self.session.run(["probabilities"], {"features": features})
         return rows

@@ -45,7 +45,7 @@ def run(
 
 
 def sync(service: Path, name: str, *arguments: str) -> Path:
-    """The environment of a service, as `uv sync` makes it; gives its directory."""
+    """Make the environment of a service by `uv sync`, and return its directory."""
     target = HOME / name
     run(
         *(*UV, "sync", "--quiet", "--python", sys.executable, *arguments),
@@ -56,7 +56,7 @@ def sync(service: Path, name: str, *arguments: str) -> Path:
 
 
 def install(name: str, python: str | None) -> Path:
-    """The environment of a framework, from its requirements; gives its directory.
+    """Make the environment of a framework from its requirements; return its directory.
 
     It is made afresh, without releases newer than what the template was proven with.
     """
@@ -74,12 +74,12 @@ def install(name: str, python: str | None) -> Path:
 
 
 def variables(target: Path) -> dict[str, str]:
-    """What `source bin/activate` would set."""
+    """Return what `source bin/activate` would set."""
     return {"PATH": f"{target / 'bin'}{os.pathsep}{os.environ['PATH']}"}
 
 
 def versions(target: Path, names: tuple[str, ...]) -> dict[str, str]:
-    """The version of Python in an environment, and those of some distributions."""
+    """Return the versions of Python and of some distributions in an environment."""
     python = target / "bin" / "python"
     said = run(str(python), "--version", cwd=ROOT).split()[1]
     listed = run(

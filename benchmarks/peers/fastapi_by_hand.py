@@ -104,11 +104,11 @@ async def predict(instance: Instance) -> Prediction:
 
 @app.get("/ready")
 async def ready() -> dict[str, str]:
-    """The model is loaded when the module is."""
+    """Answer readiness: the model is loaded with the module."""
     return {"status": "ready"}
 
 
 @app.get("/metrics")
 async def metrics() -> Response:
-    """What Prometheus scrapes."""
+    """Return what Prometheus scrapes."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -48,5 +48,5 @@ def predict(instance: Instance) -> dict[str, list[float]]:
 
 @app.get("/ready")
 def ready() -> dict[str, str]:
-    """The model is loaded when the module is."""
+    """Answer readiness: the model is loaded with the module."""
     return {"status": "ready"}

@@ -30,16 +30,16 @@ class Classifier(ls.LitAPI):
 
     # LitServe gives types of `request` and of the answer to FastAPI.
     def decode_request(self, request):
-        """A row of the batch."""
+        """Return a row of the batch."""
         return np.array(request["features"], dtype=np.float32)
 
     def predict(self, x: Any) -> Any:
-        """The probabilities of a batch."""
+        """Return the probabilities of a batch."""
         (rows,) = self.session.run(["probabilities"], {"features": x})
         return rows
 
     def encode_response(self, output):
-        """The answer to one request."""
+        """Return the answer to one request."""
         return {"probabilities": output.tolist()}
 
 

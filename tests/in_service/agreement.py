@@ -1,6 +1,6 @@
 """The fast path and FastAPI agree on whatever is sent, bodies by the thousand.
 
-It goes with `tests/serving/test_contract.py` of a service and prolongs its tables.
+It extends the tables of `tests/serving/test_contract.py` of a service.
 """
 
 import gzip

@@ -1,4 +1,4 @@
-"""Contracts that nobody has written: each trains, keeps parity and serves."""
+"""Generated contracts: each trains, keeps parity and serves."""
 
 import json
 from collections.abc import Callable, Iterator
