@@ -26,7 +26,7 @@ from serving.problems import (
     problem_response,
     unavailable,
 )
-from serving.requests import REJECTED, UNLIMITED
+from serving.requests import LEFT, REJECTED, UNLIMITED
 from serving.settings import ServingSettings
 
 # This many bodies always get a slot, so that requests can share a call of the model.
@@ -414,7 +414,7 @@ class Body:
             await slot
         finally:
             slot.cancel()  # no effect once it is granted
-        if await client_has_left(self._receive):
+        if LEFT in self.scope or await client_has_left(self._receive):
             raise ProblemError(
                 CLIENT_LEFT, "The client left while it waited for a slot."
             )

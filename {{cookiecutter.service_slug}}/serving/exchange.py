@@ -12,6 +12,8 @@ from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from serving.requests import LEFT
+
 HEAD = b"HTTP/1.1 "
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # asks for the body; nothing follows it
 
@@ -100,11 +102,15 @@ class Exchange(RequestResponseCycle):
             self.waiting_for_100_continue = False
             self.keep_alive = self.persistent
             self.transport.write(CONTINUE)
-        if not (self.disconnected or self.response_complete or self.client_left):
+        while not (self.disconnected or self.response_complete):
+            if self.client_left and not self.delivered:
+                break  # the whole body is there
             self.flow.resume_reading()
             await self.message_event.wait()
             self.message_event.clear()
-        if self.disconnected or self.response_complete or self.delivered:
+            if not self.delivered:
+                break
+        if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
         body, self.body = bytes(self.body), bytearray()
         self.delivered = not self.more_body
@@ -120,6 +126,15 @@ class Exchange(RequestResponseCycle):
             self.waiting_for_100_continue = False
             self.keep_alive = self.persistent
         self.more_body = False
+        self.message_event.set()
+
+    def leave(self) -> None:
+        """Note that the client has closed its side, after the whole request.
+
+        The application is not told of a disconnect: a stream would end before its time.
+        """
+        self.client_left = True
+        self.scope[LEFT] = True  # type: ignore[literal-required]
         self.message_event.set()
 
     def abandon(self) -> None:

@@ -133,8 +133,7 @@ class Protocol(HttpToolsProtocol):
             return False
         waiting = [self._active, *self.pipeline] if self._active else self.pipeline
         for exchange in waiting:
-            exchange.client_left = True
-            exchange.message_event.set()
+            exchange.leave()
         return bool(waiting)
 
     def resume_writing(self) -> None:
@@ -209,7 +208,7 @@ class Protocol(HttpToolsProtocol):
         if exchange.waiting_for_100_continue:
             exchange.expect_body()
         if self._closed_by_client:
-            exchange.client_left = True
+            exchange.leave()
         if not (self._active or self.pipeline or self.flow.write_paused):
             self._start(exchange)
         else:

@@ -12,6 +12,7 @@ UNLIMITED = PROBES | {"/metrics"}
 
 # Keys of the ASGI scope that one layer writes and another reads.
 REJECTED = "serving.rejected"  # admission rejected the request
+LEFT = "serving.left"  # the client has closed its side of the connection
 TENANT = "serving.tenant"  # the name of the client's API key
 
 

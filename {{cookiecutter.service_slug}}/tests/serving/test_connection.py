@@ -6,7 +6,7 @@ import logging
 import socket
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from urllib.error import HTTPError
@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 
 import httpx2
 import pytest
+from starlette.responses import StreamingResponse
 
 from serving.connections import Connections
 from serving.protocol import PIECE_BYTES
@@ -440,6 +441,24 @@ def test_a_client_that_closes_its_side_gets_its_answers(
     line.settle(30)
 
     assert line.statuses == [200, 200]
+    assert line.wire.closed
+
+
+def test_a_client_that_closes_its_side_gets_all_of_a_stream(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        for part in (b"one", b"two", b"three"):
+            yield part
+            await asyncio.sleep(0)
+
+    line = Line(StreamingResponse(parts()), loop)
+    line.protocol.data_received(GET)
+    line.send_eof()
+    line.settle(30)
+
+    assert line.statuses == [200]
+    assert line.answers.endswith(b"three\r\n0\r\n\r\n")
     assert line.wire.closed
 
 
