@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
 from adopt import write
 from adopt.apply import (
     CONF,
@@ -34,8 +33,6 @@ from adopt.infer import MOST_CLASSES, Options, Plan, describe, infer
 from adopt.layout import Refusal
 from adopt.names import say, split_names
 from bench import report
-from serving.contract import Task
-from serving.fields import Kind, read_kinds, read_task
 from training.columns import make_instance
 from training.dialect import read_cells, translate
 from training.files import read_json, write_text
@@ -46,6 +43,9 @@ from training.stage import PipelineError, compose
 from training.train import cross_validate
 from training.validation import Validator, read_columns
 from training.values import ConfigError
+
+from serving.contract import Task
+from serving.fields import Kind, read_kinds, read_task
 
 ROOT = Path(__file__).parent.parent
 SOURCE = Path("data/source")

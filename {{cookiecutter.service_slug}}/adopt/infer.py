@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-
 from adopt.layout import Refusal, check_size, find_dialect, join, read_whole
 from adopt.names import find_column, name_fields, say, show, to_field
 from adopt.profile import (
@@ -23,10 +22,11 @@ from adopt.profile import (
     profile,
     round_out,
 )
-from serving.contract import MAX_NUMBER, Task
-from serving.fields import Kind
 from training.dialect import Dialect
 from training.schema import GROUP, LABEL, TIME
+
+from serving.contract import MAX_NUMBER, Task
+from serving.fields import Kind
 
 # A label of integers has classes if there are at most MOST_CLASSES of them, with at
 # least ROWS_PER_CLASS rows each.

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-
 from training.dialect import TEXT_SUFFIXES, Dialect, read_cells
 from training.stage import PipelineError
 

@@ -9,9 +9,10 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from adopt.layout import Refusal
+from training.schema import GROUP, LABEL, TIME
+
 from serving.contract import Contract
 from serving.fields import OUTPUTS
-from training.schema import GROUP, LABEL, TIME
 
 LONGEST = 50
 # The types of fields: a field of such a name would hide one from those below it.

@@ -17,7 +17,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as types
-
 from adopt.layout import Refusal
 from adopt.names import say
 from training.dialect import (

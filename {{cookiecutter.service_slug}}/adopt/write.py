@@ -14,11 +14,11 @@ from types import ModuleType
 from typing import Any
 
 import yaml
-
 from adopt.infer import Plan
 from adopt.layout import Refusal
-from serving.fields import read_kinds, read_task
 from training.schema import LABEL
+
+from serving.fields import read_kinds, read_task
 
 # Where the names come from that a field may use.
 MODULES = {
