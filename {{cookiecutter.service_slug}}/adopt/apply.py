@@ -77,7 +77,8 @@ def place(path: Path) -> Path:
     own = path.resolve()
     if own.is_relative_to((ROOT / SOURCE).resolve()):
         return own.relative_to(ROOT.resolve())
-    return SOURCE / own.name
+    # A link has the suffix, where what it leads to may be called by its hash.
+    return SOURCE / Path(os.path.abspath(path)).name
 
 
 def copy(source: Path, target: Path) -> None:

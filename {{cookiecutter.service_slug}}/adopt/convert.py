@@ -66,7 +66,7 @@ def read_choices(variables: Mapping[str, str]) -> Choices:
             f"LABELS={text} needs two or more labels that differ, with commas between "
             "them: LABELS=a,b,c."
         )
-    logits = variables.get("LOGITS", "") not in ("", "0")
+    logits = variables.get("LOGITS", "").lower() not in ("", "0", "n", "no", "false")
     return Choices(labels, logits, variables.get("OUTPUT", ""))
 
 
@@ -158,7 +158,14 @@ def _predict(
     task = Task.CLASSIFICATION if choices.labels else Task.REGRESSION
 
     def run(rows: Sequence[Contract]) -> Any:
-        return session.run([OUTPUTS[task]], fields.arrays(rows))[0]
+        try:
+            return session.run([OUTPUTS[task]], fields.arrays(rows))[0]
+        except Exception as error:  # whatever ONNX Runtime raises
+            reason = str(error).strip().splitlines()[0]
+            raise PipelineError(
+                f"{path} fails for a sample of app/examples.py ({reason}). Give it "
+                "rows that it was made for: SAMPLE=FILE."
+            ) from None
 
     together = run([*instances, *instances])
     alone = np.concatenate([run([one]) for one in instances] * 2)

@@ -20,7 +20,14 @@ CODE = re.compile(r"(?=.*[0-9])[A-Za-z0-9_.:-]{1,40}")
 # The different values of which the form is looked at.
 SEEN = 200
 
-IDENTIFIER = {"id", "ids", "uuid", "guid", "index", "idx", "rowid", "key", "nr", "no"}
+IDENTIFIER = {"id", "ids", "uuid", "guid", "idx", "rowid"}
+# The last word of an identifier, not the first: no_rooms is a number of rooms.
+NUMBERED = {"nr", "no"}
+# An identifier only if hardly any value is repeated: a key may be that of a song, and
+# an index that of prices.
+NUMBERED_ONCE = {"index", "key", "nr", "no"}
+# What the reader calls a column without a name.
+NO_NAME = re.compile(r"column \d+")
 PERSON = {"customer", "patient", "client", "passenger", "employee", "user", "person"}
 PERSONAL = {"surname", "forename", "firstname", "lastname", "fullname", "email", "mail"}
 PERSONAL |= {"phone", "telephone", "mobile", "fax", "address", "street", "ssn", "iban"}
@@ -91,9 +98,9 @@ def _find_personal(one: Profile) -> str:
 
 def _find_identifier(one: Profile, is_first: bool) -> str:
     """Return why a column identifies rows, or is of codes; "" if it is neither."""
-    words = to_field(one.name).split("_")
-    named_so = bool(IDENTIFIER & {*words[:1], *words[-1:]}) or words[0] == "unnamed"
     given, different = len(one.cells) - one.missing, len(one.counts)
+    is_unique = different >= given * UNIQUE_SHARE
+    named_so = _is_named_as_identifier(one.name, is_unique)
     hint = f"as a feature: {say('KEEP', one.name)}; to keep its rows together: "
     hint += say("GROUP", one.name)
     if one.holds is Holds.NUMBERS:
@@ -109,7 +116,7 @@ def _find_identifier(one: Profile, is_first: bool) -> str:
         return f"an identifier, {different:,} values; {hint}"
     sample = list(one.counts)[:SEEN]
     has_spaces = any(" " in text for text in sample)
-    if different >= given * UNIQUE_SHARE and not has_spaces and given > FEW_ROWS:
+    if is_unique and not has_spaces and given > FEW_ROWS:
         return (
             f"an identifier, {different:,} values in {given:,} rows; "
             f"as a feature: {say('TEXT', one.name)}"
@@ -117,6 +124,16 @@ def _find_identifier(one: Profile, is_first: bool) -> str:
     if different > MANY_CODES and all(map(CODE.fullmatch, sample)):
         return f"codes, {different:,} of them, each a column to the model; {hint}"
     return ""
+
+
+def _is_named_as_identifier(name: str, is_unique: bool) -> bool:
+    """Return whether a column has the name of an identifier."""
+    words = to_field(name).split("_")
+    ends = {words[0], words[-1]}
+    if IDENTIFIER & ends or words[0] == "unnamed" or NUMBERED & {*words[1:][-1:]}:
+        return True
+    # An index without a name may lack the rows that were removed, as they had no label.
+    return is_unique and bool(NUMBERED_ONCE & ends or NO_NAME.fullmatch(name))
 
 
 def check_leakage(one: Profile, label: Profile, task: Task) -> None:

@@ -155,7 +155,7 @@ def _find_classes(graph: onnx.GraphProto) -> list[str]:
     for node in _nodes(graph):
         for attribute in node.attribute:
             if attribute.name in CLASSES and (attribute.strings or attribute.ints):
-                texts = [text.decode("utf-8") for text in attribute.strings]
+                texts = [text.decode(errors="replace") for text in attribute.strings]
                 classes = texts or [str(number) for number in attribute.ints]
                 if classes not in found:
                     found.append(classes)

@@ -105,7 +105,7 @@ def read_sample(path: Path) -> tuple[list[str], list[dict[str, Any]] | list[list
             case ".csv":
                 with path.open(encoding="utf-8-sig", newline="") as file:
                     reader = csv.DictReader(file)
-                    rows = [_read_cells(row) for row, _ in zip(reader, range(SAMPLES))]
+                    rows = [row for row, _ in zip(reader, range(SAMPLES))]
                     return list(reader.fieldnames or ()), rows
             case ".npy":
                 array = np.load(path, allow_pickle=False)
@@ -123,24 +123,16 @@ def read_sample(path: Path) -> tuple[list[str], list[dict[str, Any]] | list[list
                     f"SAMPLE: {path} is none of .csv, .json, .jsonl and .npy. Save a "
                     "few rows as one of them."
                 )
-    except (ValueError, TypeError, csv.Error) as error:
-        raise Refusal(f"SAMPLE: {path} cannot be read: {error}") from None
+    except (ValueError, TypeError, EOFError, RecursionError, csv.Error) as error:
+        raise Refusal(
+            f"SAMPLE: {path} cannot be read: {error}. Save a few rows again, a CSV "
+            "file in UTF-8."
+        ) from None
     if rows and all(isinstance(row, dict) for row in rows):
         return list(rows[0]), rows
     if rows and all(isinstance(row, list) for row in rows):
         return [], rows
     raise Refusal(f"SAMPLE: {path} has no rows: objects, or lists of numbers.")
-
-
-def _read_cells(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the cells of a line, each read as JSON, or as text if it is none."""
-    cells: dict[str, Any] = {}
-    for name, text in row.items():
-        try:
-            cells[name] = json.loads(text)
-        except (ValueError, TypeError):
-            cells[name] = text
-    return cells
 
 
 def make_samples(
@@ -165,7 +157,7 @@ def make_samples(
         missing = [field.column for field in fields if field.column not in row]
         if missing:
             raise Refusal(
-                f"SAMPLE has the columns {', '.join(row)}; the model reads "
+                f"SAMPLE has the columns {', '.join(map(str, row))}; the model reads "
                 f"{_list_inputs(source)}. Give it a column for each input, or for each "
                 "number of the only input, in the order of the model, and no others."
             )
@@ -180,13 +172,26 @@ def _list_inputs(source: Source) -> str:
 
 
 def _as_type(field: Field, value: Any) -> Any:
-    """Return a value as the contract takes it: 3 as 3.0, 007 of a text as it is."""
-    if field.type == "float" and isinstance(value, int):
-        return float(value)
-    if "list[float]" in field.type and isinstance(value, list):
-        return [float(one) for one in value]
-    if field.kind is Kind.TEXT and not isinstance(value, str):
-        return str(value)
+    """Return a value as the contract takes it: 3 as 3.0, 007 of a text as it is.
+
+    A cell of a CSV file is a text: what is no text is read as JSON. Raises Refusal.
+    """
+    if "str" in field.type:
+        return value if isinstance(value, str) else str(value)
+    try:
+        if isinstance(value, str):
+            value = json.loads(value.strip().lower())
+        if field.type == "float" and isinstance(value, int):
+            return float(value)
+        if "list[float]" in field.type and isinstance(value, list):
+            return [float(one) for one in value]
+        if field.type == "bool" and not isinstance(value, bool):
+            return {0: False, 1: True}[value]
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        raise Refusal(
+            f"SAMPLE has {str(value)[:80]!r} in the column {field.column}, which is "
+            f"{field.said} and takes {field.type}. Correct it, or leave the row out."
+        ) from None
     return value
 
 
@@ -261,8 +266,10 @@ def complete_choices(
     if not choices.labels:
         tell(f"The labels, as the file names them: {', '.join(named)}.")
         return replace(choices, labels=named)
-    is_text = not all(label.isdigit() for label in named)
-    if len(named) != len(choices.labels) or is_text and named != choices.labels:
+    is_text = not all(label.removeprefix("-").isdigit() for label in named)
+    # Numbers may get names, but not those of each other.
+    is_fixed = is_text or {*named} == {*choices.labels}
+    if len(named) != len(choices.labels) or is_fixed and named != choices.labels:
         raise Refusal(
             f"LABELS are {', '.join(choices.labels)}, but {path} names "
             f"{', '.join(named)}, in this order. Leave LABELS out, or name them so."
@@ -279,7 +286,7 @@ def make_files(
         kind, task = write_choices(choices.labels), Task.CLASSIFICATION
     label = Field("label", "label", kind, "the output")
     plan = Plan(Dialect(), task, 0, fields, label)
-    contract = write.write_contract(CONTRACT.read_text(encoding="utf-8"), plan, set())
+    contract = write_contract(CONTRACT.read_text(encoding="utf-8"), plan)
     command = ["python", "-m", "adopt.convert", MODEL_SOURCE.as_posix()]
     shown = json.dumps(shlex.join([*command, *choices.arguments]), ensure_ascii=False)
     texts = {
@@ -291,6 +298,20 @@ def make_files(
         if path.exists() and task is Task.REGRESSION:
             texts[path] = write.write_gate(path.read_text(encoding="utf-8"), {})
     return texts, write.load_contract(contract)
+
+
+def write_contract(text: str, plan: Plan) -> str:
+    """Return app/contract.py with the fields in the order of the model's columns.
+
+    A field that was there keeps its place: where that is another one, all fields are
+    taken out first. Raises Refusal.
+    """
+    written = write.write_contract(text, plan, set())
+    found = write.read_fields(written, "Instance")
+    if list(found) == [field.name for field in plan.fields]:
+        return written
+    nothing = replace(plan, fields=[Field("no_column_has_this_name", "", "float", "")])
+    return write.write_contract(write.write_contract(text, nothing, set()), plan, set())
 
 
 def finish(tell: Callable[[str], None]) -> None:

@@ -49,9 +49,7 @@ def load(repository: Repository) -> dict[str, Waiver]:
 
 def faults(entry: dict[str, Any]) -> list[str]:
     """Return what is wrong with an entry."""
-    found = [
-        f"`{name}` is missing or empty." for name in KEYS if not entry.get(name)
-    ]
+    found = [f"`{name}` is missing or empty." for name in KEYS if not entry.get(name)]
     extra = sorted(entry.keys() - set(KEYS))
     found += [f"`{name}` is no key of a waiver." for name in extra]
     if "rule" in entry and entry["rule"] not in RULES:

@@ -88,8 +88,8 @@ class ServiceProcess:
 def started(**settings: str) -> Iterator[ServiceProcess]:
     """Start a service, wait until it is ready, and kill it at the end.
 
-        with started(LOG_LEVEL="error") as service:
-            urlopen(f"{service.url}/v1/model")
+    with started(LOG_LEVEL="error") as service:
+        urlopen(f"{service.url}/v1/model")
     """
     with tempfile.TemporaryDirectory() as directory:
         service = ServiceProcess(Path(directory, "log"), SERVICE, **settings)

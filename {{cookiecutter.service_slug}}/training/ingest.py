@@ -69,7 +69,7 @@ def _read(
     `joined` is a file of corrections, which replace rows of the source.
     """
     replaced = {} if path is None else {"path": path}
-    source = path or getattr(config.data, "path", config.data.target)
+    source = replaced.get("path", getattr(config.data, "path", config.data.target))
     logger.info("Reading %s", source)
     made = config.data.create(**replaced)
     chunks = split_frame(made, source) if isinstance(made, pd.DataFrame) else made

@@ -15,7 +15,7 @@ import pytest
 
 from adopt import write
 from adopt.__main__ import check_names, choose_floor, read_rows
-from adopt.apply import undone_on_failure
+from adopt.apply import place, undone_on_failure
 from adopt.infer import Options, Plan, infer
 from adopt.layout import Refusal, read_free_memory
 from adopt.names import name_fields, to_field
@@ -336,6 +336,31 @@ def test_numbers_are_read_as_people_write_them() -> None:
     assert to_number("(12)") == "-12"
     assert to_number("−3") == "-3"
     assert to_number("12a") is to_number("1,2") is to_number("") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "is_identifier"),
+    [
+        ("no_rooms", lambda number: number % 7, False),
+        ("key", lambda number: number % 12, False),
+        ("price_index", lambda number: 90 + number % 20, False),
+        ("Invoice No", lambda number: 4_000 + number // 3, True),
+        ("user_id", lambda number: 4_000 + number // 3, True),
+        ("key", lambda number: 4_000 + number * 3, True),
+        ("column 7", lambda number: number + number // 9, True),  # rows were removed
+    ],
+)
+def test_a_number_that_repeats_is_an_identifier_by_a_name_that_says_so(
+    table: Write, name: str, cell: Callable[[int], Any], is_identifier: bool
+) -> None:
+    assert (name in plan_for(table(name, cell)).left_out) is is_identifier
+
+
+def test_a_link_is_copied_by_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "0ab1").write_text("a,b", encoding="utf-8")
+    (tmp_path / "claims.csv").symlink_to(tmp_path / "0ab1")
+
+    assert place(tmp_path / "claims.csv") == Path("data/source/claims.csv")
 
 
 def test_many_codes_are_no_feature_unless_they_are_named(

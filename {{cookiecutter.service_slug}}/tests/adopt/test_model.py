@@ -10,11 +10,23 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import Field
 
+from adopt.apply import CONTRACT
 from adopt.convert import Choices, convert, read_choices
-from adopt.graph import choose_output, read_source
-from adopt.model import complete_choices, make_samples, plan_fields, read_sample
-from serving.contract import Contract
+from adopt.graph import Source, choose_output, read_source
+from adopt.infer import Field as Planned
+from adopt.infer import Plan
+from adopt.layout import Refusal
+from adopt.model import (
+    complete_choices,
+    make_samples,
+    plan_fields,
+    read_sample,
+    write_contract,
+)
+from adopt.write import load_contract, read_fields
+from serving.contract import Contract, Task
 from serving.model import Model
+from training.dialect import Dialect
 from training.stage import PipelineError
 
 WIDTH, LABELS = 4, ("a", "b", "c")
@@ -244,6 +256,68 @@ def test_a_sample_names_the_fields(
 
     assert [field.name for field in planned] == fields == list(sample)
     assert np.ravel(list(sample.values())).tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("type_", "given", "expected"),
+    [("Annotated[str, Field()]", text, text) for text in ("1e3", "1.50", "true")]
+    + [("bool", given, True) for given in ("True", "1", 1, True)]
+    + [("float", "2", 2.0), ("int", "3.0", 3), ("bool", "false", False)],
+)
+def test_a_cell_is_what_its_field_takes(type_: str, given: Any, expected: Any) -> None:
+    source = Source(onnx.ModelProto(), [], [], [])
+
+    fields = [Planned("a", "a", type_, "the input a")]
+    (sample,) = make_samples(source, fields, [{"a": given}])
+
+    assert sample["a"] == expected and type(sample["a"]) in (type(expected), float)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.npy", b""),
+        ("rows.json", b"[" * 100_000),
+        ("rows.json", b"[[1" + b"0" * 400 + b", 2, 3, 4]]"),
+        ("rows.csv", b"a,b\n1,2,3\n"),
+    ],
+)
+def test_a_damaged_sample_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    source = read_source(write_linear(tmp_path / "given.onnx"))
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(Refusal, match="SAMPLE"):
+        columns, rows = read_sample(tmp_path / name)
+        make_samples(source, plan_fields(source, columns), rows)
+
+
+def test_the_fields_have_the_order_of_the_columns_whatever_was_there() -> None:
+    text = CONTRACT.read_text(encoding="utf-8")
+    for names in (["b", "a", "c"], ["c", "b", "d", "a"]):
+        fields = [Planned(name, name, "float", "") for name in names]
+        label = Planned("label", "label", "float", "")
+        plan = Plan(Dialect(), Task.REGRESSION, 0, fields, label)
+        text = write_contract(text, plan)
+
+        assert list(read_fields(text, "Instance")) == names
+        assert list(load_contract(text).Instance.model_fields) == names
+
+
+@pytest.mark.parametrize(
+    ("labels", "fits"),
+    [(("x", "y"), True), (("-1", "1"), True), (("1", "-1"), False)],
+)
+def test_labels_of_numbers_may_be_named_but_not_swapped(
+    labels: tuple[str, ...], fits: bool
+) -> None:
+    source = Source(onnx.ModelProto(), [], [], ["-1", "1"])
+
+    if fits:
+        choices = complete_choices(source, Choices(labels), Path("m.onnx"), print)
+        assert choices.labels == labels
+        return
+    with pytest.raises(Refusal, match="names -1, 1, in this order"):
+        complete_choices(source, Choices(labels), Path("m.onnx"), print)
 
 
 def test_a_sample_of_other_columns_is_refused(tmp_path: Path) -> None:

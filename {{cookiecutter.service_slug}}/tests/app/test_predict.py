@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -238,17 +239,27 @@ def test_texts_are_logged_only_if_a_setting_says_so(start: Start) -> None:
     quiet, chatty = start().ready(), start(LOG_TEXTS="true").ready()
     answer = chatty.ask()
     quiet.ask()
+    metadata = httpx2.get(f"{chatty.url}/v2/models/{read_project().name}").json()
+    (sample,) = BODY["instances"]
+    tensors = [
+        {"name": each["name"], "datatype": each["datatype"]}
+        | {"shape": [1, *each["shape"][1:]], "data": [sample[each["name"]]]}
+        for each in metadata["inputs"]
+        if each["name"] in sample
+    ]
+    infer = f"{chatty.url}/v2/models/{metadata['name']}/infer"
+    assert httpx2.post(infer, json={"inputs": tensors}).status_code == 200
     for process in (quiet, chatty):
         process.stop()
 
     lines = [json.loads(line) for line in chatty.log().splitlines()]
-    (line,) = (line for line in lines if "instances" in line)
+    line, of_v2 = (line for line in lines if "instances" in line)
     request = PredictRequest.model_validate_json(json.dumps(BODY))
     sent = [
         each.model_dump(mode="json", exclude_computed_fields=True)
         for each in request.instances
     ]
-    assert line["instances"] == sent
+    assert line["instances"] == of_v2["instances"] == sent
     (logged,) = line["predictions"]
     assert answer.json()["predictions"][0].items() <= logged.items()
     assert line["request_id"] == answer.headers["x-request-id"]

@@ -11,14 +11,18 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import Field
 
-from serving.build import read_project
+from serving import inference
+from serving.build import build_app, read_project
 from serving.contract import Contract
+from serving.model import Model
 from serving.problems import MAX_LISTED, ProblemError
+from serving.service import Service
+from serving.settings import ServingSettings
 from serving.tensors import InputTensor, TensorReader
 from serving.testing import wait_until
 from tests.conftest import Process, Serve
 from tests.serving.conftest import BODY, PATH
-from tests.serving.toy import MAX_CLAIMS
+from tests.serving.toy import MAX_CLAIMS, Claim
 
 NAME = read_project().name
 MODEL = f"/v2/models/{NAME}"
@@ -365,6 +369,26 @@ def test_both_apis_answer_alike(client: TestClient) -> None:
 
     assert outputs["label"]["data"] == [verdict["label"] for verdict in verdicts]
     assert outputs["score"]["data"] == [verdict["score"] for verdict in verdicts]
+
+
+class Secretive(Claim):
+    """A claim whose amount its owner keeps to itself."""
+
+    amount: float = Field(0.0, exclude=True)
+
+
+def test_a_field_that_is_excluded_is_kept_out_of_the_log_of_texts(
+    model_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = ServingSettings(model_dir=model_dir)
+    service = Service(settings, lambda: Model.load(model_dir, Secretive))
+    app = build_app(service, [inference.router(service, Secretive, 10, True)])
+    with TestClient(app) as client, caplog.at_level("INFO", "serving.inference"):
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        infer(client, *INPUTS)
+
+    (record,) = (one for one in caplog.records if one.message == "Predicted")
+    assert vars(record)["instances"] == [{"note": "a dent"}, {"note": "a"}]
 
 
 def test_a_model_that_abstains_gives_an_empty_label(
