@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from dataclasses import asdict
-from os import urandom
 
 from fastapi import APIRouter
 
@@ -11,6 +10,7 @@ from app.contract import Instance, Prediction, PredictRequest, PredictResponse
 from app.settings import Settings
 from serving.contract import ModelInfo
 from serving.problems import documented
+from serving.requests import make_id
 from serving.service import Service
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def router(service: Service[Instance], settings: Settings) -> APIRouter:
                 probabilities = dict(zip(model.labels, row, strict=True))
             predictions.append(
                 Prediction(
-                    id=urandom(16).hex(),
+                    id=make_id(),
                     label=None if answer.abstained else answer.label,
                     score=answer.score,
                     abstained=answer.abstained or None,

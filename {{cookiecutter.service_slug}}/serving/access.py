@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import traces
 from serving.problems import CRASH, problem_response
-from serving.requests import TENANT, Ids, Outcome, current_ids, make_request_id
+from serving.requests import TENANT, Ids, Outcome, current_ids, make_id
 from serving.service import Service
 
 METHODS = frozenset(
@@ -51,7 +51,7 @@ class AccessLayer:
         headers = dict(reversed(scope["headers"]))  # the first of two wins
         request_id = headers.get(REQUEST_ID)
         if request_id is None or not _is_valid_id(request_id):
-            request_id = make_request_id()
+            request_id = make_id().encode("ascii")
         trace_id = None
         if self._traced or b"traceparent" in headers:
             trace_id = traces.trace_id(headers.get(b"traceparent"))

@@ -26,7 +26,7 @@ from serving.problems import (
     problem_response,
     unavailable,
 )
-from serving.requests import LEFT, REJECTED, UNLIMITED
+from serving.requests import ARRIVED, LEFT, REJECTED, UNLIMITED
 from serving.settings import ServingSettings
 
 # This many bodies always get a slot, so that requests can share a call of the model.
@@ -358,24 +358,10 @@ class Body:
         if self._arrived:
             return await self._receive()  # the disconnect of the client
         admission = self._admission
-        if not self._started:
-            self._started = True
-            admission.deadline.start(self)
-        if self._expired:
-            raise body_timeout(self._expired)
-
-        admission.start_waiting(self)
-        self._reader = asyncio.current_task()
-        try:
+        if self._started or ARRIVED not in self.scope:
+            message = await self._receive_in_time()
+        else:  # it came with the head, as most do: there is nothing to wait for
             message = await self._receive()
-        except asyncio.CancelledError:
-            reader = self._reader
-            if not self._expired or reader is None or reader.uncancel() > 0:
-                raise  # something else cancelled the task
-            raise body_timeout(self._expired) from None
-        finally:
-            self._reader = None
-            admission.stop_waiting(self)
 
         if message["type"] != "http.request":
             raise ProblemError(
@@ -390,12 +376,35 @@ class Body:
             return message
 
         self._arrived = True
-        admission.deadline.stop(self)
-        admission.readmit(self)
+        if not self.in_flight:
+            admission.deadline.stop(self)
+            admission.readmit(self)
         self._slots = admission.slots_for(self._total)
         if slot := self._slots.take(self, self._total):
             await self._wait_for(slot)
         return message
+
+    async def _receive_in_time(self) -> Message:
+        """Receive a chunk that may still have to arrive. Raises ProblemError."""
+        admission = self._admission
+        if not self._started:
+            self._started = True
+            admission.deadline.start(self)
+        if self._expired:
+            raise body_timeout(self._expired)
+
+        admission.start_waiting(self)
+        self._reader = asyncio.current_task()
+        try:
+            return await self._receive()
+        except asyncio.CancelledError:
+            reader = self._reader
+            if not self._expired or reader is None or reader.uncancel() > 0:
+                raise  # something else cancelled the task
+            raise body_timeout(self._expired) from None
+        finally:
+            self._reader = None
+            admission.stop_waiting(self)
 
     def expire(self, reason: str) -> None:
         """Mark the body as expired and cancel the task that waits for a chunk."""

@@ -13,7 +13,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import docs, health, traces
 from serving.access import AccessLayer, RoutePaths
@@ -95,6 +95,7 @@ class Application(FastAPI):
             restore_nulls,
         ]
         self.start_notes: list[str] = []  # lines to log at the start
+        self._is_traced = traces.enabled()
         answer_problems(self)
 
     def include_router(self, router: APIRouter, **options: Any) -> None:
@@ -110,6 +111,20 @@ class Application(FastAPI):
         """
         if importlib.util.find_spec(name) is not None:
             importlib.import_module(f"{name}.plugin").add(self, *contract)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request. Without traces, FastAPI's own layers have nothing to do:
+
+        https://github.com/fastapi/fastapi/blob/master/fastapi/applications.py
+        """
+        stack = self.middleware_stack
+        if scope["type"] != "http" or stack is None or self._is_traced:
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        if self.root_path:
+            scope["root_path"] = self.root_path
+        await stack(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
@@ -134,7 +149,7 @@ class Application(FastAPI):
         prepare_routes(self.router.routes)
         routes = list(iter_route_contexts(self.routes))
         # FastAPI names a span while it matches the route.
-        plan = plan_routes(routes, "traces are on" if traces.enabled() else "")
+        plan = plan_routes(routes, "traces are on" if self._is_traced else "")
         for note in (*self.start_notes, str(plan)):
             logger.info("%s", note)
 

@@ -12,7 +12,7 @@ from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from serving.requests import LEFT
+from serving.requests import ARRIVED, LEFT
 
 HEAD = b"HTTP/1.1 "
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # asks for the body; nothing follows it
@@ -126,6 +126,7 @@ class Exchange(RequestResponseCycle):
             self.waiting_for_100_continue = False
             self.keep_alive = self.persistent
         self.more_body = False
+        self.scope[ARRIVED] = True  # type: ignore[literal-required]
         self.message_event.set()
 
     def leave(self) -> None:

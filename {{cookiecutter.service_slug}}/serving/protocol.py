@@ -37,7 +37,7 @@ from serving.problems import (
     ProblemType,
     problem_response,
 )
-from serving.requests import REJECTED, make_request_id
+from serving.requests import REJECTED, make_id
 
 # Received data is parsed in pieces of this size, so that bounds are seen in time.
 PIECE_BYTES = 2_048
@@ -501,18 +501,16 @@ class Protocol(HttpToolsProtocol):
 
     def _send_failure(self, failure: ProblemError) -> None:
         response = problem_response(failure)
-        request_id = make_request_id()
+        request_id = make_id()
         head = [
             *self.server_state.default_headers,
             *response.raw_headers,
-            (b"x-request-id", request_id),
+            (b"x-request-id", request_id.encode("ascii")),
         ]
         lines = [name + b": " + value + b"\r\n" for name, value in head]
         content = [STATUS_LINE[failure.status_code], *lines, b"\r\n", response.body]
         self._connection.write(b"".join(map(bytes, content)))
-        self._connections.record_response(
-            failure.status_code, request_id.decode("ascii")
-        )
+        self._connections.record_response(failure.status_code, request_id)
         self._end()
 
     def _end(self) -> None:
