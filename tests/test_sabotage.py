@@ -580,9 +580,21 @@ SABOTAGE = {
     ),
     "spans without a route": Sabotage(
         "serving/build.py",
-        '"traces are on" if traces.enabled() else ""',
+        '"traces are on" if self._is_traced else ""',
         '""',
         "pytest tests/serving/test_traces.py -k span_of",
+    ),
+    "no spans": Sabotage(
+        "serving/build.py",
+        "stack is None or self._is_traced:",
+        "stack is None:",
+        "pytest tests/serving/test_traces.py -k span_of",
+    ),
+    "slow bodies without a deadline": Sabotage(
+        "serving/admission.py",
+        "if self._started or ARRIVED not in self.scope:",
+        "if self._started:",
+        "pytest tests/serving/test_body.py",
     ),
     "no training shares": Sabotage(
         "training/export.py",
@@ -779,7 +791,7 @@ SABOTAGE = {
     ),
     "predictions for who has left": Sabotage(
         "serving/admission.py",
-        "if await client_has_left(self._receive):",
+        "if LEFT in self.scope or await client_has_left(self._receive):",
         "if False:",
         "pytest tests/serving/test_slots.py -k before_its_turn",
     ),
