@@ -44,6 +44,7 @@ def prepare(generate: Callable[[Path], Path]) -> None:
         names = list(files_in(AFTER))
         for name in names:
             check_place(name)
+        check_options()
         for name in filter(os.path.isfile, names):
             copy(name, BEFORE / name)
         if OPTIONS.exists():
@@ -87,6 +88,17 @@ def check_place(name: Path) -> None:
             raise Obstacle(
                 f"{path} may not be written to: chmod u+w, or ask its owner."
             )
+
+
+def check_options() -> None:
+    """See to it that cookiecutter can make the template's options here for a moment.
+
+    Raises:
+        Obstacle: if a file, or a link that leads elsewhere, is in the way.
+    """
+    for path in (OPTIONS, *OPTIONS.rglob("*")):
+        if path.is_symlink() or (path == OPTIONS and path.is_file()):
+            raise Obstacle(f"{path} is in the way of the template's files: rename it.")
 
 
 def finish() -> list[Path]:

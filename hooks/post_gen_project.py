@@ -23,6 +23,12 @@ ANSWERS: dict[str, Any] = json.loads(
 
 OPTIONS = Path("_options")
 OVERLAY = Path(".generating/overlay.py")  # there if the directory had files already
+# What `git rev-parse --local-env-vars` lists, but for settings.
+OF_ANOTHER_REPOSITORY = """
+DIR WORK_TREE INDEX_FILE OBJECT_DIRECTORY ALTERNATE_OBJECT_DIRECTORIES COMMON_DIR PREFIX
+GRAFT_FILE SHALLOW_FILE NO_REPLACE_OBJECTS REPLACE_REF_BASE IMPLICIT_WORK_TREE
+INTERNAL_SUPER_PREFIX NAMESPACE QUARANTINE_PATH
+""".split()
 NEXT_STEPS = """
 {slug} is ready:
 
@@ -105,8 +111,8 @@ def command(*words: str, given: str = "") -> Said:
     import subprocess  # here: most of what it costs to start would be wasted
 
     environment = {**os.environ, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # of another repository
-        environment.pop(name, None)
+    for name in OF_ANOTHER_REPOSITORY:
+        environment.pop(f"GIT_{name}", None)
     try:
         done = subprocess.run(
             words,

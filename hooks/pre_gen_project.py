@@ -148,6 +148,25 @@ def is_unfit(character: str) -> bool:
     return character in UNFIT or unicodedata.category(character) in UNFIT_CATEGORIES
 
 
+# Dashes and quotation marks, as word processors and chats write them.
+MARKS = str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-")
+    | dict.fromkeys("\u2018\u2019\u201a\u2039\u203a", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"')
+)
+# Letters that Unicode takes for no variant of others.
+LETTERS = str.maketrans(
+    {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O"}
+    | {"ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ı": "i", "þ": "th", "ð": "d"}
+)
+
+
+def to_ascii(text: str) -> str:
+    """Return a text in ASCII, without what is no variant of a letter in it."""
+    plain = unicodedata.normalize("NFKD", text.translate(MARKS).translate(LETTERS))
+    return plain.encode("ascii", "ignore").decode()
+
+
 SLUG = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 SLUG_LENGTH = 40
 # Directories of the service, and names of devices on Windows.
@@ -181,7 +200,7 @@ def check_slug(question: str, answers: Answers) -> Finding | None:
 
 def fit_slug(text: str, answers: Answers) -> str:
     """Return the nearest slug that can be used."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    plain = to_ascii(text)
     slug = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
     if not slug:
         return "ml-service"
@@ -218,7 +237,9 @@ def check_maintainers(question: str, answers: Answers) -> Finding | None:
     names = re.split("[, ]+", answer)
     if all(map(MAINTAINER.fullmatch, names)):
         return None
-    plain = unicodedata.normalize("NFKD", answer).encode("ascii", "ignore").decode()
+    plain = re.sub(
+        r"[(\[]([^()\[\]]*@[^()\[\]]*\.[^()\[\]]*)[)\]]", r"<\1>", to_ascii(answer)
+    )
     plain = re.sub(r"\([^)]*\)|\s(and|or|&)(?=\s)", " ", plain)  # @ada (lead) and @al
     # Ada <ada@example.com>, "Lovelace, Ada" <ada@example.com>
     addressed = re.sub(r'("[^"]*"|[^,;<>])*<([^<>]*)>', r"\2,", plain)
@@ -235,6 +256,9 @@ def fit_maintainer(name: str) -> str:
     name = re.sub(r"^mailto:", "", name, flags=re.IGNORECASE)
     if MAINTAINER.fullmatch(name):
         return name
+    address = re.search(EMAIL, name, re.ASCII)  # in quotes, in a sentence
+    if address:
+        return address[0]
     profile = re.sub(r"^@?(\w+://)?([\w-]+\.)+[a-z]+/", "", name, flags=re.ASCII)
     profile = re.sub(r"^orgs/([^/]+)/teams/", r"\1/", profile)
     handle = "/".join(
@@ -247,8 +271,10 @@ def fit_maintainer(name: str) -> str:
 WEEKS = re.compile(r"\d{1,3}(\.\d{1,2})?", re.ASCII)
 NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve"
 NUMBERS += " thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
-FIGURES = {word: str(number) for number, word in enumerate(NUMBERS.split())}
-FIGURES |= {"thirty": "30", "forty": "40", "fifty": "50"}
+FIGURES = {"one hundred": "100"}
+FIGURES |= {word: str(number) for number, word in enumerate(NUMBERS.split())}
+FIGURES |= {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60"}
+FIGURES |= {"seventy": "70", "eighty": "80", "ninety": "90", "hundred": "100"}
 FIGURES |= {"couple of": "2", "couple": "2", "few": "3", "dozen": "12"}
 # Weeks in one of each.
 UNITS = {
@@ -266,7 +292,8 @@ UNIT = "|".join(UNITS)
 FIGURE = r"(?:\d+(?:\.\d+)?|\.\d+)"
 # A day, which no number of weeks follows from.
 MONTHS = "|".join([*calendar.month_name[1:], *calendar.month_abbr[1:]])
-CALENDAR = re.compile(rf"\b((19|20)\d\d|q[1-4]|{MONTHS})\b", re.IGNORECASE)
+NAMED = r"q[1-4]|h[12]|(week|wk|kw|cw)\s*\d+"  # a part of a year
+CALENDAR = re.compile(rf"\b((19|20)\d\d|{NAMED}|{MONTHS})\b", re.IGNORECASE)
 
 
 def check_weeks(question: str, answers: Answers) -> Finding | None:
@@ -301,12 +328,12 @@ def unit_of(word: str) -> float:
 
 def in_figures(text: str) -> str:
     """Return a text in lower case with numbers in figures; of a range, only its end."""
-    plain = "".join(map(figure, text.lower()))
+    plain = "".join(map(figure, text.lower().translate(MARKS)))
     plain = re.sub(r"(?<=\d),(?=\d)", ".", plain)
     for word, number in FIGURES.items():
         plain = re.sub(rf"\b(a )?{word}\b", number, plain)
     plain = re.sub(
-        r"\b([2-5]0)[ -]([1-9])\b", lambda m: str(int(m[1]) + int(m[2])), plain
+        r"\b([2-9]0)[ -]([1-9])\b", lambda m: str(int(m[1]) + int(m[2])), plain
     )
     plain = re.sub(r"\b(a )?half\b( an?\b)?|\b1/2\b", "0.5", plain)
     plain = re.sub(rf"\ban? (?=({UNIT})\b)", "1 ", plain)
@@ -318,7 +345,7 @@ def in_figures(text: str) -> str:
         r"\g<most> \g<unit>",
         plain,
     )
-    return re.sub(rf"{FIGURE}\s*(-|–|to|or)\s*(?=\d)", "", plain)
+    return re.sub(rf"{FIGURE}\s*(-|to|or)\s*(?=\d)", "", plain)
 
 
 def figure(character: str) -> str:
@@ -352,7 +379,9 @@ def check_domain(question: str, answers: Answers) -> Finding | None:
 
 def bare_host(text: str) -> str:
     """Return the host of an address, in lower case and in ASCII."""
-    host = re.sub(r"^\w*:?//|^https?:|[/?#].*$", "", text.strip(" \t'\"<>").lower())
+    words = re.split(r"[\s,;()'\"<>]+", text.translate(MARKS).lower())
+    word = next((one for one in words if "." in one), text)  # of a sentence
+    host = re.sub(r"^\w*:?//|^https?:|[/?#].*$", "", word)
     host = host.rpartition("@")[2].partition(":")[0].removeprefix("*.")
     host = re.sub(r"\.{2,}", ".", host).strip(".-").replace("_", "-")
     return in_ascii(host)
@@ -408,8 +437,8 @@ def check_registry(question: str, answers: Answers) -> Finding | None:
 
 def fit_registry(text: str, ci: str) -> str:
     """Return the nearest registry that the CI reaches."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    plain = re.sub(r"^docker (pull|push|login) ", "", plain.strip(" \t'\"<>").lower())
+    plain = to_ascii(text).strip(" \t'\"<>").lower()
+    plain = re.sub(r"^(docker|podman|nerdctl|skopeo)\s.*\s", "", plain)  # a command
     plain = re.sub(r"^\w*:?//|[?#].*$|\s", "", plain)
     plain = without_bad_port(re.sub(r"^[^/]*@|@sha256:.*$", "", plain)).strip("/")
     host, _, path = re.sub(r"(?<=/)([^/:]*):[^/]*$", r"\1", plain).partition("/")
@@ -496,6 +525,7 @@ def corrected(
 
 def fit_repository(text: str, answers: Answers) -> str:
     """Return the nearest address of a repository."""
+    text = text.translate(MARKS)
     text = re.sub(r"^(git|gh repo) clone\s+", "", text.strip(" \t'\"<>"))
     path = text.rstrip("/").removesuffix(".git")
     abbreviated = re.match(r"(gh|gl):(?!/)", path)
@@ -511,7 +541,7 @@ def fit_repository(text: str, answers: Answers) -> str:
     near = re.sub(r"[?#].*$", "", fit_web(text))
     host, slash, path = near.partition("://")[2].partition("/")
     host = re.sub(r"^(www|ssh|altssh)\.(?=git(hub|lab)\.com$)", "", host.lower())
-    path = unicodedata.normalize("NFKD", path).encode("ascii", "ignore").decode()
+    path = to_ascii(path)
     path = re.sub(r"(?<=\w)/(-|issues|tree|blob|pulls)(/.*)?$", "", path.rstrip("/"))
     if host in TWO_PARTS:  # what follows the name is a page of the repository
         path = re.sub(r"^orgs/([^/]+).*", r"\1", path)
@@ -574,6 +604,9 @@ SHORT = {
 
 def fit_tracker_url(text: str, answers: Answers) -> str:
     """Return the nearest web address."""
+    if text.lower() in NONE:
+        return text
+    text = text.translate(MARKS)
     plain = fit_web(text)
     short, whole = SHORT[answers["issue_tracker"]]
     bare = text.strip(" \t'\"<>/")
@@ -689,17 +722,17 @@ def matches(form: str, url: str) -> "re.Match[str] | None":
 OTHER_S3 = r"https?://[^/]+/(.+)"  # its endpoint is no part of the URL
 ALIASES = {
     "s3": [
-        r"s3a?:/*([^/]+.*)",
+        r"s3[an]?:/*([^/]+.*)",
         r"arn:aws[\w-]*:s3:::(.+)",
-        r"https?://s3[\w.-]*\.amazonaws\.com/(.+)",
-        r"https?://([^/]+)\.s3[\w.-]*\.amazonaws\.com(/.*)?",
+        r"(?:https?://)?s3[\w.-]*\.amazonaws\.com/(.+)",
+        r"(?:https?://)?([^/]+)\.s3[\w.-]*\.amazonaws\.com(/.*)?",
         r"https?://[\w.-]*console\.aws\.amazon\.com/s3/buckets/([^?]+).*",
         OTHER_S3,
     ],
     "gs": [
         r"gc?s:/*([^/]+.*)",
-        r"https?://storage\.(?:googleapis|cloud\.google)\.com/(.+)",
-        r"https?://([^/]+)\.storage\.googleapis\.com(/.*)?",
+        r"(?:https?://)?storage\.(?:googleapis|cloud\.google)\.com/(.+)",
+        r"(?:https?://)?([^/]+)\.storage\.googleapis\.com(/.*)?",
         r"https?://console\.cloud\.google\.com/storage/browser/([^;?]+).*",
     ],
     "azure": [
@@ -717,13 +750,16 @@ NO_BUCKET = re.compile(r"AccountName=|\.s3-accesspoint\.|:accesspoint[/:]")
 
 def fit_remote_url(text: str, kind: str) -> str:
     """Return the nearest URL of a kind."""
-    plain = re.sub(r"^.*\s(?=\w+://)", "", text.strip(" \t\n'\"<>"))  # of a command
+    marked = text.translate(MARKS).strip(" \t\n'\"<>")
+    plain = re.sub(r"^.*\s(?=\w+://)", "", marked)  # of a command
     if kind == "local":
         return fit_directory(plain)
     if kind == "ssh":
         return fit_server(plain)
-    if NO_BUCKET.search(plain):
+    if NO_BUCKET.search(plain) or plain.lower() in NONE:
         return text
+    if kind in ("s3", "gs"):  # a bucket has no user: it is a key
+        plain = re.sub(r"(?<=://)[^/@]*@", "", plain)
     if has_password(plain):
         plain = re.sub(r"[?;#].*$|(?<=://).*@", "", plain)
     for form in ALIASES[kind]:
@@ -745,7 +781,7 @@ def fit_remote_url(text: str, kind: str) -> str:
 
 def fit_path(text: str) -> str:
     """Return the nearest path of a remote."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    plain = to_ascii(text)
     return re.sub(r"/{2,}", "/", re.sub(r"[^\w.=+/-]+", "-", plain, flags=re.ASCII))
 
 

@@ -180,7 +180,8 @@ class Cluster:
                 deployment["metadata"]["name"]
             ):
                 continue
-            if deployment["spec"]["replicas"] < scaler["spec"]["minReplicas"]:
+            # It leaves alone what somebody has scaled to 0.
+            if 0 < deployment["spec"]["replicas"] < scaler["spec"]["minReplicas"]:
                 self.autoscaler_looks -= 1
                 if self.autoscaler_looks < 0:
                     scaled = deepcopy(deployment)

@@ -265,6 +265,21 @@ def test_what_an_overlay_renames_is_renamed_everywhere(bake: Bake, line: str) ->
 
 
 @pytest.mark.slow
+def test_feedback_keeps_the_variables_of_the_server(bake: Bake) -> None:
+    service = bake(feedback="yes")
+    mine = "          env: [{name: MINE, value: '1'}]\n          envFrom:\n"
+    edit(service, "deploy/base/deployment.yaml", "          envFrom:\n", mine)
+
+    manifests = list(yaml.safe_load_all(rendered(service, "prod")))
+
+    (server,) = (one for one in manifests if one["kind"] == "Deployment")
+    (app,) = server["spec"]["template"]["spec"]["containers"]
+    given = {one["name"]: one["value"] for one in app["env"]}
+    assert given == {"MINE": "1", "DATABASE_KIND": "postgresql"}
+    assert server["metadata"]["name"] == "intent-service"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["route", "autoscaler"])
 def test_a_component_can_be_left_out(bake: Bake, part: str) -> None:
     service = bake()

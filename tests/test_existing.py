@@ -207,6 +207,13 @@ def test_what_is_in_the_way_is_named_and_left(tmp_path: Path, service: Path) -> 
         assert_stopped(stopped, service, "monitoring is a link")
         (service / "monitoring").unlink()
 
+    shutil.rmtree(service / "_options")  # where cookiecutter writes for a moment
+    (service / "_options").symlink_to(tmp_path)
+    stopped = answer(tmp_path, {}, overwrite=True)
+    assert_stopped(stopped, service, "_options is in the way")
+    assert not (tmp_path / "license").exists()
+    (service / "_options").unlink()
+
     os.mkfifo(service / "README.md")  # who opens it waits for ever
     stopped = answer(tmp_path, {}, overwrite=True)
     assert_stopped(stopped, service, "README.md is no ordinary file")

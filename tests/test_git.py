@@ -233,6 +233,22 @@ def test_what_git_says_of_the_place_is_repeated(
     assert not (tmp_path / "intent-service" / ".git").exists()
 
 
+@pytest.mark.parametrize("name", ["GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"])
+def test_variables_of_another_repository_do_not_reach_in(
+    tmp_path: Path, name: str
+) -> None:
+    run("git", "init", "--quiet", "other", cwd=tmp_path)
+    other = tmp_path / "other" / ".git"
+    before = sorted(other.rglob("*"))
+    place = other / "objects" if name == "GIT_OBJECT_DIRECTORY" else other
+
+    said = generate(tmp_path, **{name: str(place)})
+
+    assert "Its first commit is made." in said
+    assert sorted(other.rglob("*")) == before
+    run("git", "show", "HEAD:README.md", cwd=tmp_path / "intent-service")
+
+
 def test_an_old_git_will_do(tmp_path: Path) -> None:
     git = shutil.which("git")
     script(

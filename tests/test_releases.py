@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,18 @@ def test_a_first_deployment_has_the_minimum_of_pods_at_once(
     # And the next apply, which states no number, leaves it to the autoscaler.
     cluster.one("deployments")["spec"]["replicas"] = 5
     assert "5 of 5 pods new" in deploy(service, "b")
+
+
+def test_what_was_scaled_to_none_gets_its_pods_again(
+    bake: Bake, cluster: Cluster
+) -> None:
+    service = bake()
+    deploy(service, "a")
+    edit(service, DEPLOYMENT, "Seconds: 120", "Seconds: 1")
+    edit(service, "deploy/rollout.py", "MARGIN = 30.0", "MARGIN = 1.0")
+    cluster.one("deployments")["spec"]["replicas"] = 0
+
+    assert "2 of 2 pods new, 2 available" in deploy(service, "b", check=False)
 
 
 def test_a_deployment_waits_for_a_minimum_that_was_raised(
@@ -732,6 +746,68 @@ def test_a_release_has_the_image_of_the_demo_beside_that_of_the_server(
     edit(service, OVERLAY, "  - ../../components/demo\n", "")
     deploy(service, "c")
     assert cluster.names("deployments") == {NAME}
+
+
+HELPER = "        - image: docker.io/acme/proxy:1\n          name: proxy\n"
+MOVED = "images: [{name: %s, newName: registry.acme.com:5000/ml, newTag: latest}]\n"
+
+
+@pytest.mark.parametrize("place", ["base", "init", "last", "overlay"])
+def test_the_image_is_that_of_the_container_of_the_server(
+    bake: Bake, cluster: Cluster, place: str
+) -> None:
+    service = bake()
+    mine = digest("a").partition("@")[0]
+    if place == "overlay":
+        overlay = service.path / OVERLAY
+        overlay.write_text(overlay.read_text() + MOVED % mine)
+    elif place == "init":
+        before = "      initContainers:\n" + HELPER + "      containers:\n"
+        edit(service, DEPLOYMENT, "      containers:\n", before)
+    elif place == "base":  # and the image in front of the name, as many write it
+        edit(service, DEPLOYMENT, f"          image: {mine}\n", "")
+        turned = HELPER + f"        - image: {mine}\n          name: app\n"
+        edit(service, DEPLOYMENT, "        - name: app\n", turned)
+    else:
+        edit(service, DEPLOYMENT, "      volumes:\n", HELPER + "      volumes:\n")
+
+    output = deploy(service, "a")
+
+    assert f"prod runs release 1: {digest('a')}\n" in output
+    spec = cluster.one("deployments")["spec"]["template"]["spec"]
+    images = {x["name"]: x["image"] for x in spec["containers"]}
+    assert images["app"] == digest("a")
+    assert images.get("proxy", "docker.io/acme/proxy:1") == "docker.io/acme/proxy:1"
+    assert digest("a") in service.make("deploy", "ENV=prod", "IMAGE=live").stdout
+    # The image is built under this name.
+    done = service.make("publish", check=False)
+    assert re.search(rf"no image {re.escape(mine)}:[0-9a-f]{{40}}", done.stdout)
+
+
+def test_an_interruption_says_what_goes_on(bake: Bake, cluster: Cluster) -> None:
+    service = bake()
+    deploy(service, "a")
+    cluster.stale_looks = 1000
+    command = ("python3", "-m", "deploy", "apply", "prod", "--image", digest("b"))
+
+    with subprocess.Popen(
+        command,
+        cwd=service.path,
+        env=service.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.endswith("…\n"):
+                process.send_signal(signal.SIGINT)
+                break
+        said = process.stdout.read()
+
+    assert process.returncode == 130
+    assert "Stopped waiting." in said and "make rollback ENV=prod goes back" in said
+    assert "Traceback" not in said
 
 
 def test_the_way_to_the_service_has_the_names_of_the_stage(

@@ -264,6 +264,12 @@ def test_files_that_the_template_moves_or_drops_keep_the_edits(
     assert "Nothing was changed" in refused.stdout and "mine.txt" in refused.stdout
     assert status(service) == []
     assert service.read("mine.txt") == "mine, and in no commit\n"
+    # Git overwrites what it ignores without a word.
+    exclude = service.path / ".git" / "info" / "exclude"
+    exclude.write_text("mine.txt\n")
+    refused = update(service)
+    assert refused.returncode != 0 and "yours are in no commit" in refused.stdout
+    assert service.read("mine.txt") == "mine, and in no commit\n"
     (service.path / "mine.txt").unlink()
 
     done = update(service)

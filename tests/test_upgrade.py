@@ -9,7 +9,9 @@ import io
 import json
 import os
 import re
+import runpy
 import shutil
+import subprocess
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -185,6 +187,16 @@ def test_where_the_tests_fail_the_way_back_is_said_and_works(small: Small) -> No
     run("sh", "-c", back, cwd=small.path)
     assert small.status() == ""
     assert "tested 1.0" in run("make", "test", cwd=small.path, LAST="1.0").stdout
+
+
+def test_an_interruption_says_the_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", interrupted)
+    with pytest.raises(SystemExit, match="Stopped. To go back: git restore"):
+        program = BODY / "maintenance" / "upgrade.py"
+        runpy.run_path(str(program), run_name="__main__")
 
 
 def test_what_is_not_committed_is_not_touched(small: Small) -> None:

@@ -71,7 +71,8 @@ def place(name: str) -> str:
 def deployed() -> dict[str, str]:
     """Return the values that stand in deploy/, by the names of `RULES`."""
     deployment = _documents("limits.cpu")["Deployment"]
-    (app,) = deployment["spec"]["template"]["spec"]["containers"]
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    (app,) = (one for one in containers if one["name"] == "app")
     scaler = _documents("averageValue")["HorizontalPodAutoscaler"]
     (metric,) = scaler["spec"]["metrics"]
     found = {"averageValue": str(metric["resource"]["target"]["averageValue"])}

@@ -30,16 +30,20 @@ from deploy.releases import Release, Releases, release_of
 # For the pipeline, the number of the release to go back to: written right before the
 # release is applied.
 EARLIER = OUTPUT / "earlier"
+STOPPED = dict.fromkeys(
+    ("apply", "rollback"),
+    "\nStopped waiting. The cluster goes on with what was applied by then: make "
+    "releases ENV={0} lists it, and make rollback ENV={0} goes back.",
+)
 
 
 def deploy(kubectl: Kubectl, stage: str, image: str, room: bool) -> None:
     """Apply the overlay of a stage with its images, and wait until they run."""
     EARLIER.unlink(missing_ok=True)
     overlay = check_stage(stage)
-    images = image.split()
-    if image == "live":
-        images = _live_images(kubectl, render(kubectl, overlay))
-    write_kustomization(stage, images)
+    stated = render(kubectl, overlay)
+    images = _live_images(kubectl, stated) if image == "live" else image.split()
+    write_kustomization(stage, images, server(stated))
     manifests = render(kubectl, OUTPUT)
     check_images(manifests)
     name_by_content(manifests)
@@ -188,6 +192,9 @@ def main() -> int:
     except DeployError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(STOPPED.get(given.verb, "").format(given.stage), file=sys.stderr)
+        return 130
     return 0
 
 

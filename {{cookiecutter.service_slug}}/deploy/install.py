@@ -49,7 +49,8 @@ def install(
         if selector_differs(deployment, live):
             _let_go(kubectl, deployment)
             _begin(kubectl, manifests, deployment, there)
-        elif there is None:
+        elif there is None or there["spec"].get("replicas") == 0:
+            # The autoscaler leaves alone what somebody has scaled to 0.
             _begin(kubectl, manifests, deployment, None)
     kubectl.apply(deployments)
     for deployment in deployments:

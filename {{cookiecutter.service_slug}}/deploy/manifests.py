@@ -14,6 +14,7 @@ NAME = "app.kubernetes.io/name"
 COMPONENT = "app.kubernetes.io/component"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 RELEASE = "release"  # annotation of the Deployments: which release they are
+OWN = ("app", "demo")  # containers of this service; any other in a pod is a helper
 
 IMAGE = """\
   - name: {repository}
@@ -116,16 +117,15 @@ def render(kubectl: Kubectl, kustomization: Path) -> list[Manifest]:
     return objects_in(output)
 
 
-def write_kustomization(stage: str, images: list[str]) -> None:
+def write_kustomization(stage: str, images: list[str], deployment: Manifest) -> None:
     """Write outputs/deploy: the overlay of a stage with its images by digest.
 
-    The first image is that of the server. Each other one replaces the image in the
-    manifests whose name ends alike, such as `…/intent-service-demo`. Raises DeployError
-    if one is not named by its digest.
+    The first image is that of the server, whose Deployment is given as the overlay has
+    it. Each other one replaces the image in the manifests whose name ends alike, such
+    as `…/intent-service-demo`. Raises DeployError if one is not named by its digest.
     """
-    base = (ROOT / "deploy" / "base" / "deployment.yaml").read_text(encoding="utf-8")
-    repository = re.findall(r'^ +image: "?([^\s"]+)', base, re.MULTILINE)[0]
-    part_of = re.findall(rf'^ +{NAME}: "?([^\s"]+)', base, re.MULTILINE)[0]
+    repository = _without_tag(image_of(deployment))
+    part_of = deployment["metadata"]["labels"][NAME]
     if not images or not all(map(BY_DIGEST.fullmatch, images)):
         raise DeployError(
             f"Which image? Run make publish first, or give IMAGE={repository}@sha256: "
@@ -151,10 +151,10 @@ def write_kustomization(stage: str, images: list[str]) -> None:
 
 def check_images(manifests: list[Manifest]) -> None:
     """Raise DeployError if an image of this service is not named by a digest."""
-    own = image_of(server(manifests)).partition("@")[0].rpartition("/")[2]
+    own = _without_tag(image_of(server(manifests))).rpartition("/")[2]
     for deployment in of_kind(manifests, "Deployment"):
         image = image_of(deployment)
-        last = image.rpartition("/")[2].partition(":")[0]
+        last = _without_tag(image).rpartition("/")[2]
         if last.startswith(f"{own}-") and not BY_DIGEST.fullmatch(image):
             raise DeployError(
                 f"{key(deployment)} needs the image {image}, which was not published: "
@@ -182,8 +182,16 @@ def server(manifests: list[Manifest]) -> Manifest:
 
 
 def image_of(deployment: Manifest) -> str:
-    """Return the image of the first container."""
-    return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
+    """Return the image of the service's own container, or else of the first."""
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    own = [one for one in containers if one["name"] in OWN]
+    return str((own or containers)[0]["image"])
+
+
+def _without_tag(image: str) -> str:
+    """Return the name of an image, which may have a port, without tag and digest."""
+    place, slash, last = image.partition("@")[0].rpartition("/")
+    return f"{place}{slash}{last.partition(':')[0]}"
 
 
 def images_of(manifests: list[Manifest]) -> list[str]:

@@ -164,6 +164,29 @@ def refuse_what_could_be_lost() -> None:
         sys.exit(f"Commit or stash first, so that there is a way back: {names}")
 
 
+def refuse_what_is_in_the_way(old: str, new: str) -> None:
+    """Check that no file outside of Git has the name of one that is merged.
+
+    Git would overwrite it without a word if it ignores it.
+
+    Raises:
+        SystemExit: If there is one.
+    """
+    merged = ("--no-renames", "--diff-filter=d", "--name-only", "-z", "--relative")
+    known = set(git("ls-files", "-z").split("\0"))
+    known |= {str(parent) for name in known for parent in Path(name).parents}
+    names = git("diff", *merged, old, new).split("\0")
+    above = [str(parent) for name in names for parent in Path(name).parents]
+    lost = [name for name in names if name not in known and os.path.lexists(name)]
+    lost += [name for name in above if name not in known and os.path.isfile(name)]
+    if lost:
+        sys.exit(
+            "Nothing was changed: the template has files of these names now, and yours "
+            "are in no commit. Move or commit (git add --force) them first: "
+            + ", ".join(sorted(set(lost)))
+        )
+
+
 def clone_template(record: Mapping[str, Any], clone: Path) -> tuple[str, str]:
     """Clone the template; return its newest commit and the branch that has it.
 
@@ -440,6 +463,7 @@ def main() -> None:
         if not git("diff", "--name-only", old, new):
             print(f"Nothing new in the template for this service: {branch} changed.")
             return
+        refuse_what_is_in_the_way(old, new)
         show(clone, (commit, newest), old, new)
     if not is_wanted():
         print("Nothing was changed.")

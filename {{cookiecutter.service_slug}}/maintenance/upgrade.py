@@ -116,4 +116,7 @@ def write_notes(newest: date, changes: list[tuple[str, str, str]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(f"\nStopped. To go back: {BACK}")

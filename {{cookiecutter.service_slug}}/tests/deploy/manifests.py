@@ -60,8 +60,9 @@ def pod_spec(manifests: list[Manifest]) -> Manifest:
 
 
 def container(manifests: list[Manifest]) -> Manifest:
-    """The one container of a pod."""
-    (app,) = pod_spec(manifests)["containers"]
+    """The container of a pod that is the service's own."""
+    containers = pod_spec(manifests)["containers"]
+    (app,) = (one for one in containers if one["name"] in ("app", "demo"))
     assert isinstance(app, dict)
     return app
 
