@@ -1250,7 +1250,7 @@ SABOTAGE = {
         "serving/settings.py",
         "        allow_inf_nan=False,\n",
         "",
-        "pytest tests/serving/test_settings.py -k is_none",
+        "pytest tests/serving/test_settings.py -k infinite",
     ),
 }
 
