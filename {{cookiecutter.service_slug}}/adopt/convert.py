@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from pydantic import ValidationError
 
-from adopt.graph import adapt, choose_output, make_session, read_source
+from adopt.graph import adapt, choose_output, first_line, make_session, read_source
 from serving.contract import Contract, Task
 from serving.fields import (
     OUTPUTS,
@@ -161,10 +161,9 @@ def _predict(
         try:
             return session.run([OUTPUTS[task]], fields.arrays(rows))[0]
         except Exception as error:  # whatever ONNX Runtime raises
-            reason = str(error).strip().splitlines()[0]
             raise PipelineError(
-                f"{path} fails for a sample of app/examples.py ({reason}). Give it "
-                "rows that it was made for: SAMPLE=FILE."
+                f"{path} fails for a sample of app/examples.py ({first_line(error)}). "
+                "Give it rows that it was made for: SAMPLE=FILE."
             ) from None
 
     together = run([*instances, *instances])

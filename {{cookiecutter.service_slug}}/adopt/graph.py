@@ -244,8 +244,14 @@ def make_session(model: onnx.ModelProto, path: Path) -> ort.InferenceSession:
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # ONNX Runtime's classes are not public
-        reason = str(error).strip().splitlines()[0]
-        raise PipelineError(f"ONNX Runtime cannot load {path}: {reason}") from None
+        raise PipelineError(
+            f"ONNX Runtime cannot load {path}: {first_line(error)}"
+        ) from None
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what ONNX Runtime says."""
+    return str(error).strip().splitlines()[0]
 
 
 def _probe(model: onnx.ModelProto, inputs: Sequence[Input], path: Path) -> list[Output]:
@@ -261,10 +267,9 @@ def _probe(model: onnx.ModelProto, inputs: Sequence[Input], path: Path) -> list[
                 session.run(None, {one.name: one.make_array(rows) for one in inputs})
             )
         except Exception as error:  # whatever ONNX Runtime raises
-            reason = str(error).strip().splitlines()[0]
             raise PipelineError(
-                f"{path} fails for {rows} rows ({reason}). A request has any number of "
-                "rows: export it with a batch axis of any size."
+                f"{path} fails for {rows} rows ({first_line(error)}). A request has "
+                "any number of rows: export it with a batch axis of any size."
             ) from None
     outputs = []
     for one, two, three in zip(session.get_outputs(), *results, strict=True):

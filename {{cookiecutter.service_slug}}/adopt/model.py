@@ -286,7 +286,9 @@ def make_files(
         kind, task = write_choices(choices.labels), Task.CLASSIFICATION
     label = Field("label", "label", kind, "the output")
     plan = Plan(Dialect(), task, 0, fields, label)
-    contract = write_contract(CONTRACT.read_text(encoding="utf-8"), plan)
+    # The model has its columns in this order.
+    text = CONTRACT.read_text(encoding="utf-8")
+    contract = write.write_contract(text, plan, set(), in_order=True)
     command = ["python", "-m", "adopt.convert", MODEL_SOURCE.as_posix()]
     shown = json.dumps(shlex.join([*command, *choices.arguments]), ensure_ascii=False)
     texts = {
@@ -298,20 +300,6 @@ def make_files(
         if path.exists() and task is Task.REGRESSION:
             texts[path] = write.write_gate(path.read_text(encoding="utf-8"), {})
     return texts, write.load_contract(contract)
-
-
-def write_contract(text: str, plan: Plan) -> str:
-    """Return app/contract.py with the fields in the order of the model's columns.
-
-    A field that was there keeps its place: where that is another one, all fields are
-    taken out first. Raises Refusal.
-    """
-    written = write.write_contract(text, plan, set())
-    found = write.read_fields(written, "Instance")
-    if list(found) == [field.name for field in plan.fields]:
-        return written
-    nothing = replace(plan, fields=[Field("no_column_has_this_name", "", "float", "")])
-    return write.write_contract(write.write_contract(text, nothing, set()), plan, set())
 
 
 def finish(tell: Callable[[str], None]) -> None:

@@ -43,10 +43,13 @@ CONFIG = """\
 Lines = list[str]
 
 
-def write_contract(text: str, plan: Plan, kept: set[str]) -> str:
+def write_contract(
+    text: str, plan: Plan, kept: set[str], *, in_order: bool = False
+) -> str:
     """Return app/contract.py with the fields of a plan, but those in `kept` as before.
 
-    Raises Refusal if it has no classes Instance and LabelledInstance.
+    A field that was there keeps its place, unless all are to have the order of the
+    plan. Raises Refusal if there are no classes Instance and LabelledInstance.
     """
     fields = {each.name: each.line for each in plan.fields}
     labelled = {each.name: each.line for each in plan.labelled}
@@ -56,7 +59,8 @@ def write_contract(text: str, plan: Plan, kept: set[str]) -> str:
     known = kept | find_alike(text, plan) | {"group"}
     for name, lines in wanted.items():
         own = {} if name == "Instance" else fields
-        text = _replace_fields(text, name, lines, kept, {*own})
+        anew = in_order and not own and [*read_fields(text, name)] != [*lines]
+        text = _replace_fields(text, name, lines, kept, {*own}, anew)
         text = _remove_validators(text, name, known)
     if "MAX_TEXT_LENGTH" in text and not _assigned(text, "MAX_TEXT_LENGTH"):
         text = text.replace("MAX_TEXT_LENGTH", "10_000")
@@ -148,12 +152,17 @@ def _find_class(text: str, name: str) -> ast.ClassDef:
 
 
 def _replace_fields(
-    text: str, name: str, wanted: Mapping[str, str], kept: set[str], inherited: set[str]
+    text: str,
+    name: str,
+    wanted: Mapping[str, str],
+    kept: set[str],
+    inherited: set[str],
+    anew: bool,
 ) -> str:
     """Return the text with the wanted fields in a class.
 
-    A field stays at its place; new ones follow the last one. `inherited` fields are
-    another class's; what is said of them here stays.
+    A field stays at its place, unless all are written anew; new ones follow the last
+    one. `inherited` fields are another class's; what is said of them here stays.
     """
     found = read_fields(text, name)
     lines = text.splitlines()
@@ -165,11 +174,13 @@ def _replace_fields(
         ):
             continue
         first, last = _span(statement, lines)
-        if field in wanted:
+        if field in wanted and not anew:
             edits.append((statement.lineno - 1, last, ["    " + wanted[field]]))
         else:
             edits.append((first, last, []))
-    added = ["    " + line for field, line in wanted.items() if field not in found]
+    added = [
+        "    " + line for field, line in wanted.items() if anew or field not in found
+    ]
     if found:
         place = max(each.end_lineno or 0 for each in found.values())
     else:

@@ -16,7 +16,7 @@ import pytest
 from adopt import write
 from adopt.__main__ import check_names, choose_floor, read_rows
 from adopt.apply import place, undone_on_failure
-from adopt.infer import Options, Plan, infer
+from adopt.infer import Field, Options, Plan, infer
 from adopt.layout import Refusal, read_free_memory
 from adopt.names import name_fields, to_field
 from serving.fields import Kind, read_kinds, read_task
@@ -354,6 +354,20 @@ def test_a_number_that_repeats_is_an_identifier_by_a_name_that_says_so(
     table: Write, name: str, cell: Callable[[int], Any], is_identifier: bool
 ) -> None:
     assert (name in plan_for(table(name, cell)).left_out) is is_identifier
+
+
+def test_a_contract_that_has_lost_its_class_is_refused(table: Write) -> None:
+    text = CONTRACT.replace("class Instance(", "class Claim(").replace(
+        "(Instance)", "(Claim)"
+    )
+
+    assert write.find_kept(text, plan_for(table())) == set()
+    with pytest.raises(Refusal, match="has no class Instance"):
+        write.write_contract(text, plan_for(table()), set())
+
+
+def test_a_category_may_be_called_like_a_vector() -> None:
+    assert Field("a", "a", "Literal['list[', 'b']", "").kind is Kind.CATEGORY
 
 
 def test_a_link_is_copied_by_its_own_name(tmp_path: Path) -> None:

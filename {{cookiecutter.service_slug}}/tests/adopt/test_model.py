@@ -16,14 +16,8 @@ from adopt.graph import Source, choose_output, read_source
 from adopt.infer import Field as Planned
 from adopt.infer import Plan
 from adopt.layout import Refusal
-from adopt.model import (
-    complete_choices,
-    make_samples,
-    plan_fields,
-    read_sample,
-    write_contract,
-)
-from adopt.write import load_contract, read_fields
+from adopt.model import complete_choices, make_samples, plan_fields, read_sample
+from adopt.write import load_contract, read_fields, write_contract
 from serving.contract import Contract, Task
 from serving.model import Model
 from training.dialect import Dialect
@@ -297,7 +291,7 @@ def test_the_fields_have_the_order_of_the_columns_whatever_was_there() -> None:
         fields = [Planned(name, name, "float", "") for name in names]
         label = Planned("label", "label", "float", "")
         plan = Plan(Dialect(), Task.REGRESSION, 0, fields, label)
-        text = write_contract(text, plan)
+        text = write_contract(text, plan, set(), in_order=True)
 
         assert list(read_fields(text, "Instance")) == names
         assert list(load_contract(text).Instance.model_fields) == names

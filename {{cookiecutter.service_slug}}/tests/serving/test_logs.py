@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from pydantic import ValidationError
 
 from serving import logs
 from serving.logs import Log, json_line
-from serving.requests import Ids, Outcome
+from serving.requests import Ids, Outcome, make_id
 from serving.testing import wait_until, wait_until_ready
 from tests.conftest import Process, Serve, Start
 from tests.serving.conftest import BODY, PATH
@@ -210,6 +211,14 @@ def test_an_invalid_request_id_is_replaced(client: TestClient, given: str) -> No
     answer = client.get("/v1/model", headers=[(b"X-Request-ID", given.encode())])
 
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
+
+
+def test_no_two_ids_are_alike_whatever_thread_makes_them() -> None:
+    with ThreadPoolExecutor(8) as threads:
+        ids = [*threads.map(lambda _: make_id(), range(2_000))]
+
+    assert len({*ids}) == 2_000
+    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in ids)
 
 
 def test_every_answer_has_a_request_id_also_an_error(serve: Serve) -> None:

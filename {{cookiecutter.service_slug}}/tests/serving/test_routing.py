@@ -95,6 +95,7 @@ async def with_header(item: Item, x_top: Annotated[int, Header()] = 1) -> Echo:
 
 
 async def with_request(item: Item, request: Request) -> Echo:
+    assert isinstance(request.app, Application)
     return await plain(item)
 
 
