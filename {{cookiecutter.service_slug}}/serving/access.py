@@ -49,13 +49,16 @@ class AccessLayer:
         start = perf_counter()
         status = 0
         headers = dict(reversed(scope["headers"]))  # the first of two wins
-        request_id = headers.get(REQUEST_ID)
-        if request_id is None or not _is_valid_id(request_id):
-            request_id = make_id().encode("ascii")
+        given = headers.get(REQUEST_ID)
+        if given is not None and _is_valid_id(given):
+            request_id = given.decode("ascii")
+        else:
+            request_id = make_id()
+        id_header = (REQUEST_ID, request_id.encode("ascii"))
         trace_id = None
         if self._traced or b"traceparent" in headers:
             trace_id = traces.trace_id(headers.get(b"traceparent"))
-        ids = Ids(request_id.decode("ascii"), trace_id)
+        ids = Ids(request_id, trace_id)
         current_ids.set(ids)
 
         # Not `async def`: a second coroutine would double the cost of sending.
@@ -63,10 +66,7 @@ class AccessLayer:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (REQUEST_ID, request_id),
-                ]
+                message["headers"] = [*message.get("headers", ()), id_header]
             return send(message)
 
         try:

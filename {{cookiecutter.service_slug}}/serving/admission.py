@@ -334,24 +334,19 @@ class Body:
     left.
     """
 
-    __slots__ = (
-        *("in_flight", "scope", "size"),
-        *("_admission", "_arrived", "_expired", "_receive"),
-        *("_reader", "_slots", "_started", "_total"),
-    )
+    in_flight = True  # whether it is counted as in flight
+    size = 0  # bytes of it that are counted
+    _total = 0
+    _started = False
+    _arrived = False
+    _expired = ""  # the reason, once it has expired
+    _reader: asyncio.Task[object] | None = None
+    _slots: Slots | None = None
 
     def __init__(self, scope: Scope, receive: Receive, admission: Admission) -> None:
         self.scope = scope
-        self.in_flight = True  # whether it is counted as in flight
-        self.size = 0  # bytes of it that are counted
         self._receive = receive
         self._admission = admission
-        self._total = 0
-        self._started = False
-        self._arrived = False
-        self._expired = ""  # the reason, once it has expired
-        self._reader: asyncio.Task[object] | None = None
-        self._slots: Slots | None = None
 
     async def __call__(self) -> Message:
         """Receive the next chunk."""

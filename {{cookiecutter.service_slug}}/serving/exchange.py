@@ -75,12 +75,13 @@ class Flow(FlowControl):
 
     def release(self, reason: str) -> None:
         """Remove a reason. Resume reading if it was the last."""
-        self._reasons.discard(reason)
-        self.resume_reading()
+        if self.read_paused:
+            self._reasons.discard(reason)
+            self.resume_reading()
 
     def resume_reading(self) -> None:
         """Resume reading, unless there is a reason to pause."""
-        if not self._reasons:
+        if self.read_paused and not self._reasons:
             super().resume_reading()
 
 

@@ -176,16 +176,18 @@ class FastRoute:
             route, cast(ContractRoute, route.original_route).check_headers
         )
         self._status = route.status_code or 200
-        self._answers = TypeAdapter[Any](route.response_model)
+        answers = TypeAdapter[Any](route.response_model)
         self._answer_type = route.response_model
-        self._options = {
-            "include": route.response_model_include,
-            "exclude": route.response_model_exclude,
-            "by_alias": route.response_model_by_alias,
-            "exclude_unset": route.response_model_exclude_unset,
-            "exclude_defaults": route.response_model_exclude_defaults,
-            "exclude_none": route.response_model_exclude_none,
-        }
+        self._validate = partial(answers.validate_python, from_attributes=True)
+        self._encode = partial(
+            answers.serializer.to_json,
+            include=route.response_model_include,
+            exclude=route.response_model_exclude,
+            by_alias=route.response_model_by_alias,
+            exclude_unset=route.response_model_exclude_unset,
+            exclude_defaults=route.response_model_exclude_defaults,
+            exclude_none=route.response_model_exclude_none,
+        )
 
     async def answer(self, scope: Scope, receive: Receive) -> bytes | Response:
         """Return the body of the answer, or the response that the handler made."""
@@ -196,11 +198,10 @@ class FastRoute:
         if isinstance(answer, Response):
             return answer
         if type(answer) is not self._answer_type:  # as FastAPI does: check and filter
-            answer = self._answers.validate_python(answer, from_attributes=True)
+            answer = self._validate(answer)
         if len(body) <= INLINE_BYTES:
-            return self._answers.dump_json(answer, **self._options)
-        encode = partial(self._answers.dump_json, **self._options)
-        return await run_outside(encode, answer)
+            return self._encode(answer)
+        return await run_outside(self._encode, answer)
 
     async def send(self, content: bytes, send: Send) -> None:
         """Send the body of an answer."""
