@@ -94,7 +94,6 @@ class Exchange(RequestResponseCycle):
     """
 
     persistent = True  # whether the client wants to keep the connection
-    client_left = False  # it has closed its side, after the whole request
     delivered = False  # the application has the whole body
 
     async def receive(self) -> ASGIReceiveEvent:
@@ -104,8 +103,8 @@ class Exchange(RequestResponseCycle):
             self.keep_alive = self.persistent
             self.transport.write(CONTINUE)
         while not (self.disconnected or self.response_complete):
-            if self.client_left and not self.delivered:
-                break  # the whole body is there
+            if not (self.more_body or self.delivered):
+                break
             self.flow.resume_reading()
             await self.message_event.wait()
             self.message_event.clear()
@@ -135,7 +134,6 @@ class Exchange(RequestResponseCycle):
 
         The application is not told of a disconnect: a stream would end before its time.
         """
-        self.client_left = True
         self.scope[LEFT] = True  # type: ignore[literal-required]
         self.message_event.set()
 
