@@ -6,7 +6,8 @@
 
 The last one compares this template with itself: A is served with a variable and asked
 with a header, B without. Rounds alternate, as machines drift; a ratio is made within a
-round. `make bench PARTS=rate` keeps what the first one gives.
+round. Both servers start several times, as the layout of a process in memory changes
+its rate by a few per cent. `make bench PARTS=rate` keeps what the first one gives.
 """
 
 import argparse
@@ -30,9 +31,9 @@ from tests.conftest import ROOT, SHARED, Service, bake_into
 RELEASE = "7f0a23a"  # 0.3.0
 KEPT = ROOT / "build" / "services"
 
-# Many short rounds: the ratio of a round varies by a tenth where a machine is shared.
-ROUNDS = 31
-SECONDS = 1.2
+STARTS = 8
+ROUNDS = 3  # after each start
+SECONDS = 2.0
 CONNECTIONS = (1, 16, 64)
 
 
@@ -58,6 +59,7 @@ THIS, THAT = Variant(), Variant(RELEASE)
 def measure(
     a: Variant = THIS,
     b: Variant = THAT,
+    starts: int = STARTS,
     rounds: int = ROUNDS,
     seconds: float = SECONDS,
     connections: Sequence[int] = CONNECTIONS,
@@ -75,34 +77,54 @@ def measure(
             commit: stack.enter_context(generate(commit))
             for commit in sorted({a.commit, b.commit})
         }
-        found_versions = same_versions(services[a.commit], services[b.commit])
-        urls = {}
-        for name, variant in (("a", a), ("b", b)):
-            service = services[variant.commit]
-            server = served(service, variables=variant.variables)
-            urls[name] = stack.enter_context(server).url + PREDICT
-        headers = {"a": a.headers, "b": b.headers}
-
-        def load(name: str, many: int, seconds: float) -> float:
-            return wrk.load(urls[name], [BODY], many, seconds, headers[name]).rate
-
-        for name in urls:
-            load(name, max(connections), seconds)
-        for turn in range(rounds):
-            for many in connections:
-                order = ("a", "b") if turn % 2 else ("b", "a")
-                found = {name: load(name, many, seconds) for name in order}
-                rates[many].append((found["a"], found["b"]))
-            said = ", ".join(f"{of[-1][0] / of[-1][1]:.3f}" for of in rates.values())
-            print(f"  round {turn + 1} of {rounds}: {said}", flush=True)
+        of_a, of_b = services[a.commit], services[b.commit]
+        found_versions = same_versions(of_a, of_b)
+        for start in range(starts):
+            found = load_in_turns((a, of_a), (b, of_b), rounds, seconds, connections)
+            for many, pairs in found.items():
+                rates[many] += pairs
+            said = ", ".join(
+                f"{summarise(pairs)['ratio']:.3f}" for pairs in found.values()
+            )
+            print(f"  start {start + 1} of {starts}: {said}", flush=True)
     return {
         "versions": found_versions,
         "a": a.title,
         "b": b.title,
-        "rounds": rounds,
+        "starts": starts,
+        "rounds": starts * rounds,
         "seconds": seconds,
         "rates": {str(many): summarise(pairs) for many, pairs in rates.items()},
     }
+
+
+def load_in_turns(
+    a: tuple[Variant, Service],
+    b: tuple[Variant, Service],
+    rounds: int,
+    seconds: float,
+    connections: Sequence[int],
+) -> dict[int, list[tuple[float, float]]]:
+    """Start both and return the rates of A and B in each round, by connections."""
+    rates: dict[int, list[tuple[float, float]]] = {many: [] for many in connections}
+    with (
+        served(a[1], variables=a[0].variables) as server_a,
+        served(b[1], variables=b[0].variables) as server_b,
+    ):
+        sides = ((server_a.url, a[0].headers), (server_b.url, b[0].headers))
+
+        def load(side: int, many: int) -> float:
+            url, headers = sides[side]
+            return wrk.load(url + PREDICT, [BODY], many, seconds, headers).rate
+
+        for side in (0, 1):
+            load(side, max(connections))
+        for turn in range(rounds):
+            for many in connections:
+                order = (0, 1) if turn % 2 else (1, 0)
+                found = {side: load(side, many) for side in order}
+                rates[many].append((found[0], found[1]))
+    return rates
 
 
 def same_versions(a: Service, b: Service) -> dict[str, str]:
@@ -169,7 +191,8 @@ def main() -> int:
         )
         parser.add_argument(f"--{name}-env", action="append", default=[], type=pair)
         parser.add_argument(f"--{name}-header", action="append", default=[])
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--starts", type=int, default=STARTS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="after each start")
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS)
     options = vars(parser.parse_args())
@@ -183,7 +206,8 @@ def main() -> int:
     )
     try:
         measured = measure(
-            a, b, options["rounds"], options["seconds"], options["connections"]
+            *(a, b, options["starts"], options["rounds"]),
+            *(options["seconds"], options["connections"]),
         )
     except (wrk.LoadError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)

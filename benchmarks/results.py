@@ -106,7 +106,8 @@ class Rate(Measured):
 
     a: str
     b: str
-    rounds: int
+    starts: int
+    rounds: int  # of all starts
     seconds: float
     rates: dict[str, RateLoad]
 

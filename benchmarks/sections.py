@@ -122,9 +122,10 @@ def rates(compare: Comparison) -> str:
 def rate_section(rate: Rate) -> str:
     """Render the rate of one variant to that of another."""
     said = paragraph(
-        f"A is {rate['a']}, B is {rate['b']}. Both were loaded in turns, for "
-        f"{rate['seconds']:g} s in each of {rate['rounds']} rounds. A ratio is made "
-        "within a round; the table has the median and the quartiles."
+        f"A is {rate['a']}, B is {rate['b']}. Both were started {rate['starts']} times "
+        f"and loaded in turns, for {rate['seconds']:g} s in each of {rate['rounds']} "
+        "rounds in all. A ratio is made within a round; the table has the median and "
+        "the quartiles."
     )
     return f"{said}\n\n{rate_table(rate['rates'])}"
 
