@@ -32,7 +32,7 @@ who work with it. Every figure is from `results/`, where each part has a file.
     make bench PARTS="compare template"   # some of them
     make bench PARTS="soak suite"         # ten minutes of load; all tests
     make bench PARTS=languages            # train on each language, ten minutes
-    make bench PARTS=adoption             # adopt public tables, ten minutes
+    make bench PARTS=adoption             # adopt public tables, 36 minutes
     python -m benchmarks.rate --help      # two variants of the service, in turns
     make capacity                         # measure what every service is born with
     python -m benchmarks.report           # write this page again
