@@ -514,7 +514,7 @@ SABOTAGE = {
     ),
     "a prefix that the documentation does not know": Sabotage(
         "serving/build.py",
-        "        root_path=service.settings.root_path,\n",
+        "    app.root_path = service.settings.root_path",
         "",
         "pytest tests/serving/test_process.py -k strips_a_prefix",
     ),

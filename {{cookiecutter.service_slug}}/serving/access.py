@@ -12,13 +12,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import traces
 from serving.problems import CRASH, problem_response
-from serving.requests import TENANT, Ids, Outcome, current_ids, make_id
+from serving.requests import (
+    ROUTE_PATH,
+    TENANT,
+    Ids,
+    Outcome,
+    current_ids,
+    make_id,
+)
 from serving.service import Service
 
 METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 )
 REQUEST_ID = b"x-request-id"
+UNMATCHED = "unmatched"
+# What Starlette writes into the scope when it has found the route.
+MATCHED = frozenset({"route", "endpoint", "path_params"})
 
 # Visible ASCII that JSON does not escape.
 _is_valid_id = re.compile(rb"[!#-\[\]-~]{1,128}").fullmatch
@@ -109,7 +119,7 @@ class RoutePaths:
     def of(self, scope: Scope) -> str:
         """Return the path of the matching route, such as `/orders/{number}`.
 
-        Return `unmatched` if no route matches.
+        Return `UNMATCHED` if no route matches.
         """
         path = scope["path"]
         if path in self._fixed:
@@ -118,4 +128,58 @@ class RoutePaths:
             if pattern.match(path):
                 return name
         route = scope.get("route")  # added after the start
-        return getattr(route, "path", "unmatched")
+        return getattr(route, "path", UNMATCHED)
+
+
+class RemovePrefix:
+    """ASGI middleware that removes ROOT_PATH where the proxy has not removed it.
+
+    All further layers see the paths of the routes. A path that is a route's stays as it
+    is: with ROOT_PATH=/v1, the proxy has made `/v1/model` of `/v1/v1/model`.
+    """
+
+    def __init__(self, app: ASGIApp, prefix: str, paths: RoutePaths) -> None:
+        self._app = app
+        self._prefix = prefix
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, prefix = scope.get("path", ""), self._prefix
+        is_prefixed = path == prefix or path.startswith(f"{prefix}/")
+        if is_prefixed and self._paths.of(scope) == UNMATCHED:
+            scope["path"] = path.removeprefix(prefix) or "/"
+            raw_path = scope.get("raw_path") or b""
+            scope["raw_path"] = raw_path.removeprefix(prefix.encode()) or b"/"
+        await self._app(scope, receive, send)
+
+
+class AddPrefix:
+    """ASGI middleware that adds ROOT_PATH to the path, as the ASGI specification asks.
+
+    Starlette removes it from each path that begins with it, and would otherwise do so
+    with `/v1/model` for ROOT_PATH=/v1:
+    https://github.com/Kludex/starlette/blob/main/starlette/_utils.py
+    """
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "path" not in scope:
+            await self._app(scope, receive, send)
+            return
+        path, raw_path = scope["path"], scope.get("raw_path") or b""
+        inner = {
+            **scope,
+            "path": self._prefix + path,
+            "raw_path": self._prefix.encode() + raw_path,
+            ROUTE_PATH: path,
+        }
+
+        # Not `async def`: as in AccessLayer.
+        def send_with_match(message: Message) -> Awaitable[None]:
+            scope.update({key: inner[key] for key in MATCHED & inner.keys()})
+            return send(message)
+
+        await self._app(inner, receive, send_with_match)

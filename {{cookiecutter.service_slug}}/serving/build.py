@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import docs, health, traces
-from serving.access import AccessLayer, RoutePaths
+from serving.access import AccessLayer, AddPrefix, RemovePrefix, RoutePaths
 from serving.admission import AdmissionLayer
 from serving.methods import MethodLayer
 from serving.problems import answer_problems, document_problems
@@ -73,10 +73,10 @@ def build_app(
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
-        root_path=service.settings.root_path,
         middleware=middleware,
     )
     app.state.service = service
+    app.root_path = service.settings.root_path  # the argument is deprecated
     docs.add_page(app)
     app.include_router(health.router(service.lifecycle, service.metrics))
     for router in routers:
@@ -153,12 +153,16 @@ class Application(FastAPI):
         for note in (*self.start_notes, str(plan)):
             logger.info("%s", note)
 
-        stack: ASGIApp = MethodLayer(self._fastapi(), routes)
+        paths, prefix, stack = RoutePaths(routes), self.root_path, self._fastapi()
+        if prefix:
+            stack = AddPrefix(stack, prefix)
+        stack = MethodLayer(stack, routes)
         stack = FastPath(stack, plan.fast, build_error_handler(self))
         for layer, args, options in reversed(self.user_middleware):
             stack = layer(stack, *args, **options)
         stack = AdmissionLayer(stack, service.admission)
-        return AccessLayer(stack, service, RoutePaths(routes))
+        stack = AccessLayer(stack, service, paths)
+        return RemovePrefix(stack, prefix, paths) if prefix else stack
 
     def _fastapi(self) -> ASGIApp:
         """Return FastAPI's stack without your middleware, which wraps `FastPath`.

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from serving.contract import Contract
-from serving.requests import UNLIMITED, V2
+from serving.requests import ROUTE_PATH, UNLIMITED, V2
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 1  # seconds
@@ -173,7 +173,7 @@ class ProblemResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the document."""
-        path = scope.get("path", "")
+        path = scope.get(ROUTE_PATH) or scope.get("path", "")
         if path != V2 and not path.startswith(f"{V2}/"):
             await super().__call__(scope, receive, send)
             return

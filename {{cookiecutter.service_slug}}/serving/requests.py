@@ -15,6 +15,7 @@ REJECTED = "serving.rejected"  # admission rejected the request
 ARRIVED = "serving.arrived"  # the whole body has come
 LEFT = "serving.left"  # the client has closed its side of the connection
 TENANT = "serving.tenant"  # the name of the client's API key
+ROUTE_PATH = "serving.route_path"  # the path without ROOT_PATH, if "path" has it
 
 
 class Outcome(NamedTuple):

@@ -2,12 +2,20 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import cast
+from urllib.parse import quote
 
 import httpx2
+import pytest
 from fastapi.testclient import TestClient
+from starlette.staticfiles import StaticFiles
 
+from serving.build import Application
+from serving.model import SIDECAR_FILE
 from serving.settings import ServingSettings
-from tests.conftest import Start
+from serving.testing import wait_until
+from tests.conftest import Start, Subject
 from tests.serving.toy import create_app
 
 
@@ -65,6 +73,26 @@ def test_behind_a_proxy_that_strips_a_prefix_it_is_found_as_well(start: Start) -
 
     assert all(one.startswith("/claims/docs/") for one in Loaded(page).addresses)
     assert root.headers["location"] == "/claims/docs"
+
+
+@pytest.mark.parametrize("prefix", ["/v1", "/v2", "/docs", "/livez", "/\xe4"])
+@pytest.mark.parametrize("removed", [True, False], ids=["removed", "kept"])
+def test_every_path_is_found_whatever_the_prefix(
+    subject: Subject, model_dir: Path, prefix: str, removed: bool
+) -> None:
+    app = cast(Application, subject.build(model_dir=model_dir, root_path=prefix))
+    app.mount("/files", StaticFiles(directory=model_dir))
+    sent = "" if removed else quote(prefix)
+    paths = ["/v1/model", "/docs", "/docs/swagger-ui.css", "/openapi.json", "/livez"]
+    with TestClient(app) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        for path in [*paths, "/v2/health/live", f"/files/{SIDECAR_FILE}"]:
+            assert client.get(sent + path).status_code == 200, path
+            assert client.head(sent + path).status_code == 200, path
+        assert client.post(sent + subject.path, json=subject.body).status_code == 200
+        assert client.get(f"{sent}/v2/models/nothing").json()["error"]
+        assert client.get(f"{sent}/files/nothing").status_code == 404
+        assert 'route="/files",' in client.get("/metrics").text
 
 
 def test_a_root_of_your_own_comes_first() -> None:
