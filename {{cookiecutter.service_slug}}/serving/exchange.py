@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from uvicorn._types import ASGIReceiveEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -145,3 +145,30 @@ class Exchange(RequestResponseCycle):
     def end_after(self) -> None:
         """Close the connection after the response."""
         self.persistent = self.keep_alive = False
+
+
+class UnchunkedExchange(Exchange):
+    """An exchange with a client of HTTP/1.0, which does not know chunks.
+
+    Without a Content-Length, the end of the connection is that of the body (RFC 9112,
+    sections 6.1 and 6.3).
+    """
+
+    _ends_with_connection = False
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send the head or a part of the body of the response."""
+        if message["type"] == "http.response.start":
+            headers = [
+                (name, value)
+                for name, value in message.get("headers", ())
+                if name.lower() != b"transfer-encoding"
+            ]
+            message = {**message, "headers": headers}
+            if b"content-length" not in {name.lower() for name, _ in headers}:
+                self._ends_with_connection = True
+                self.chunked_encoding = False
+        elif message["type"] == "http.response.body" and self._ends_with_connection:
+            # uvicorn compares what is sent with what it expects.
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)

@@ -26,7 +26,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serving.admission import compute_pause
 from serving.connections import Connections
-from serving.exchange import Exchange, Flow, HeadBuffer
+from serving.exchange import Exchange, Flow, HeadBuffer, UnchunkedExchange
 from serving.problems import (
     HEAD_TIMEOUT,
     HEAD_TOO_LARGE,
@@ -189,7 +189,8 @@ class Protocol(HttpToolsProtocol):
         self._head_bytes = self._body_bytes = 0
         self.headers = []  # trailers are no headers of this request
         keep_alive = version != "1.0" and parser.should_keep_alive()
-        exchange = self.cycle = Exchange(
+        make = Exchange if version == "1.1" else UnchunkedExchange
+        exchange = self.cycle = make(
             scope=scope,  # type: ignore[arg-type]
             transport=self._buffer,  # type: ignore[arg-type]
             flow=self.flow,

@@ -462,6 +462,29 @@ def test_a_client_that_closes_its_side_gets_all_of_a_stream(
     assert line.wire.closed
 
 
+@pytest.mark.parametrize("headers", [{}, {"Transfer-Encoding": "chunked"}])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_a_stream_to_a_client_of_http_1_0_ends_with_the_connection(
+    loop: asyncio.AbstractEventLoop, method: bytes, headers: dict[str, str]
+) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        for part in (b"one", b"", b"two"):
+            yield part
+
+    async def stream(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        await StreamingResponse(parts(), headers=headers)(scope, receive, send)
+
+    line = Line(stream, loop)
+    line.send(method + b" / HTTP/1.0\r\n\r\n")
+    line.settle(30)
+
+    head, _, body = line.answers.partition(b"\r\n\r\n")
+    assert line.statuses == [200]
+    assert b"transfer-encoding" not in head and b"connection: close" in head
+    assert body == (b"onetwo" if method == b"GET" else b"")
+    assert line.wire.closed
+
+
 EXPECT = POST.replace(b"4\r", b"4\r\nExpect: 100-continue\r")
 
 
