@@ -16,6 +16,7 @@ https://github.com/Kludex/uvicorn/blob/main/uvicorn/protocols/http/httptools_imp
 
 import asyncio
 import math
+import re
 from collections import deque
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -50,6 +51,10 @@ RETRY = "retry"
 # Header fields that decide where a request ends or how it is answered.
 SPECIAL = frozenset({b"expect", b"host", b"transfer-encoding"})
 
+HTTP = b" HTTP/"  # comes after the target in a request line
+SPACES = re.compile(rb" +")
+BEFORE = b"."  # for what the pieces before had of a message
+
 
 class Protocol(HttpToolsProtocol):
     """One connection of a client."""
@@ -67,12 +72,14 @@ class Protocol(HttpToolsProtocol):
 
         # Where the parser is: before a message, in its head or in its body.
         self._place: Literal["before", "head", "body"] = "before"
-        self._began = False  # a message began in the piece that was parsed last
+        self._began = 0  # messages that began in the piece that was parsed last
         self._head_bytes = 0  # of this head or the framing of this body, at least
         self._body_bytes = 0  # of this body
         self._hosts = 0
         self._codings: list[bytes] = []
         self._replays = False  # whether this head will be parsed again
+        self._raw = b""  # the piece that is parsed, after the last line of a request
+        self._line = bytearray()  # what came before it of a head, at least its line
 
         self._unparsed = memoryview(b"")
         self._closed_by_client = False
@@ -115,6 +122,7 @@ class Protocol(HttpToolsProtocol):
         if self._ignores_input:
             self._discard(len(data))
         elif len(data) <= PIECE_BYTES and not self._unparsed:
+            self._raw = data if self._place == "before" else BEFORE + data
             self._parse(data)
             if len(self.pipeline) > self._settings.max_pipeline:
                 self.flow.hold(QUEUE)
@@ -149,7 +157,7 @@ class Protocol(HttpToolsProtocol):
             raise HttpParserError("Data after the last request")
         super().on_message_begin()
         self._place = "head"
-        self._began = True
+        self._began += 1
         self._head_bytes = self._hosts = 0
         self._codings = []
 
@@ -174,6 +182,10 @@ class Protocol(HttpToolsProtocol):
         self._replays = parser.should_upgrade()
         if self._replays:
             return
+        if self._began != 1 or not self._raw.startswith(
+            HTTP, len(method) + 1 + len(self.url)
+        ):
+            self._check_line(method)
 
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
         url = parse_url(self.url)
@@ -271,6 +283,9 @@ class Protocol(HttpToolsProtocol):
             self._connection.abort()
             return
 
+        if self._place == "before":
+            self._raw, self._line = b"", bytearray()
+
         age = now - self.since
         if self._lingering or (self._active is None and self._place == "body"):
             if age > settings.linger_seconds:
@@ -327,6 +342,9 @@ class Protocol(HttpToolsProtocol):
         limit = self._settings.max_pipeline
         while position < len(data) and len(self.pipeline) <= limit:
             end = position + max(self._missing_body(), PIECE_BYTES)
+            self._raw = bytes(data[position : position + PIECE_BYTES])
+            if self._place != "before":
+                self._raw = BEFORE + self._raw
             self._parse(data[position:end])
             position = end
             if self._ignores_input:
@@ -347,13 +365,14 @@ class Protocol(HttpToolsProtocol):
         as the next request.
         """
         place, body_bytes = self._place, self._body_bytes
-        self._began = False
+        self._began = 0
         error = self._feed(piece)
         while isinstance(error, HttpParserUpgrade):
             head = self._head_without_upgrade()
             piece = memoryview(piece)[error.args[0] :]
             # A parser that has seen `Connection: close` takes no more data.
             self.parser = HttpRequestParser(self)
+            self._began -= 1
             error = self._feed(head) or self._feed(piece)
         if error:
             self._refuse(error)
@@ -361,8 +380,11 @@ class Protocol(HttpToolsProtocol):
         if self._place == "before" or self._began:
             if self._began and self._place == "head":
                 self.since = self._connections.now
+                self._line = bytearray(self._raw[self._find_start() :])
             return
         if place == self._place:
+            if place == "head" and len(self._line) < len(self.url) + 2 * PIECE_BYTES:
+                self._line += self._raw[1:]
             self._count(len(piece), self._body_bytes - body_bytes)
 
     def _feed(self, data: bytes | memoryview) -> Exception | None:
@@ -404,6 +426,31 @@ class Protocol(HttpToolsProtocol):
             )
         if method == b"CONNECT":
             raise ProblemError(INVALID_HTTP, "This is no proxy: CONNECT is not served.")
+
+    def _check_line(self, method: bytes) -> None:
+        """Raise ProblemError for a request line that is not exactly one of HTTP.
+
+        llhttp also takes RTSP and ICE, and several spaces in place of one:
+        https://github.com/nodejs/llhttp/blob/main/src/llhttp/http.ts
+        """
+        line = method + b" " + self.url + HTTP
+        if self._began:
+            before, found, after = self._raw[self._find_start() :].partition(line)
+            self._raw = after
+        else:  # the head has come in pieces
+            before, found, _ = (bytes(self._line) + self._raw[1:]).partition(line)
+            self._line = bytearray()
+        # The same line may come once more.
+        loose = SPACES.sub(b" ", before).replace(b" RTSP/", HTTP)
+        if not found or line in loose:
+            raise ProblemError(
+                INVALID_HTTP,
+                "The request line is not `METHOD TARGET HTTP/1.1` with single spaces.",
+            )
+
+    def _find_start(self) -> int:
+        """Return where the last request that began may be in the piece, at least."""
+        return self._raw.find(b"\n") + 1 if self._began > 1 else 0
 
     def _describe_excess(self) -> tuple[ProblemType, str]:
         settings = self._settings

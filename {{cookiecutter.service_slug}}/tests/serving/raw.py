@@ -56,7 +56,11 @@ def make_request(random: Random) -> bytes:
         return random.choice(choices if wrong else choices[:right])
 
     version = random.choices([b"1.1", b"1.0", b"1.2", b"x"], [20, 1, wrong, wrong])[0]
-    lines = [pick(METHODS, 6) + b" " + pick(TARGETS, 4) + b" HTTP/" + version]
+    gap, protocol = b" ", b" HTTP/"
+    if wrong and random.random() < 0.2:
+        gap = random.choice([b" ", b"  "])
+        protocol = random.choice([b" RTSP/", b"  HTTP/"])
+    lines = [pick(METHODS, 6) + gap + pick(TARGETS, 4) + protocol + version]
     if not wrong or random.random() < 0.8:
         lines.append(b"Host: a")
     lines += random.sample(FIELDS if wrong else FIELDS[:2], random.randint(0, 2))

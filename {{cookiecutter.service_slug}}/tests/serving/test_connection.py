@@ -413,6 +413,18 @@ def test_probes_are_answered_when_descriptors_run_out(start: Start) -> None:
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", [400]),
         (b"GET /\r\nHost: a\r\n\r\n", [400]),
         (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", [400]),
+        (b"GET / HTTP/3.1\r\nHost: a\r\n\r\n", [400]),
+        (b"GET / http/1.1\r\nHost: a\r\n\r\n", [400]),
+        (b"GET / HTTP/1.1 RTSP/1.0\r\nHost: a\r\n\r\n", [400]),
+        (b"OPTIONS / RTSP/1.0\r\n\r\n", [400]),
+        (b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", [400]),
+        (POST + b"POST /  HTTP/1.1\r\nHost: a\r\n\r\n", [200, 400]),
+        (POST + b"GET /a RTSP/1.1\r\nHost: a\r\n\r\n", [200, 400]),
+        (b"PLAY / RTSP/1.0\r\nHost: a\r\n\r\n", [400]),
+        (b"SOURCE / ICE/1.0\r\nHost: a\r\n\r\n", [400]),
+        (b"GET / ICY/1.0\r\nHost: a\r\n\r\n", [400]),
+        (b"OPTIONS / SIP/2.0\r\nHost: a\r\n\r\n", [400]),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", [400]),
         (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", [400]),
         (CHUNKED.replace(b"chunked", b"gzip, chunked") + b"0\r\n\r\n", [501]),
     ],
@@ -427,6 +439,27 @@ def test_what_came_before_the_end_is_answered(
     assert line.statuses == statuses
     assert line.answers.count(b"connection: close") == 1
     assert line.ended
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["together", "bytewise"])
+def test_the_name_of_another_protocol_may_stand_elsewhere(
+    open_line: Open, app: Recorder, together: bool
+) -> None:
+    line = open_line()
+    body = b"OPTIONS / RTSP/1.0\r\n"
+    heads = [
+        b"POST /RTSP/ HTTP/1.1\r\nX: GET / RTSP/1.0\r\nHost: a\r\n",
+        CHUNKED.removesuffix(b"\r\n"),
+    ]
+    request = heads[0] + b"Content-Length: 20\r\n\r\n" + body
+    request += heads[1] + b"\r\n14\r\n" + body + b"\r\n0\r\n\r\n"
+    line.send(*[request] if together else [bytes([byte]) for byte in request])
+
+    assert [(target, sent) for _, target, sent in app.requests] == [
+        (b"/RTSP/", body),
+        (b"/", body),
+    ]
+    assert line.statuses == [200, 200]
 
 
 def test_a_client_that_closes_its_side_gets_its_answers(
