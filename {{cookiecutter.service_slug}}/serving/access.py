@@ -11,7 +11,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import traces
-from serving.problems import CRASH, problem_response
+from serving.problems import CRASH, TextError, is_text_error, problem_response
 from serving.requests import (
     ROUTE_PATH,
     TENANT,
@@ -58,6 +58,7 @@ class AccessLayer:
 
         start = perf_counter()
         status = 0
+        text: TextError | None = None
         headers = dict(reversed(scope["headers"]))  # the first of two wins
         given = headers.get(REQUEST_ID)
         if given is not None and _is_valid_id(given):
@@ -73,10 +74,15 @@ class AccessLayer:
 
         # Not `async def`: a second coroutine would double the cost of sending.
         def send_with_id(message: Message) -> Awaitable[None]:
-            nonlocal status
+            nonlocal status, text
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), id_header]
+                if status >= 400 and is_text_error(message):
+                    text = TextError(message)
+                    return text.hold()
+            elif text is not None:
+                return text.add(message, scope, receive, send)
             return send(message)
 
         try:

@@ -3,7 +3,7 @@
 docs/problems.md lists the types. A test compares it with `TYPES`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Literal, NamedTuple, cast, get_args
 
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from serving.contract import Contract
 from serving.requests import ROUTE_PATH, UNLIMITED, V2
@@ -28,6 +28,7 @@ MAX_LISTED = 100  # mistakes in `errors`
 MAX_IN_TEXT = 3  # mistakes in `error`
 MAX_READ = 6_000  # mistakes; reading more from pydantic would block the event loop
 MAX_QUOTED = 200  # characters of a text that a client sent
+MAX_TEXT = 1_000  # bytes of an error in plain text that becomes a problem document
 
 Location = Literal["body", "path", "query", "header", "cookie"]
 
@@ -213,6 +214,54 @@ def problem_response(error: HTTPException) -> Response:
         errors=errors,
     )
     return ProblemResponse(problem, error.headers)
+
+
+def is_text_error(start: Message) -> bool:
+    """Return whether an error is a short plain text, such as those of Starlette."""
+    headers = dict(start["headers"])
+    media_type = headers.get(b"content-type", b"").partition(b";")[0]
+    return (
+        media_type.strip().lower() == b"text/plain"
+        and int(headers.get(b"content-length", MAX_TEXT + 1)) <= MAX_TEXT
+        and b"content-encoding" not in headers
+    )
+
+
+class TextError:
+    """An error in plain text that is sent as a problem document.
+
+    Starlette sends some itself and raises no exception: for ranges of files, hosts that
+    are not allowed and the preflights of CORS.
+    """
+
+    def __init__(self, start: Message) -> None:
+        self._status: int = start["status"]
+        self._headers = [
+            (name, value)
+            for name, value in start["headers"]
+            if name not in (b"content-type", b"content-length")
+        ]
+        self._text = b""
+
+    async def hold(self) -> None:
+        """Send nothing yet."""
+
+    async def add(
+        self, message: Message, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Add a part of the text. Send the problem document after the last one."""
+        self._text += message.get("body", b"")
+        if message.get("more_body", False):
+            return
+        detail = self._text.decode("utf-8", "replace") or _phrase(self._status)
+
+        def send_with_headers(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                message["headers"] += self._headers
+            return send(message)
+
+        problem = problem_response(HTTPException(self._status, detail))
+        await problem(scope, receive, send_with_headers)
 
 
 def unavailable(type_: ProblemType, detail: str) -> ProblemError:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -23,7 +24,7 @@ from fastapi import (
     Request,
     Response,
 )
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 from pydantic import AfterValidator
@@ -31,7 +32,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.build import Application, build_app
@@ -197,6 +200,61 @@ def test_errors_of_a_mounted_application_are_problem_documents(
 
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/docs/swagger-ui.css", "/files/test_routing.py"])
+@pytest.mark.parametrize(
+    ("headers", "status", "kept"),
+    [
+        ({"Range": "bytes=x"}, 400, "x-request-id"),
+        ({"Range": "bytes=99999999-"}, 416, "content-range"),
+        ({"Host": "elsewhere"}, 400, "x-request-id"),
+    ],
+)
+def test_an_error_that_starlette_sends_as_text_is_a_problem_document(
+    settings: ServingSettings,
+    path: str,
+    headers: dict[str, str],
+    status: int,
+    kept: str,
+) -> None:
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["testserver"])
+    app = build(settings, middleware=[hosts])
+    app.mount("/files", StaticFiles(directory=Path(__file__).parent))
+    with TestClient(app) as client:
+        answer = client.get(path, headers=headers)
+        head = client.head(path, headers=headers)
+
+    assert answer.status_code == answer.json()["status"] == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"]
+    assert answer.headers[kept]
+    assert head.headers["content-length"] == str(len(answer.content))
+
+
+@pytest.mark.parametrize(
+    ("text", "media_type"),
+    [
+        ("gone", "application/problem+json"),
+        ("x" * 1_001, "text/plain; charset=utf-8"),
+    ],
+)
+def test_an_error_in_a_short_text_is_a_problem_document(
+    settings: ServingSettings, text: str, media_type: str
+) -> None:
+    async def fail(item: Item) -> Response:
+        cookies = [(b"set-cookie", b"a=b"), (b"set-cookie", b"c=d")]
+        answer = PlainTextResponse(text, 410)
+        answer.raw_headers += cookies
+        return answer
+
+    with asking(settings, fail) as client:
+        answer = client.post("/x", json={"name": "a"})
+
+    assert answer.status_code == 410
+    assert answer.headers["content-type"] == media_type
+    assert text in answer.text
+    assert answer.cookies == {"a": "b", "c": "d"}
 
 
 PATHS = [
