@@ -95,6 +95,7 @@ class Exchange(RequestResponseCycle):
 
     persistent = True  # whether the client wants to keep the connection
     delivered = False  # the application has the whole body
+    head_bytes = 0  # of a request that waits for its turn
 
     async def receive(self) -> ASGIReceiveEvent:
         """Return the next part of the body, or the disconnect of the client."""

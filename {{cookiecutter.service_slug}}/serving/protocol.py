@@ -5,7 +5,7 @@ client. `Protocol` overrides its internals:
 https://github.com/Kludex/uvicorn/blob/main/uvicorn/protocols/http/httptools_impl.py
 
 - A head (request line, fields, framing of chunks, trailers) has a size and a time.
-- A few requests are parsed ahead. Reading pauses beyond them.
+- A few requests of a few bytes are parsed ahead. Reading pauses beyond them.
 - The next request starts once the client takes the answers before it.
 - Invalid HTTP is answered with a problem document, after the requests before it.
 - A connection that ends while its client still sends is closed in two steps (RFC 9112,
@@ -43,6 +43,7 @@ from serving.requests import REJECTED, make_id
 # Received data is parsed in pieces of this size, so that bounds are seen in time.
 PIECE_BYTES = 2_048
 CHUNK_BYTES = 32  # of the framing of a chunk, which do not count as a head
+FIELD_BYTES = 128  # that Python takes for a field of a head, besides its text
 
 # Reasons to hold the flow.
 QUEUE = "queue"
@@ -124,7 +125,7 @@ class Protocol(HttpToolsProtocol):
         elif len(data) <= PIECE_BYTES and not self._unparsed:
             self._raw = data if self._place == "before" else BEFORE + data
             self._parse(data)
-            if len(self.pipeline) > self._settings.max_pipeline:
+            if self.pipeline and self._is_full:
                 self.flow.hold(QUEUE)
         else:
             self._unparsed = memoryview(bytes(self._unparsed) + data)
@@ -225,6 +226,9 @@ class Protocol(HttpToolsProtocol):
         if not (self._active or self.pipeline or self.flow.write_paused):
             self._start(exchange)
         else:
+            fields = scope["headers"]
+            exchange.head_bytes = len(self.url) + FIELD_BYTES * len(fields)
+            exchange.head_bytes += sum(len(name) + len(value) for name, value in fields)
             self.pipeline.append(exchange)
 
     def on_body(self, body: bytes) -> None:
@@ -336,11 +340,19 @@ class Protocol(HttpToolsProtocol):
     def _ignores_input(self) -> bool:
         return self._final or self._lingering or self._failure is not None
 
+    @property
+    def _is_full(self) -> bool:
+        """Whether the requests that wait for their turn are too many or too large."""
+        settings, waiting = self._settings, self.pipeline
+        return len(waiting) > settings.max_pipeline or (
+            sum(each.head_bytes + len(each.body) for each in waiting)
+            > settings.max_head_bytes
+        )
+
     def _parse_on(self) -> None:
         """Parse what was received, in pieces, until the pipeline is full."""
         data, position = self._unparsed, 0
-        limit = self._settings.max_pipeline
-        while position < len(data) and len(self.pipeline) <= limit:
+        while position < len(data) and not self._is_full:
             end = position + max(self._missing_body(), PIECE_BYTES)
             self._raw = bytes(data[position : position + PIECE_BYTES])
             if self._place != "before":
@@ -352,7 +364,7 @@ class Protocol(HttpToolsProtocol):
                 position = len(data)
         # An empty slice of a memoryview would keep all of the data in memory.
         self._unparsed = data[position:] if position < len(data) else memoryview(b"")
-        if self._unparsed or len(self.pipeline) > limit:
+        if self._unparsed or self._is_full:
             self.flow.hold(QUEUE)
         else:
             self.flow.release(QUEUE)
@@ -497,7 +509,7 @@ class Protocol(HttpToolsProtocol):
             self._parse_on()
             if self._closed_by_client and not self._unparsed:
                 self._drop_incomplete()
-        elif len(self.pipeline) <= self._settings.max_pipeline:
+        elif not self._is_full:
             self.flow.release(QUEUE)
         if self._active:
             return

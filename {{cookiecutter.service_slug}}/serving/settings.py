@@ -62,7 +62,8 @@ class ServingSettings(BaseSettings):
     max_head_bytes: Annotated[int, Field(ge=4_096)] = Field(
         65_536,
         description="Largest head of a request, and of its chunks and trailers; a "
-        "larger one gets 431 or 414.",
+        "larger one gets 431 or 414. Also bytes of the requests of a connection that "
+        "wait for their turn; beyond it, reading pauses.",
     )
     max_headers: Annotated[int, Field(ge=16)] = Field(
         256, description="Header fields of a request; more get 431."

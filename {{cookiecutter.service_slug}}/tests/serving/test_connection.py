@@ -176,6 +176,51 @@ def test_a_pipeline_is_bounded_and_every_request_answered(
     assert line.wire.reading
 
 
+@pytest.mark.parametrize("size", [1, 3_000], ids=["head", "body"])
+@pytest.mark.parametrize("step", [1_000, 262_144])
+def test_a_pipeline_is_bounded_in_bytes(
+    open_line: Open, app: Recorder, size: int, step: int
+) -> None:
+    line = open_line(max_head_bytes=MAX_HEAD)
+    app.gate.clear()
+    fields = (b"A: " + b"b" * 100 + b"\r\n") * 20 if size == 1 else b""
+    request = POST.replace(b"Content-Length: 4\r\n\r\nbody", fields)
+    request += b"Content-Length: %d\r\n\r\n" % size + b"x" * size
+    stream = request * 50
+    sent = 0
+    while line.wire.reading and sent < len(stream):
+        line.send(stream[sent : sent + step])
+        sent += step
+
+    waiting = line.protocol.pipeline
+    assert not line.wire.reading
+    assert 1 < len(waiting) <= 6
+    assert sum(len(each.body) for each in waiting) <= MAX_HEAD + PIECE_BYTES
+
+    app.gate.set()
+    line.send(stream[sent:])
+    line.settle(500)
+    assert line.statuses == [200] * 50
+    assert line.wire.reading
+
+
+def test_a_body_that_waits_for_its_turn_is_read_on_when_it_comes(
+    open_line: Open, app: Recorder
+) -> None:
+    line = open_line(max_head_bytes=MAX_HEAD)
+    app.gate.clear()
+    size = 4 * MAX_HEAD
+    line.send(POST, POST.replace(b": 4", b": %d" % size), bytes(2 * MAX_HEAD))
+    assert not line.wire.reading
+
+    app.gate.set()
+    line.settle()
+    assert line.wire.reading
+    line.send(bytes(2 * MAX_HEAD - len(b"body")))
+    assert line.statuses == [200, 200]
+    assert len(app.requests[1][2]) == size
+
+
 def test_no_request_begins_while_the_client_takes_no_answers(
     open_line: Open, app: Recorder
 ) -> None:
