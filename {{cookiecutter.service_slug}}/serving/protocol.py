@@ -291,7 +291,8 @@ class Protocol(HttpToolsProtocol):
             self._raw, self._line = b"", bytearray()
 
         age = now - self.since
-        if self._lingering or (self._active is None and self._place == "body"):
+        goes_on = self._place == "body" and self.cycle.response_complete
+        if self._lingering or (self._active is None and goes_on):
             if age > settings.linger_seconds:
                 self._connections.record_end("linger")
                 self._connection.abort()

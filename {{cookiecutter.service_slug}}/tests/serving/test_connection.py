@@ -253,6 +253,26 @@ def test_a_client_that_takes_nothing_of_an_answer_is_cut_off(open_line: Open) ->
     assert line.ends == {"write": 1}
 
 
+def test_a_body_arrives_while_the_client_takes_the_answer_before_slowly(
+    open_line: Open,
+) -> None:
+    line = open_line(linger_seconds=1, write_seconds=3)
+    line.send(POST)
+    line.protocol.pause_writing()
+    line.send(POST[:-1])
+    for unsent in range(5, 0, -1):
+        line.wire.unsent = unsent
+        line.pass_seconds(2)
+    assert not line.wire.closed
+
+    line.wire.unsent = 0
+    line.protocol.resume_writing()
+    line.send(POST[-1:])
+
+    assert line.statuses == [200, 200]
+    assert not line.ends
+
+
 def test_a_request_whose_client_takes_nothing_ends(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
