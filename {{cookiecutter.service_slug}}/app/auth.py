@@ -21,7 +21,7 @@ from serving import docs
 from serving.build import Application
 from serving.problems import UNAUTHORIZED, ProblemError, documented, problem_response
 from serving.requests import TENANT, UNLIMITED
-from serving.settings import SettingsError
+from serving.settings import SECRETS, SettingsError
 
 # Paths without a key: probes, metrics and the documentation of the API.
 PUBLIC = UNLIMITED | docs.PATHS | {"/openapi.json"}
@@ -55,13 +55,16 @@ def read_keys(text: str) -> list[ApiKey]:
         name, _, digest = entry.partition(":")
         if not _is_name(name) or not _is_hash(digest):
             raise SettingsError(
-                f"API_KEYS is invalid: entry {number} is not name:hash, with a name "
-                "of a-z, 0-9 and hyphens and the 64 hexadecimal digits that "
-                "`make key NAME=…` prints."
+                f"API_KEYS, or the file {SECRETS}/api_keys, is invalid: entry {number} "
+                "is not name:hash, with a name of a-z, 0-9 and hyphens and the 64 "
+                "hexadecimal digits that `make key NAME=…` prints."
             )
         keys.append(ApiKey(name, bytes.fromhex(digest)))
     if text and not keys:
-        raise SettingsError("API_KEYS has no entry: give name:hash, or leave it out.")
+        raise SettingsError(
+            f"API_KEYS, or the file {SECRETS}/api_keys, has no entry: give name:hash, "
+            "or leave it out."
+        )
     return keys
 
 

@@ -136,10 +136,11 @@ SettingsT = TypeVar("SettingsT", bound=ServingSettings)
 
 
 def load_settings(settings: type[SettingsT]) -> SettingsT:
-    """Read the settings from the environment.
+    """Read the settings from the environment and the files in `SECRETS`.
 
     Raises SettingsError, which lists every invalid variable.
     """
+    check_secrets(settings)
     try:
         return settings(**find_old_host())
     except ValidationError as error:
@@ -149,6 +150,40 @@ def load_settings(settings: type[SettingsT]) -> SettingsT:
             + "\n".join(lines)
             + "\nCorrect or unset the environment variables, then start again."
         ) from None
+
+
+def check_secrets(settings: type[ServingSettings]) -> None:
+    """Raise SettingsError if the file of a setting gives no value.
+
+    pydantic would use the default, such as no API keys, and warn at most.
+    """
+    if not SECRETS.is_dir():
+        return
+    given = {name.lower() for name, value in os.environ.items() if value}
+    names = settings.model_fields.keys() - given
+    files = [file for file in sorted(SECRETS.iterdir()) if file.name.lower() in names]
+    reasons = [f"  {file} {why}" for file in files if (why := _explain_no_value(file))]
+    if reasons:
+        raise SettingsError(
+            "These settings have a file and no value:\n"
+            + "\n".join(reasons)
+            + "\nWrite the value into the file or remove the file, then start again."
+        )
+
+
+def _explain_no_value(file: Path) -> str:
+    """Return why pydantic reads no value from a file; an empty string if it does."""
+    try:
+        if not file.is_file():
+            return "is no file."
+        if SECRETS.resolve() not in file.resolve().parents:
+            return f"leads out of {SECRETS}, where no file is read."
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        return f"cannot be read: {error.strerror}."
+    except UnicodeDecodeError:
+        return "is not UTF-8."
+    return "" if text.strip() else "is empty."
 
 
 def find_old_host() -> dict[str, Any]:

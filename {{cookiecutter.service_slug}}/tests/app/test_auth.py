@@ -3,14 +3,17 @@
 import asyncio
 import hashlib
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from app import auth
+from app.main import create_app
+from app.settings import Settings
 from serving.build import read_project
-from serving.settings import SettingsError
+from serving.settings import SettingsError, load_settings
 from serving.testing import wait_until
 from tests.conftest import BODY, Serve, Start
 
@@ -149,6 +152,33 @@ def test_entries_that_cannot_be_used_are_refused_without_repeating_them(
         auth.read_keys(f"{entry('acme', KEY)}, {text}")
 
     assert "secret-key" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty"),
+        (b" \n\t\n", "is empty"),
+        (b"\xff", "is not UTF-8"),
+        (b"# no key yet\n", "entry 1 is not name:hash"),
+        (b",\n", "has no entry"),
+        (None, "is no file"),
+    ],
+)
+def test_a_file_without_keys_does_not_turn_them_off(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    content: bytes | None,
+    reason: str,
+) -> None:
+    monkeypatch.setattr("serving.settings.SECRETS", tmp_path)
+    monkeypatch.setitem(Settings.model_config, "secrets_dir", tmp_path)
+    file = tmp_path / "api_keys"
+    file.mkdir() if content is None else file.write_bytes(content)
+
+    with pytest.raises(SettingsError, match=reason) as caught:
+        create_app(load_settings(Settings))
+    assert "/api_keys" in str(caught.value)
 
 
 def test_a_new_key_fits_its_entry(capsys: pytest.CaptureFixture[str]) -> None:
