@@ -2,11 +2,12 @@
 
 import signal
 
-from serving.signals import exit_at_once
+from serving.signals import exit_at_once, open_standard_streams
 
 # Before the imports that take seconds: as process 1 of a container, a process never
 # sees a signal that it has no handler for.
 exit_at_once(signal.SIGTERM, signal.SIGINT)
+open_standard_streams()
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""End the process on a signal while it is still starting.
+"""Prepare a process that starts: for signals, and for streams that are closed.
 
 This module imports nothing that takes time: it comes before all others.
 """
@@ -20,3 +20,16 @@ def exit_at_once(*signals: signal.Signals) -> None:
 
     for each in signals:
         signal.signal(each, leave)
+
+
+def open_standard_streams() -> None:
+    """Open `os.devnull` in place of each standard stream that is closed (`2>&-`).
+
+    Otherwise a socket would get the descriptor, and a client the lines of the log.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            lowest_free = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(lowest_free, True)

@@ -2,9 +2,10 @@
 
 import signal
 
-from serving.signals import exit_at_once
+from serving.signals import exit_at_once, open_standard_streams
 
 exit_at_once(signal.SIGTERM, signal.SIGINT)
+open_standard_streams()
 
 
 def main() -> int:

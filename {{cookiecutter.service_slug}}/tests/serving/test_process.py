@@ -335,15 +335,14 @@ def test_a_root_path_that_is_no_prefix_ends_with_78(path: str) -> None:
     assert "ROOT_PATH=" in done.stderr
 
 
-# Sends the process a signal as soon as the first module is looked for that is not
-# among the given ones.
-SIGNAL_AT_IMPORT = """
+# Acts as soon as one of the given modules is looked for.
+AT_IMPORT = """
 import importlib.abc, os, signal, sys
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name.partition(".")[0] in {names}:
-            os.kill(os.getpid(), {number})
+            {action}
 
 sys.meta_path.insert(0, Finder())
 """
@@ -357,13 +356,30 @@ sys.meta_path.insert(0, Finder())
 def test_a_signal_during_the_imports_ends_the_process_with_0(
     module: str, name: str, number: signal.Signals
 ) -> None:
-    code = SIGNAL_AT_IMPORT.format(names={name}, number=int(number))
+    action = f"os.kill(os.getpid(), {int(number)})"
+    code = AT_IMPORT.format(names={name}, action=action)
     run = f"import runpy; runpy.run_module({module!r}, run_name='__main__')"
     done = subprocess.run(
         [sys.executable, "-c", code + run], cwd=ROOT, capture_output=True, timeout=30
     )
 
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("module", ["tests.serving", "app"])
+@pytest.mark.parametrize("closed", ["2>&-", "0<&- 1>&-", "0<&- 1>&- 2>&-"])
+def test_no_socket_takes_the_place_of_a_stream_that_is_closed(
+    module: str, closed: str
+) -> None:
+    action = "os._exit(os.open(os.devnull, os.O_RDONLY))"  # the lowest that is free
+    code = AT_IMPORT.format(names={"asyncio"}, action=action)
+    run = f"import runpy; runpy.run_module({module!r}, run_name='__main__')"
+    shell = f'exec "$0" -c "$1" {closed}'
+    done = subprocess.run(
+        ["sh", "-c", shell, sys.executable, code + run], cwd=ROOT, timeout=30
+    )
+
+    assert done.returncode == 3
 
 
 def test_a_signal_while_the_model_is_loaded_ends_without_a_drain(
