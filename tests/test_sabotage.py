@@ -300,7 +300,7 @@ SABOTAGE = {
     ),
     "series that grow with the paths": Sabotage(
         "serving/access.py",
-        'return getattr(route, "path", "unmatched")',
+        'return getattr(route, "path", UNMATCHED)',
         "return str(path)",
         "pytest tests/serving/test_metrics.py -k no_series",
     ),
@@ -312,8 +312,8 @@ SABOTAGE = {
     ),
     "a crash outside the watch": Sabotage(
         "serving/build.py",
-        "return AccessLayer(stack, service, RoutePaths(routes))",
-        "return stack",
+        "        stack = AccessLayer(stack, service, paths)\n",
+        "",
         "pytest tests/serving/test_logs.py -k also_an_error",
     ),
     "a thread that crashes beside the log": Sabotage(
@@ -406,9 +406,15 @@ SABOTAGE = {
     ),
     "a pipeline without a bound": Sabotage(
         "serving/protocol.py",
-        "while position < len(data) and len(self.pipeline) <= limit:",
+        "while position < len(data) and not self._is_full:",
         "while position < len(data):",
         "pytest tests/serving/test_connection.py -k pipeline_is_bounded",
+    ),
+    "a pipeline of large requests": Sabotage(
+        "serving/protocol.py",
+        "sum(each.head_bytes + len(each.body) for each in waiting)",
+        "0",
+        "pytest tests/serving/test_connection.py -k bounded_in_bytes",
     ),
     "a client that is read from though its requests wait": Sabotage(
         "serving/exchange.py",
@@ -517,6 +523,18 @@ SABOTAGE = {
         "    app.root_path = service.settings.root_path",
         "",
         "pytest tests/serving/test_process.py -k strips_a_prefix",
+    ),
+    "a prefix that is removed twice": Sabotage(
+        "serving/build.py",
+        "stack = AddPrefix(stack, prefix)",
+        "pass",
+        "pytest tests/serving/test_docs.py -k whatever_the_prefix",
+    ),
+    "an empty file that turns the API keys off": Sabotage(
+        "serving/settings.py",
+        "    check_secrets(settings)\n",
+        "",
+        "pytest tests/app/test_auth.py -k does_not_turn_them_off",
     ),
     "an address of IPv6 that is no URL": Sabotage(
         "serving/server.py",
