@@ -403,6 +403,12 @@ class Fields(Generic[InstanceT]):
                     f"The field '{field.name}' is a {field.kind} in the contract, but "
                     f"the model takes {given} for it. {RETRAIN}"
                 )
+            if lost := _find_lost_value(field, given):
+                raise ValueError(
+                    f"The field '{field.name}' may be {lost} in the contract, which "
+                    f"{given} cannot hold, and the model takes that. Write a narrower "
+                    f"type, or: {RETRAIN}"
+                )
         self._columns = [
             (field, DTYPES[input_types[field.name]]) for field in self.kinds
         ]
@@ -424,6 +430,21 @@ class Fields(Generic[InstanceT]):
             for instance in instances
             for name in self._texts
         )
+
+
+def _find_lost_value(field: FieldKind, input_type: str) -> str:
+    """Return what an input would change without an error; an empty string if nothing.
+
+    NumPy makes 1 of 1.5, and False of None.
+    """
+    if input_type not in ("tensor(int64)", "tensor(bool)"):
+        return ""
+    if field.optional:
+        return "None"
+    is_number = field.kind in (Kind.NUMBER, Kind.VECTOR)
+    if is_number and not field.whole:
+        return "a fraction"
+    return "any number" if is_number and input_type == "tensor(bool)" else ""
 
 
 def describe_difference(contract: Iterable[str], model: Iterable[str]) -> str:

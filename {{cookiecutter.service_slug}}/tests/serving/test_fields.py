@@ -1,6 +1,7 @@
 """From the fields of a contract to what a model takes."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import date, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -66,6 +67,27 @@ def test_each_field_is_a_column_of_its_type() -> None:
 def test_inputs_that_do_not_fit_are_named(types: dict[str, str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Fields(Claim, types)
+
+
+@pytest.mark.parametrize(
+    ("kind", "input_type", "lost"),
+    [
+        (float, "int64", "a fraction"),
+        (int | None, "int64", "None"),
+        (bool | None, "bool", "None"),
+        (int, "bool", "any number"),
+        (int, "int64", ""),
+        (bool, "bool", ""),
+        (bool, "int64", ""),
+        (float | None, "float", ""),
+    ],
+)
+def test_an_input_that_would_change_a_value_is_refused(
+    kind: Any, input_type: str, lost: str
+) -> None:
+    says = f"'x' may be {lost} in the contract"
+    with pytest.raises(ValueError, match=says) if lost else nullcontext():
+        Fields(contract(kind), {"x": f"tensor({input_type})"})
 
 
 class Colour(Enum):
