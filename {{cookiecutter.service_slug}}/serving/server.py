@@ -94,14 +94,17 @@ class DrainingServer(uvicorn.Server):
 
 
 def listen(settings: ServingSettings) -> socket.socket:
-    """Bind the port before anything else starts. Raises OSError if it is in use."""
+    """Bind the port before anything else starts.
+
+    Raises OSError if it is in use, TypeError if the address can be no host's name.
+    """
     family = socket.AF_INET6 if ":" in settings.service_host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.service_host, settings.port))
         listener.listen(2048)
-    except OSError:
+    except (OSError, TypeError):
         listener.close()
         raise
     return listener
@@ -180,10 +183,11 @@ def run(
 
     try:
         listener = listen(settings)
-    except OSError as error:
+    except (OSError, TypeError) as error:
         wanted = format_address(settings.service_host, settings.port)
+        reason = error.strerror if isinstance(error, OSError) else error
         print(
-            f"Cannot listen on {wanted} ({error.strerror}). Choose another address "
+            f"Cannot listen on {wanted} ({reason}). Choose another address "
             "with SERVICE_HOST or PORT, or stop what uses this one.",
             file=sys.stderr,
         )

@@ -404,6 +404,15 @@ def test_a_port_in_use_is_named_and_ends_with_1() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("host", ["\xe4..b", "a..b", "127.0.0.1:80"])
+def test_an_address_that_cannot_be_listened_on_is_named(host: str) -> None:
+    done = run_to_its_end(PORT="0", SERVICE_HOST=host)
+
+    assert done.returncode == 1
+    assert "Cannot listen on " in done.stderr and host[1:] in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_client_that_asks_again_at_once_after_a_rejection_is_paused(
     start: Start,
 ) -> None:
