@@ -418,8 +418,8 @@ SABOTAGE = {
     ),
     "a client that is read from though its requests wait": Sabotage(
         "serving/exchange.py",
-        "if not self._reasons:",
-        "if True:",
+        "if self.read_paused and not self._reasons:",
+        "if self.read_paused:",
         "pytest tests/serving/test_connection.py -k pipeline_is_bounded",
     ),
     "work for a client that takes no answers": Sabotage(
@@ -640,8 +640,8 @@ SABOTAGE = {
     ),
     "any request id is taken": Sabotage(
         "serving/access.py",
-        "if request_id is None or not _is_valid_id(request_id):",
-        "if request_id is None:",
+        "if given is not None and _is_valid_id(given):",
+        "if given is not None:",
         "pytest tests/serving/test_logs.py -k is_replaced",
     ),
     "a log lost at shutdown": Sabotage(
