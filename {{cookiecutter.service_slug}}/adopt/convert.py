@@ -17,9 +17,19 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from pydantic import ValidationError
 
-from adopt.graph import adapt, choose_output, first_line, make_session, read_source
+from adopt.graph import (
+    Output,
+    adapt,
+    choose_output,
+    connect,
+    describe_failure,
+    find_outputs,
+    make_session,
+    read_source,
+)
 from serving.contract import Contract, Task
 from serving.fields import (
     OUTPUTS,
@@ -75,17 +85,20 @@ def convert(
     choices: Choices,
     contract: type[Contract],
     samples: Sequence[Mapping[str, Any]],
-) -> dict[str, bytes]:
+) -> tuple[dict[str, bytes], Output]:
     """Return the files of the model, proven as the service proves them.
+
+    The second value is the output of the given file that is served.
 
     Raises PipelineError, with the reason and the fix.
     """
     source = read_source(path)
-    output = choose_output(source, choices.output, choices.labels)
-    fields = read_kinds(contract)
-    content = adapt(source, output, fields, choices.labels, choices.logits)
     instances = read_samples(contract, samples)
-    answers = _predict(content, contract, instances, choices, path)
+    fields = read_kinds(contract)
+    model = connect(source, fields)
+    output = find_output(model, choices, instances, path)
+    content = adapt(model, output, choices.labels, choices.logits)
+    answers = _predict(content, instances, choices, path)
     if choices.labels:
         _check_probabilities(answers, choices, path)
     elif not np.isfinite(answers).all():
@@ -122,7 +135,7 @@ def convert(
             raise PipelineError(
                 f"{path}: the service would not load it: {error}"
             ) from None
-    return files
+    return files, output
 
 
 def read_samples(
@@ -145,29 +158,52 @@ def read_samples(
     return instances
 
 
+def find_output(
+    model: onnx.ModelProto,
+    choices: Choices,
+    instances: Sequence[Contract],
+    path: Path,
+) -> Output:
+    """Return the output of a connected model that is to be served.
+
+    Raises PipelineError if none or several could be it, or if the model fails.
+    """
+    session = make_session(model, path)
+    fields = _make_fields(session, instances)
+    outputs = find_outputs(
+        session, lambda rows: fields.arrays([*instances[:1]] * rows), path
+    )
+    return choose_output(outputs, choices.output, choices.labels)
+
+
+def _make_fields(
+    session: ort.InferenceSession, instances: Sequence[Contract]
+) -> Fields[Contract]:
+    types = {one.name: one.type for one in session.get_inputs()}
+    return Fields(type(instances[0]), types)
+
+
 def _predict(
     content: bytes,
-    contract: type[Contract],
     instances: Sequence[Contract],
     choices: Choices,
     path: Path,
 ) -> Any:
     """Return the answers. Raises PipelineError if they depend on what else is asked."""
     session = make_session(onnx.load_model_from_string(content), path)
-    fields = Fields(contract, {one.name: one.type for one in session.get_inputs()})
+    fields = _make_fields(session, instances)
     task = Task.CLASSIFICATION if choices.labels else Task.REGRESSION
 
-    def run(rows: Sequence[Contract]) -> Any:
+    def run(rows: Sequence[Contract], name: str) -> Any:
         try:
             return session.run([OUTPUTS[task]], fields.arrays(rows))[0]
         except Exception as error:  # whatever ONNX Runtime raises
-            raise PipelineError(
-                f"{path} fails for a sample of app/examples.py ({first_line(error)}). "
-                "Give it rows that it was made for: SAMPLE=FILE."
-            ) from None
+            raise PipelineError(describe_failure(path, name, error)) from None
 
-    together = run([*instances, *instances])
-    alone = np.concatenate([run([one]) for one in instances] * 2)
+    names = (f"the sample {number}" for number in range(1, len(instances) + 1))
+    parts = [run([one], name) for one, name in zip(instances, names, strict=True)]
+    alone = np.concatenate(parts * 2)
+    together = run([*instances, *instances], "the samples together")
     if not np.allclose(together, alone, rtol=1e-3, atol=1e-4, equal_nan=True):
         raise PipelineError(
             f"{path} answers a row otherwise when others are asked with it, and the "
@@ -199,7 +235,7 @@ def main(arguments: Sequence[str]) -> int:
     path, *choices = arguments
     try:
         variables = dict(choice.split("=", 1) for choice in choices)
-        files = convert(Path(path), read_choices(variables), Instance, EXAMPLES)
+        files, _ = convert(Path(path), read_choices(variables), Instance, EXAMPLES)
     except PipelineError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,6 +1,6 @@
 """Read an ONNX file that was made elsewhere, and give it the inputs of a contract."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,6 @@ class Input:
             return int(TensorProto.FLOAT)
         return int(TensorProto.INT64) if self.type in INTEGERS else self.type
 
-    def make_array(self, rows: int) -> Any:
-        """Return values of its type."""
-        shape = (rows,) if self.is_flat else (rows, self.width)
-        if self.type == TensorProto.STRING:
-            return np.full(shape, "a", dtype=np.object_)
-        return np.ones(shape, dtype=helper.tensor_dtype_to_np_dtype(self.type))
-
 
 @dataclass(frozen=True)
 class Output:
@@ -73,7 +66,6 @@ class Source:
 
     model: onnx.ModelProto
     inputs: list[Input]
-    outputs: list[Output]
     classes: list[str]
 
 
@@ -91,7 +83,7 @@ def read_source(path: Path) -> Source:
                 "which no client can read. Export it as a tensor (of scikit-learn: "
                 "options={'zipmap': False})."
             )
-    return Source(model, inputs, _probe(model, inputs, path), classes)
+    return Source(model, inputs, classes)
 
 
 def _load(path: Path) -> onnx.ModelProto:
@@ -250,57 +242,72 @@ def make_session(model: onnx.ModelProto, path: Path) -> ort.InferenceSession:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what ONNX Runtime says."""
-    return str(error).strip().splitlines()[0]
+    """Return the first line of an error, with the names as the file has them."""
+    return str(error).replace(INSIDE, "").strip().splitlines()[0]
 
 
-def _probe(model: onnx.ModelProto, inputs: Sequence[Input], path: Path) -> list[Output]:
-    """Return the outputs as they come for two rows and for three.
+def find_outputs(
+    session: ort.InferenceSession, make_feed: Callable[[int], Any], path: Path
+) -> list[Output]:
+    """Return the outputs of a connected model as they come for two rows and for three.
 
-    Raises PipelineError if their shapes do not follow the number of rows.
+    `make_feed` returns the first sample so many times. Raises PipelineError if the
+    model fails for it, or if the shapes do not follow the number of rows.
     """
-    session = make_session(model, path)
     results = []
-    for rows in (2, 3):
+    for rows in (1, 2, 3):
         try:
-            results.append(
-                session.run(None, {one.name: one.make_array(rows) for one in inputs})
-            )
+            results.append(session.run(None, make_feed(rows)))
         except Exception as error:  # whatever ONNX Runtime raises
             raise PipelineError(
-                f"{path} fails for {rows} rows ({first_line(error)}). A request has "
-                "any number of rows: export it with a batch axis of any size."
+                describe_failure(path, "the first sample", error)
+                if rows == 1
+                else f"{path} answers one row and fails for {rows} "
+                f"({first_line(error)}). A request has any number of rows: export it "
+                "with a batch axis of any size."
             ) from None
     outputs = []
-    for one, two, three in zip(session.get_outputs(), *results, strict=True):
+    for given, _, two, three in zip(session.get_outputs(), *results, strict=True):
+        name = given.name.removeprefix(INSIDE)
         follows = two.shape[:1] == (2,) and three.shape[:1] == (3,)
         if not follows or two.shape[1:] != three.shape[1:] or two.ndim > 2:
             raise PipelineError(
-                f"{path}: the output '{one.name}' has the shape {list(two.shape)} for "
+                f"{path}: the output '{name}' has the shape {list(two.shape)} for "
                 f"two rows and {list(three.shape)} for three. A row of numbers is "
                 "needed for each row of the input: [batch, columns]."
             )
         width = two.shape[1] if two.ndim == 2 else 1
         is_number = np.issubdtype(two.dtype, np.floating)
-        outputs.append(Output(one.name, width, is_number))
+        outputs.append(Output(name, width, is_number))
     return outputs
 
 
-def choose_output(source: Source, wanted: str, labels: Sequence[str]) -> Output:
+def describe_failure(path: Path, sample: str, error: Exception) -> str:
+    """Return why the model has no answer to a sample, and what to do."""
+    return (
+        f"{path} fails for {sample} of app/examples.py ({first_line(error)}). It may "
+        "know other values only, such as certain categories or indices: give it rows "
+        "that it was made for, SAMPLE=FILE."
+    )
+
+
+def choose_output(
+    outputs: Sequence[Output], wanted: str, labels: Sequence[str]
+) -> Output:
     """Return the output with the probabilities of labels, or with the value.
 
     Raises PipelineError if none or several could be it.
     """
-    listed = ", ".join(f"{one.name} ({one.width})" for one in source.outputs)
+    listed = ", ".join(f"{one.name} ({one.width})" for one in outputs)
     if wanted:
-        for one in source.outputs:
+        for one in outputs:
             if one.name == wanted and one.is_number:
                 return one
         raise PipelineError(
             f"OUTPUT: the model has no output of numbers '{wanted}'; it has {listed}."
         )
     widths = {1, len(labels)} if len(labels) == 2 else {len(labels) or 1}
-    fitting = [one for one in source.outputs if one.is_number and one.width in widths]
+    fitting = [one for one in outputs if one.is_number and one.width in widths]
     if len(fitting) == 1:
         return fitting[0]
     need = (
@@ -317,14 +324,8 @@ def choose_output(source: Source, wanted: str, labels: Sequence[str]) -> Output:
     )
 
 
-def adapt(
-    source: Source,
-    output: Output,
-    fields: Sequence[FieldKind],
-    labels: Sequence[str],
-    logits: bool,
-) -> bytes:
-    """Return the model with the fields as inputs and the output that serving reads.
+def connect(source: Source, fields: Sequence[FieldKind]) -> onnx.ModelProto:
+    """Return the model with the fields as inputs, and its own outputs.
 
     A field is an input of its name, or all fields are the columns of the only input.
     Raises PipelineError if the fields are not those of the model.
@@ -332,18 +333,28 @@ def adapt(
     model = add_prefix(source.model, INSIDE)
     graph = model.graph
     outside, before = _connect_inputs(source, fields)
-    result, after, constants = _connect_output(output, labels, logits)
 
     old = {INSIDE + one.name for one in source.inputs}
     kept = [one for one in graph.input if one.name not in old]
     nodes = list(graph.node)
-    del graph.input[:], graph.output[:], graph.node[:], graph.value_info[:]
+    del graph.input[:], graph.node[:], graph.value_info[:]
     graph.input.extend([*outside, *kept])
-    graph.node.extend([*before, *nodes, *after])
-    graph.initializer.extend(constants)
-    graph.output.append(result)
+    graph.node.extend([*before, *nodes])
     if not any(opset.domain in ("", "ai.onnx") for opset in model.opset_import):
         model.opset_import.append(helper.make_opsetid("", 17))
+    return model
+
+
+def adapt(
+    model: onnx.ModelProto, output: Output, labels: Sequence[str], logits: bool
+) -> bytes:
+    """Return a connected model with the output that serving reads."""
+    result, after, constants = _connect_output(output, labels, logits)
+    graph = model.graph
+    del graph.output[:]
+    graph.node.extend(after)
+    graph.initializer.extend(constants)
+    graph.output.append(result)
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 

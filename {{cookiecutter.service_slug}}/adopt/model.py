@@ -25,7 +25,7 @@ from adopt.apply import (
     undone_on_failure,
 )
 from adopt.convert import MODELS, Choices, convert, read_choices
-from adopt.graph import INTEGERS, Input, Source, choose_output, read_source
+from adopt.graph import INTEGERS, Input, Source, read_source
 from adopt.infer import Field, Plan, write_choices
 from adopt.layout import Refusal
 from adopt.names import name_fields
@@ -215,7 +215,6 @@ def adopt_model(
     path = Path(variables.get("MODEL", "")).expanduser()
     source = read_source(path)
     choices = complete_choices(source, read_choices(variables), path, tell)
-    output = choose_output(source, choices.output, choices.labels)
     columns: list[str] = []
     rows: Sequence[Any] = []
     if sample := variables.get("SAMPLE", ""):
@@ -224,7 +223,7 @@ def adopt_model(
     samples = make_samples(source, fields, rows)
 
     texts, module = make_files(fields, samples, choices)
-    convert(path, choices, module.Instance, samples)
+    _, output = convert(path, choices, module.Instance, samples)
 
     what = "a number"
     if choices.labels:

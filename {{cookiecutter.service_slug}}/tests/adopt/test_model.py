@@ -12,7 +12,7 @@ from pydantic import Field
 
 from adopt.apply import CONTRACT
 from adopt.convert import Choices, convert, read_choices
-from adopt.graph import Source, choose_output, read_source
+from adopt.graph import Source, read_source
 from adopt.infer import Field as Planned
 from adopt.infer import Plan
 from adopt.layout import Refusal
@@ -94,7 +94,7 @@ def test_logits_become_the_probabilities_of_the_labels(
 ) -> None:
     path = write_linear(tmp_path / "given.onnx")
 
-    files = convert(path, Choices(LABELS, logits=True), contract, [sample])
+    files, _ = convert(path, Choices(LABELS, logits=True), contract, [sample])
 
     model = serve(files, tmp_path, contract)
     (answer,) = model.answer([contract.model_validate(sample)])
@@ -106,7 +106,7 @@ def test_logits_become_the_probabilities_of_the_labels(
 def test_one_logit_is_the_share_of_the_second_label(tmp_path: Path) -> None:
     path = write_linear(tmp_path / "given.onnx", weights=WEIGHTS[:1])
 
-    files = convert(path, Choices(("no", "yes"), logits=True), Columns, [COLUMNS])
+    files, _ = convert(path, Choices(("no", "yes"), logits=True), Columns, [COLUMNS])
 
     (answer,) = serve(files, tmp_path, Columns).answer([Columns(**COLUMNS)])
     share = 1 / (1 + np.exp(-(WEIGHTS[:1] @ ROW)[0]))
@@ -116,7 +116,7 @@ def test_one_logit_is_the_share_of_the_second_label(tmp_path: Path) -> None:
 def test_without_labels_the_model_predicts_a_number(tmp_path: Path) -> None:
     path = write_linear(tmp_path / "given.onnx", weights=WEIGHTS[:1])
 
-    files = convert(path, Choices(), Columns, [COLUMNS])
+    files, _ = convert(path, Choices(), Columns, [COLUMNS])
 
     (answer,) = serve(files, tmp_path, Columns).answer([Columns(**COLUMNS)])
     assert answer.value == pytest.approx(float((WEIGHTS[:1] @ ROW)[0]), rel=1e-5)
@@ -141,7 +141,7 @@ def test_a_dictionary_of_probabilities_is_taken_apart_and_names_the_labels(
     source = read_source(path)
 
     choices = complete_choices(source, Choices(), path, lambda _: None)
-    files = convert(path, choices, Columns, [COLUMNS])
+    files, _ = convert(path, choices, Columns, [COLUMNS])
 
     assert choices.labels == LABELS
     (answer,) = serve(files, tmp_path, Columns).answer([Columns(**COLUMNS)])
@@ -259,7 +259,7 @@ def test_a_sample_names_the_fields(
     + [("float", "2", 2.0), ("int", "3.0", 3), ("bool", "false", False)],
 )
 def test_a_cell_is_what_its_field_takes(type_: str, given: Any, expected: Any) -> None:
-    source = Source(onnx.ModelProto(), [], [], [])
+    source = Source(onnx.ModelProto(), [], [])
 
     fields = [Planned("a", "a", type_, "the input a")]
     (sample,) = make_samples(source, fields, [{"a": given}])
@@ -304,7 +304,7 @@ def test_the_fields_have_the_order_of_the_columns_whatever_was_there() -> None:
 def test_labels_of_numbers_may_be_named_but_not_swapped(
     labels: tuple[str, ...], fits: bool
 ) -> None:
-    source = Source(onnx.ModelProto(), [], [], ["-1", "1"])
+    source = Source(onnx.ModelProto(), [], ["-1", "1"])
 
     if fits:
         choices = complete_choices(source, Choices(labels), Path("m.onnx"), print)
@@ -325,4 +325,73 @@ def test_the_output_that_is_named_is_served(tmp_path: Path) -> None:
     outputs = [value("output", "n", 3), value("again", "n", 3)]
     path = write_linear(tmp_path / "given.onnx", nodes=[TWICE], outputs=outputs)
 
-    assert choose_output(read_source(path), "again", LABELS).name == "again"
+    choices = Choices(LABELS, logits=True, output="again")
+    _, output = convert(path, choices, Columns, [COLUMNS])
+
+    assert output.name == "again"
+
+
+class Coded(Contract):
+    """A category, an index of an embedding, and a number."""
+
+    town: str
+    code: int
+    size: float
+
+
+def write_coded(path: Path) -> Path:
+    """Write a model that knows two towns and two codes, and fails for others."""
+    towns = helper.make_node(
+        *("OneHotEncoder", ["town"], ["towns"]),
+        domain="ai.onnx.ml",
+        cats_strings=["Bonn", "Ulm"],
+        zeros=0,  # as of scikit-learn with handle_unknown="error"
+    )
+    nodes = [
+        towns,
+        helper.make_node("Reshape", ["towns", "rows of two"], ["flat"]),
+        helper.make_node("Gather", ["embedding", "code"], ["found"]),
+        helper.make_node("Reshape", ["found", "rows of two"], ["of code"]),
+        helper.make_node("Sum", ["flat", "of code", "size"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["shares"], axis=1),
+    ]
+    embedding = np.eye(2, dtype=np.float32)
+    inputs = {
+        "town": TensorProto.STRING,
+        "code": TensorProto.INT64,
+        "size": TensorProto.FLOAT,
+    }
+    graph = helper.make_graph(
+        nodes,
+        "coded",
+        [
+            helper.make_tensor_value_info(name, type_, ["n", 1])
+            for name, type_ in inputs.items()
+        ],
+        [value("shares", "n", 2)],
+        [
+            numpy_helper.from_array(embedding, "embedding"),
+            numpy_helper.from_array(np.array([-1, 2]), "rows of two"),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
+CODED = {"town": "Ulm", "code": 1, "size": 0.5}
+
+
+def test_a_model_that_knows_few_values_is_tried_with_those_of_the_sample(
+    tmp_path: Path,
+) -> None:
+    path = write_coded(tmp_path / "given.onnx")
+
+    files, _ = convert(path, Choices(("no", "yes")), Coded, [CODED])
+
+    assert serve(files, tmp_path, Coded).labels == ["no", "yes"]
+    source = read_source(path)
+    made_up = make_samples(source, plan_fields(source, []), [])
+    for samples in (made_up, [CODED, {**CODED, "code": 7}]):
+        with pytest.raises(PipelineError, match="the .* sample.*SAMPLE=FILE"):
+            convert(path, Choices(("no", "yes")), Coded, samples)
