@@ -203,7 +203,7 @@ def _predict(
     names = (f"the sample {number}" for number in range(1, len(instances) + 1))
     parts = [run([one], name) for one, name in zip(instances, names, strict=True)]
     alone = np.concatenate(parts * 2)
-    together = run([*instances, *instances], "the samples together")
+    together = run([*instances, *instances], "all samples")
     if not np.allclose(together, alone, rtol=1e-3, atol=1e-4, equal_nan=True):
         raise PipelineError(
             f"{path} answers a row otherwise when others are asked with it, and the "
