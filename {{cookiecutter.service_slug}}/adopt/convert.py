@@ -88,24 +88,26 @@ def convert(
 ) -> tuple[dict[str, bytes], Output]:
     """Return the files of the model, proven as the service proves them.
 
-    The second value is the output of the given file that is served.
-
-    Raises PipelineError, with the reason and the fix.
+    The second value is the output of the given file that is served. Raises
+    PipelineError, with the reason and the fix.
     """
     source = read_source(path)
-    instances = read_samples(contract, samples)
-    fields = read_kinds(contract)
+    try:
+        fields = read_kinds(contract)
+    except ValueError as error:
+        raise PipelineError(f"app/contract.py: {error}") from None
     model = connect(source, fields)
+    instances = read_samples(contract, samples)
     output = find_output(model, choices, instances, path)
     content = adapt(model, output, choices.labels, choices.logits)
     answers = _predict(content, instances, choices, path)
-    if choices.labels:
-        _check_probabilities(answers, choices, path)
-    elif not np.isfinite(answers).all():
+    if not np.isfinite(answers).all():
         raise PipelineError(
             f"{path} gives no number for a sample of app/examples.py. Give it samples "
             "that the model was made for: SAMPLE=FILE."
         )
+    if choices.labels:
+        _check_probabilities(answers, choices, path)
     digest = hashlib.sha256(content).hexdigest()
     sidecar = Sidecar(
         version=digest[:12],

@@ -1,7 +1,7 @@
 """Read an ONNX file that was made elsewhere, and give it the inputs of a contract."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ INTEGERS = {
     *(TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64),
     *(TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64),
 }
+# What the service feeds is at most an int64; what is larger than a float16 is infinite.
+MAX_INT64, MAX_FLOAT16 = 2**63 - 1, 65_504
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,31 @@ class Input:
         if self.type in FLOATS:
             return int(TensorProto.FLOAT)
         return int(TensorProto.INT64) if self.type in INTEGERS else self.type
+
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        """Return the smallest and the largest number for it, unless all of float32."""
+        if self.type == TensorProto.FLOAT16:
+            return -MAX_FLOAT16, MAX_FLOAT16
+        if self.type not in INTEGERS:
+            return None
+        known = np.iinfo(helper.tensor_dtype_to_np_dtype(self.type))
+        return int(known.min), min(int(known.max), MAX_INT64)
+
+    def write_type(self) -> str:
+        """Return the type of a field for it."""
+        if self.type == TensorProto.STRING:
+            return "Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]"
+        if self.type == TensorProto.BOOL:
+            return "bool"
+        number = "int" if self.type in INTEGERS else "float"
+        if self.bounds:
+            lowest, highest = self.bounds
+            number = f"Annotated[{number}, Field(ge={lowest}, le={highest})]"
+        if self.width == 1:
+            return number
+        length = f"min_length={self.width}, max_length={self.width}"
+        return f"Annotated[list[{number}], Field({length})]"
 
 
 @dataclass(frozen=True)
@@ -367,6 +394,8 @@ def _connect_inputs(
     fitting = name_fields([one.name for one in source.inputs])
     by_field = {fitting[one.name]: one for one in source.inputs}
     if set(by_field) == set(names):
+        for field in fields:
+            _check_field(field, by_field[field.name])
         for name, one in by_field.items():
             nodes += _convert(one, name)
         pairs = [(name, by_field[name]) for name in names]
@@ -378,6 +407,8 @@ def _connect_inputs(
     first, *others = source.inputs
     is_columns = len(fields) == first.width and not others
     if is_columns and all(field.kind is Kind.NUMBER for field in fields):
+        for field in fields:
+            _check_field(field, replace(first, width=1))
         joined = f"{INSIDE}columns of the contract"
         nodes = [helper.make_node("Concat", names, [joined], axis=1)]
         outside = [
@@ -390,6 +421,35 @@ def _connect_inputs(
         f"inputs, with their columns, {listed}. Give the contract those fields, or a "
         "number for each column."
     )
+
+
+def _check_field(field: FieldKind, one: Input) -> None:
+    """Raise PipelineError if a contract allows what an input cannot hold."""
+    is_text, is_whole = one.type == TensorProto.STRING, one.type in INTEGERS
+    is_flag = field.kind is Kind.FLAG
+    reason = ""
+    if is_text is not (field.kind in (Kind.TEXT, Kind.CATEGORY)):
+        reason = f"is a {field.kind}"
+    elif field.length != one.width:
+        reason = f"has {field.length} number(s)"
+    elif one.type == TensorProto.BOOL and not is_flag:
+        reason = f"is a {field.kind}"
+    elif field.optional and (is_whole or one.type == TensorProto.BOOL):
+        reason = "may be None"
+    elif is_whole and not (field.whole or is_flag):
+        reason = "may have a fraction"
+    # An int64 that is too large fails; a smaller type would get another number.
+    elif one.bounds and one.type != TensorProto.INT64 and not is_flag:
+        lowest, highest = map(float, one.bounds)
+        if field.lowest < lowest or field.highest > highest:
+            reason = f"is from {field.lowest:.9g} to {field.highest:.9g}"
+    if reason:
+        kind = TensorProto.DataType.Name(one.type)
+        raise PipelineError(
+            f"app/contract.py: '{field.name}' {reason}, but the input '{one.name}' of "
+            f"the model is {kind} of {one.width} column(s). Write "
+            f"`{field.name}: {one.write_type()}`, or narrower."
+        )
 
 
 def _convert(one: Input, given: str) -> list[onnx.NodeProto]:

@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto
 
 from adopt import write
 from adopt.apply import (
@@ -25,7 +24,7 @@ from adopt.apply import (
     undone_on_failure,
 )
 from adopt.convert import MODELS, Choices, convert, read_choices
-from adopt.graph import INTEGERS, Input, Source, read_source
+from adopt.graph import Source, read_source
 from adopt.infer import Field, Plan, write_choices
 from adopt.layout import Refusal
 from adopt.names import name_fields
@@ -70,27 +69,14 @@ def plan_fields(source: Source, columns: Sequence[str]) -> list[Field]:
         names = name_fields(columns)
         one = replace(first, width=1)
         return [
-            Field(names[column], column, _write_type(one), f"a column of {first.name}")
+            Field(names[column], column, one.write_type(), f"a column of {first.name}")
             for column in columns
         ]
     names = name_fields([one.name for one in source.inputs])
     return [
-        Field(names[one.name], one.name, _write_type(one), f"the input {one.name}")
+        Field(names[one.name], one.name, one.write_type(), f"the input {one.name}")
         for one in source.inputs
     ]
-
-
-def _write_type(one: Input) -> str:
-    """Return the type of a field for an input."""
-    if one.type == TensorProto.STRING:
-        return "Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]"
-    if one.type == TensorProto.BOOL:
-        return "bool"
-    number = "int" if one.type in INTEGERS else "float"
-    if one.width == 1:
-        return number
-    bounds = f"min_length={one.width}, max_length={one.width}"
-    return f"Annotated[list[{number}], Field({bounds})]"
 
 
 def read_sample(path: Path) -> tuple[list[str], list[dict[str, Any]] | list[list[Any]]]:
@@ -181,10 +167,10 @@ def _as_type(field: Field, value: Any) -> Any:
     try:
         if isinstance(value, str):
             value = json.loads(value.strip().lower())
-        if field.type == "float" and isinstance(value, int):
-            return float(value)
-        if "list[float]" in field.type and isinstance(value, list):
+        if "float" in field.type and isinstance(value, list):
             return [float(one) for one in value]
+        if "float" in field.type and isinstance(value, int):
+            return float(value)
         if field.type == "bool" and not isinstance(value, bool):
             return {0: False, 1: True}[value]
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):

@@ -1,5 +1,6 @@
 """An ONNX file made elsewhere: what is made of it, and what is refused and why."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from adopt.apply import CONTRACT
 from adopt.convert import Choices, convert, read_choices
@@ -20,6 +21,8 @@ from adopt.model import complete_choices, make_samples, plan_fields, read_sample
 from adopt.write import load_contract, read_fields, write_contract
 from serving.contract import Contract, Task
 from serving.model import Model
+from serving.problems import ProblemError
+from serving.tensors import InputTensor, TensorReader
 from training.dialect import Dialect
 from training.stage import PipelineError
 
@@ -380,6 +383,88 @@ def write_coded(path: Path) -> Path:
 
 
 CODED = {"town": "Ulm", "code": 1, "size": 0.5}
+
+
+def write_cast(path: Path, type_: int) -> Path:
+    """Write a model that gives its only number, of some type, as a float."""
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["code"], ["output"], to=TensorProto.FLOAT)],
+        "cast",
+        [helper.make_tensor_value_info("code", type_, ["n", 1])],
+        [value("output", "n", 1)],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return path
+
+
+def contract_of(type_: str) -> Any:
+    """A contract with one field."""
+    imports = (
+        "from typing import Annotated",
+        "from pydantic import Field",
+        "from serving.contract import Contract",
+    )
+    text = "class Instance(Contract):\n    code: " + type_
+    return load_contract("\n".join([*imports, text])).Instance
+
+
+@pytest.mark.parametrize(
+    ("type_", "lowest", "highest"),
+    [
+        (TensorProto.INT8, -128, 127),
+        (TensorProto.UINT8, 0, 255),
+        (TensorProto.INT16, -(2**15), 2**15 - 1),
+        (TensorProto.UINT32, 0, 2**32 - 1),
+        (TensorProto.INT64, -(2**63), 2**63 - 1),
+        (TensorProto.UINT64, 0, 2**63 - 1),
+        (TensorProto.FLOAT16, -65_504, 65_504),
+    ],
+)
+def test_a_field_takes_the_numbers_that_its_input_holds_and_no_others(
+    tmp_path: Path, type_: int, lowest: int, highest: int
+) -> None:
+    path = write_cast(tmp_path / "given.onnx", type_)
+    (field,) = plan_fields(read_source(path), [])
+    contract = contract_of(field.type)
+    reader = TensorReader(contract, 10)
+    files, _ = convert(path, Choices(), contract, [{"code": 1}])
+    model = serve(files, tmp_path, contract)
+
+    ends = [contract(code=lowest), contract(code=highest)]
+    answers = [answer.value for answer in model.answer(ends)]
+    assert answers == [np.float32(lowest), np.float32(highest)]
+    for sent in (lowest - 1, highest + 1, 10**30, -1e30):
+        with pytest.raises(ValidationError, match="code\n"):
+            contract.model_validate_json(json.dumps({"code": sent}))
+        with pytest.raises(ProblemError) as caught:
+            tensor = InputTensor(name="code", shape=[1], datatype="FP64", data=[sent])
+            reader.read([tensor])
+        assert [one.pointer for one in caught.value.errors or ()] == ["/inputs/0/data/0"]
+
+
+@pytest.mark.parametrize(
+    ("input_", "type_", "says"),
+    [
+        (TensorProto.INT8, "int", "is from -3.4.*INT8.*ge=-128, le=127"),
+        (TensorProto.INT64, "float", "may have a fraction.*INT64"),
+        (TensorProto.INT64, "int | None = None", "may be None"),
+        (TensorProto.BOOL, "bool | None = None", "may be None.*`code: bool`"),
+        (TensorProto.FLOAT, "str", "is a text.*FLOAT of 1 column"),
+        (
+            TensorProto.FLOAT,
+            "Annotated[list[float], Field(min_length=2, max_length=2)]",
+            "has 2 number",
+        ),
+    ],
+)
+def test_a_contract_that_allows_what_the_input_cannot_hold_is_refused(
+    tmp_path: Path, input_: int, type_: str, says: str
+) -> None:
+    path = write_cast(tmp_path / "given.onnx", input_)
+
+    with pytest.raises(PipelineError, match=says):
+        convert(path, Choices(), contract_of(type_), [])
 
 
 def test_a_model_that_knows_few_values_is_tried_with_those_of_the_sample(
