@@ -80,7 +80,8 @@ More, each with the names of columns as they are in the file, separated by comma
   TEST=file         test on the rows of this file
   DECIMAL=,         the decimal sign of the numbers, if nothing tells it
   YES=1             do not ask
-Or which ONNX file to serve, and its labels in their order (none: it gives a number):
+Or which ONNX file to serve, and its labels in their order, or a file with one on each
+line (none: it gives a number):
   make adopt MODEL=model.onnx LABELS=a,b,c
 More:
   LOGITS=1          its numbers are logits: a softmax makes probabilities of them

@@ -6,8 +6,11 @@ The fields are those of app/contract.py; the first sample of app/examples.py is 
 golden instance.
 """
 
+import csv
 import hashlib
+import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +33,7 @@ from adopt.graph import (
     make_session,
     read_source,
 )
+from adopt.names import join_names
 from serving.contract import Contract, Task
 from serving.fields import (
     OUTPUTS,
@@ -39,6 +43,7 @@ from serving.fields import (
     read_kinds,
 )
 from serving.model import MODEL_FILE, SIDECAR_FILE, Model, ModelError, Sidecar
+from serving.problems import shorten
 from training.files import write_bytes
 from training.revision import git_revision
 from training.stage import PipelineError
@@ -46,6 +51,8 @@ from training.stage import PipelineError
 MODELS = Path("models")
 # How far the probabilities of a row may be from a sum of 1.
 TOLERANCE = 1e-3
+# A system takes a command of 128 KiB.
+MOST_TEXT = 100_000
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Choices:
     def arguments(self) -> list[str]:
         """Return the choices as the command line takes them."""
         values = {
-            "LABELS": ",".join(self.labels),
+            "LABELS": join_names(self.labels),
             "LOGITS": "1" if self.logits else "",
             "OUTPUT": self.output,
         }
@@ -69,15 +76,71 @@ class Choices:
 
 def read_choices(variables: Mapping[str, str]) -> Choices:
     """Return the choices. Raises PipelineError for labels that cannot be told apart."""
-    text = variables.get("LABELS", "")
-    labels = tuple(label.strip() for label in text.split(",")) if text else ()
-    if "" in labels or len(set(labels)) < len(labels) or len(labels) == 1:
-        raise PipelineError(
-            f"LABELS={text} needs two or more labels that differ, with commas between "
-            "them: LABELS=a,b,c."
-        )
+    labels = read_labels(variables.get("LABELS", ""))
     logits = variables.get("LOGITS", "").lower() not in ("", "0", "n", "no", "false")
     return Choices(labels, logits, variables.get("OUTPUT", ""))
+
+
+def read_labels(text: str) -> tuple[str, ...]:
+    """Return the labels in the value of LABELS: a,b or "a, b",c.
+
+    It may also be a file, or several lines, with a label on each. Raises PipelineError.
+    """
+    shown = shorten(text.strip())
+    if not shown:
+        return ()
+    where = f"LABELS={shown}"
+    is_file = os.path.isfile(file := os.path.expanduser(text.strip()))
+    if is_file:
+        text = _read_labels_file(Path(file))
+    labels = text.rstrip().splitlines()
+    try:
+        if len(labels) == 1:
+            (labels,) = csv.reader(labels, skipinitialspace=True, strict=True)
+    except csv.Error as error:
+        raise PipelineError(
+            f"{where}: {error}. Put a label with a comma in quotes, and double the "
+            "quotes that it has itself: LABELS='a,\"b, c\"'."
+        ) from None
+    labels = [label.strip() for label in labels]
+    if "" in labels:
+        raise PipelineError(
+            f"{where}: the label {labels.index('') + 1} is empty. Name each label of "
+            "the model, in its order, or take out what is no label."
+        )
+    if twice := [label for label, count in Counter(labels).items() if count > 1]:
+        raise PipelineError(
+            f"{where}: {shorten(', '.join(twice))} stands there more than once, but "
+            "labels must differ. Give each label of the model a name of its own."
+        )
+    if len(labels) == 1:
+        raise PipelineError(
+            f"{where} {'has' if is_file else 'is no file, but'} one label. Name two or "
+            "more labels, with commas between them (LABELS=a,b,c), or a file with one "
+            "on each line."
+        )
+    if len(join_names(labels)) > MOST_TEXT:
+        raise PipelineError(
+            f"{where}: the labels have over {MOST_TEXT:,} characters, which the "
+            "command of a stage cannot have. Give them shorter names."
+        )
+    return tuple(labels)
+
+
+def _read_labels_file(path: Path) -> str:
+    """Return the text of a file with a label on each line. Raises PipelineError."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PipelineError(
+            f"LABELS={path} cannot be read: {error}. Save it as text in UTF-8."
+        ) from None
+    if text.lstrip()[:1] in ("", "[", "{"):
+        raise PipelineError(
+            f"LABELS={path} has no labels, or is JSON. Write a label on each line, in "
+            "the order of the model."
+        )
+    return text
 
 
 def convert(

@@ -275,7 +275,9 @@ def make_files(
     text = CONTRACT.read_text(encoding="utf-8")
     contract = write.write_contract(text, plan, set(), in_order=True)
     command = ["python", "-m", "adopt.convert", MODEL_SOURCE.as_posix()]
-    shown = json.dumps(shlex.join([*command, *choices.arguments]), ensure_ascii=False)
+    line = shlex.join([*command, *choices.arguments])
+    # DVC takes ${ for the start of a reference.
+    shown = json.dumps(line.replace("${", "\\${"), ensure_ascii=False)
     texts = {
         CONTRACT: contract,
         EXAMPLES: write.write_examples(EXAMPLES.read_text(encoding="utf-8"), samples),

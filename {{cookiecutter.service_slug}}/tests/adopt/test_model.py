@@ -226,10 +226,53 @@ def test_other_fields_than_the_inputs_are_refused(tmp_path: Path) -> None:
         convert(path, Choices(LABELS, True), Other, [{"size": "s"}])
 
 
-@pytest.mark.parametrize("labels", ["a", "a,,b", "a,a"])
-def test_labels_that_cannot_be_told_apart_are_refused(labels: str) -> None:
-    with pytest.raises(PipelineError, match="two or more labels that differ"):
-        read_choices({"LABELS": labels})
+@pytest.mark.parametrize("is_file", [False, True])
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        (" a, b ,c", ("a", "b", "c")),
+        ('a,"b, c"', ("a", "b, c")),
+        ("a\nb, c\n\n", ("a", "b, c")),
+        ("\ufeffä\r\n b b \r\n", ("ä", "b b")),
+        ('5" pipe\n"quoted"\n${x}', ('5" pipe', '"quoted"', "${x}")),
+        ("a", "one label. Name two"),
+        ("a,,b", "the label 2 is empty"),
+        ("a\n\nb", "the label 2 is empty"),
+        ("a,b,a", "a stands there more than once"),
+        ("a\nb \r\nb", "b stands there more than once"),
+        ('a,"b', "quotes"),
+        ("a\n" + "b" * 100_000, "characters"),
+    ],
+)
+def test_labels_are_read_from_a_list_or_a_file_or_refused(
+    tmp_path: Path, given: str, labels: tuple[str, ...] | str, is_file: bool
+) -> None:
+    text = given.removeprefix("\ufeff")
+    if is_file:
+        file = tmp_path / "labels.txt"
+        file.write_bytes(given.encode())
+        text = str(file)
+    if isinstance(labels, str):
+        with pytest.raises(PipelineError, match=labels):
+            read_choices({"LABELS": text})
+        return
+
+    choices = read_choices({"LABELS": text})
+
+    assert choices.labels == labels
+    # As the stage reads them.
+    (argument,) = choices.arguments
+    assert read_choices(dict([argument.split("=", 1)])) == choices
+
+
+@pytest.mark.parametrize("content", [b"", b'["a", "b"]', "ä\nb".encode("utf-16")])
+def test_a_file_without_a_label_on_each_line_is_refused(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "labels.txt").write_bytes(content)
+
+    with pytest.raises(PipelineError, match="LABELS=.*labels.txt"):
+        read_choices({"LABELS": str(tmp_path / "labels.txt")})
 
 
 @pytest.mark.parametrize(
