@@ -1,5 +1,6 @@
 """Read an ONNX file that was made elsewhere, and give it the inputs of a contract."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,12 @@ FLOATS = {
 INTEGERS = {
     *(TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64),
     *(TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64),
+}
+# The types of outputs that can be read into an array.
+READABLE = {
+    f"tensor({type_})"
+    for type_ in ("float", "double", "float16", "string", "bool")
+    + tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 }
 # What the service feeds is at most an int64; what is larger than a float16 is infinite.
 MAX_INT64, MAX_FLOAT16 = 2**63 - 1, 65_504
@@ -80,11 +87,22 @@ class Input:
 
 @dataclass(frozen=True)
 class Output:
-    """An output with a number of columns for each row, numbers or not."""
+    """An output: its name, the number of columns, and the type of ONNX Runtime."""
 
     name: str
     width: int
-    is_number: bool
+    type: str
+
+    @property
+    def is_number(self) -> bool:
+        """Return whether it may be a probability or a value, and no class."""
+        return self.type in ("tensor(float)", "tensor(double)", "tensor(float16)")
+
+    @property
+    def shown(self) -> str:
+        """Return it as messages list it."""
+        type_ = self.type.removeprefix("tensor(").rstrip(")")
+        return f"{self.name} ({self.width}{'' if self.is_number else f', {type_}'})"
 
 
 @dataclass(frozen=True)
@@ -103,13 +121,20 @@ def read_source(path: Path) -> Source:
     classes = _find_classes(model.graph)
     _drop_zip_maps(model.graph)
     inputs = [_read_input(one, path) for one in _real_inputs(model.graph)]
-    for one in model.graph.output:
-        if not one.type.HasField("tensor_type"):
-            raise PipelineError(
-                f"{path}: the output '{one.name}' is no tensor (a sequence or a map), "
-                "which no client can read. Export it as a tensor (of scikit-learn: "
-                "options={'zipmap': False})."
-            )
+    if not inputs:
+        raise PipelineError(
+            f"{path} has no inputs: it gives the same answer to everyone. Export it "
+            "with what it predicts from as inputs, not as constants."
+        )
+    others = [one for one in model.graph.output if not one.type.HasField("tensor_type")]
+    if len(others) == len(model.graph.output):
+        raise PipelineError(
+            f"{path}: the output '{others[0].name}' is no tensor (a sequence or a "
+            "map), which no client can read. Export it as a tensor (of scikit-learn: "
+            "options={'zipmap': False})."
+        )
+    for one in others:
+        model.graph.output.remove(one)
     return Source(model, inputs, classes)
 
 
@@ -118,6 +143,10 @@ def _load(path: Path) -> onnx.ModelProto:
         raise PipelineError(f"There is no file {path}. Name another: MODEL=FILE.")
     try:
         model = onnx.load_model(path, load_external_data=False)
+    except OSError as error:
+        raise PipelineError(
+            f"{path} cannot be read: {error.strerror}. Give yourself the right to."
+        ) from None
     except Exception:  # protobuf's classes come and go
         model = onnx.ModelProto()
     if not model.graph.node:
@@ -128,7 +157,7 @@ def _load(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+def _nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
     """Yield the nodes of a graph and of those inside of its nodes."""
     for node in graph.node:
         yield node
@@ -140,11 +169,12 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 def _check_self_contained(model: onnx.ModelProto, path: Path) -> None:
     """Raise PipelineError for data in other files, or operators of a library."""
     functions = list(model.functions)
-    nodes = [*_nodes(model.graph), *(node for of in functions for node in of.node)]
-    tensors = [*model.graph.initializer, *(one.t for n in nodes for one in n.attribute)]
-    for node in nodes:
-        for attribute in node.attribute:
-            tensors += [*attribute.tensors, *attribute.g.initializer]
+    nodes = [node for graph in (model.graph, *functions) for node in _nodes(graph)]
+    attributes = [attribute for node in nodes for attribute in node.attribute]
+    graphs = [model.graph, *(one.g for one in attributes)]
+    tensors = [tensor for one in attributes for tensor in (one.t, *one.tensors)]
+    for graph in graphs:
+        tensors += [*graph.initializer, *(one.values for one in graph.sparse_initializer)]
     if any(map(uses_external_data, tensors)):
         raise PipelineError(
             f"{path} has its weights in other files, and the image takes one file. "
@@ -187,14 +217,17 @@ def _find_classes(graph: onnx.GraphProto) -> list[str]:
 def _drop_zip_maps(graph: onnx.GraphProto) -> None:
     """Take the tensor of probabilities in place of the dictionaries made of it."""
     outputs = {one.name: one for one in graph.output}
+    names = {*outputs}
     for node in [one for one in graph.node if one.op_type == "ZipMap"]:
         if node.output[0] not in outputs:
             continue
         graph.node.remove(node)
         graph.output.remove(outputs[node.output[0]])
-        graph.output.append(
-            helper.make_tensor_value_info(node.input[0], TensorProto.FLOAT, None)
-        )
+        if node.input[0] not in names:
+            names.add(node.input[0])
+            graph.output.append(
+                helper.make_tensor_value_info(node.input[0], TensorProto.FLOAT, None)
+            )
 
 
 def _real_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -215,10 +248,9 @@ def _read_input(one: onnx.ValueInfoProto, path: Path) -> Input:
         TensorProto.STRING,
         TensorProto.BOOL,
     }:
-        kind = TensorProto.DataType.Name(tensor.elem_type)
         raise PipelineError(
-            f"{where} is of the type {kind}; a field is a text, a number or a flag. "
-            "Export it with one of those."
+            f"{where} is of the type {_name_type(tensor.elem_type)}; a field is a text, "
+            "a number or a flag. Export it with one of those, such as float32."
         )
     if not tensor.HasField("shape"):
         raise PipelineError(f"{where} has no shape. Export it with [batch, columns].")
@@ -254,6 +286,12 @@ def _read_input(one: onnx.ValueInfoProto, path: Path) -> Input:
     return Input(one.name, tensor.elem_type, width, len(sizes) == 1)
 
 
+def _name_type(type_: int) -> str:
+    """Return the name of a type, also of one that is newer than this library."""
+    names = {number: name for name, number in TensorProto.DataType.items()}
+    return names.get(type_, f"number {type_}")
+
+
 def make_session(model: onnx.ModelProto, path: Path) -> ort.InferenceSession:
     """Return a session. Raises PipelineError if ONNX Runtime cannot load the model."""
     options = ort.SessionOptions()
@@ -263,9 +301,42 @@ def make_session(model: onnx.ModelProto, path: Path) -> ort.InferenceSession:
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # ONNX Runtime's classes are not public
+        said = first_line(error)
         raise PipelineError(
-            f"ONNX Runtime cannot load {path}: {first_line(error)}"
+            f"ONNX Runtime cannot load {path}: {said} {_advise(model, said, path)}"
         ) from None
+
+
+def _advise(model: onnx.ModelProto, said: str, path: Path) -> str:
+    """Return what to do about a model that ONNX Runtime cannot load."""
+    if newest := re.search(r"max supported IR version: (\d+)", said):
+        return (
+            f"Mark it as of an older version: model = onnx.load('{path}'); "
+            f"model.ir_version = {newest[1]}; onnx.save(model, '{path}')."
+        )
+    if newest := re.search(r"is till opset (\d+)", said):
+        return (
+            f"Export it for opset {newest[1]} or an older one (torch.onnx.export(…, "
+            f"opset_version={newest[1]}), skl2onnx: target_opset)."
+        )
+    graph = model.graph
+    values = (*graph.input, *graph.output, *graph.value_info)
+    types = {one.type.tensor_type.elem_type for one in values}
+    types |= {one.data_type for one in graph.initializer}
+    casts = (node.attribute[0].i for node in _nodes(graph) if node.op_type == "Cast")
+    types |= {*casts}
+    # The types of weights; there is no arithmetic for them on a CPU.
+    small = [_name_type(one) for one in types]
+    small = sorted(one for one in small if re.match("BFLOAT|FLOAT[48]|U?INT[24]$", one))
+    if small:
+        return (
+            f"It has tensors of {', '.join(small)}: export it in float32 (of PyTorch: "
+            "model.float())."
+        )
+    return (
+        "Check it (onnx.checker.check_model), and export it with standard operators "
+        "and an older opset, such as 17."
+    )
 
 
 def first_line(error: Exception) -> str:
@@ -281,10 +352,11 @@ def find_outputs(
     `make_feed` returns the first sample so many times. Raises PipelineError if the
     model fails for it, or if the shapes do not follow the number of rows.
     """
+    known = [one for one in session.get_outputs() if one.type in READABLE]
     results = []
     for rows in (1, 2, 3):
         try:
-            results.append(session.run(None, make_feed(rows)))
+            results.append(session.run([one.name for one in known], make_feed(rows)))
         except Exception as error:  # whatever ONNX Runtime raises
             raise PipelineError(
                 describe_failure(path, "the first sample", error)
@@ -293,8 +365,12 @@ def find_outputs(
                 f"({first_line(error)}). A request has any number of rows: export it "
                 "with a batch axis of any size."
             ) from None
-    outputs = []
-    for given, _, two, three in zip(session.get_outputs(), *results, strict=True):
+    outputs = [
+        Output(one.name.removeprefix(INSIDE), 0, one.type)
+        for one in session.get_outputs()
+        if one.type not in READABLE
+    ]
+    for given, _, two, three in zip(known, *results, strict=True):
         name = given.name.removeprefix(INSIDE)
         follows = two.shape[:1] == (2,) and three.shape[:1] == (3,)
         if not follows or two.shape[1:] != three.shape[1:] or two.ndim > 2:
@@ -304,8 +380,7 @@ def find_outputs(
                 "needed for each row of the input: [batch, columns]."
             )
         width = two.shape[1] if two.ndim == 2 else 1
-        is_number = np.issubdtype(two.dtype, np.floating)
-        outputs.append(Output(name, width, is_number))
+        outputs.append(Output(name, width, given.type))
     return outputs
 
 
@@ -325,13 +400,19 @@ def choose_output(
 
     Raises PipelineError if none or several could be it.
     """
-    listed = ", ".join(f"{one.name} ({one.width})" for one in outputs)
+    listed = ", ".join(one.shown for one in outputs)
+    its = f"its outputs, with their columns, are {listed}."
     if wanted:
-        for one in outputs:
-            if one.name == wanted and one.is_number:
-                return one
+        outputs = [one for one in outputs if one.name == wanted]
+        if not outputs:
+            raise PipelineError(f"OUTPUT={wanted}: the model has no such output; {its}")
+    if not any(one.is_number for one in outputs):
         raise PipelineError(
-            f"OUTPUT: the model has no output of numbers '{wanted}'; it has {listed}."
+            f"{f'OUTPUT={wanted}' if wanted else 'The model'} gives no numbers of "
+            f"float32 or the like; {its} Export it with probabilities in place of "
+            "classes (of scikit-learn: a classifier with predict_proba), or with "
+            "logits and LOGITS=1 (of PyTorch: without the argmax); a model that "
+            "predicts a number, with that as a float32."
         )
     widths = {1, len(labels)} if len(labels) == 2 else {len(labels) or 1}
     fitting = [one for one in outputs if one.is_number and one.width in widths]
@@ -345,9 +426,10 @@ def choose_output(
         hint = "Name its labels, in their order: LABELS=a,b,c."
     elif not fitting:
         hint = "Name all labels of the model, in their order: LABELS=a,b,c."
+    has = "has several outputs" if fitting else "has no output"
     raise PipelineError(
-        f"The model has {'several outputs' if fitting else 'no output'} of {need}; its "
-        f"outputs, with their columns, are {listed}. {hint}"
+        f"The model {f'has no OUTPUT={wanted}' if wanted else has} of {need}; {its} "
+        f"{hint}"
     )
 
 
@@ -444,7 +526,7 @@ def _check_field(field: FieldKind, one: Input) -> None:
         if field.lowest < lowest or field.highest > highest:
             reason = f"is from {field.lowest:.9g} to {field.highest:.9g}"
     if reason:
-        kind = TensorProto.DataType.Name(one.type)
+        kind = _name_type(one.type)
         raise PipelineError(
             f"app/contract.py: '{field.name}' {reason}, but the input '{one.name}' of "
             f"the model is {kind} of {one.width} column(s). Write "

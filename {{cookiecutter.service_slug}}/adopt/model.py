@@ -92,15 +92,19 @@ def read_sample(path: Path) -> tuple[list[str], list[dict[str, Any]] | list[list
                 with path.open(encoding="utf-8-sig", newline="") as file:
                     reader = csv.DictReader(file)
                     rows = [row for row, _ in zip(reader, range(SAMPLES))]
-                    return list(reader.fieldnames or ()), rows
+                    columns = list(reader.fieldnames or ())
+                    if len({*columns}) < len(columns):
+                        twice = max(columns, key=columns.count)
+                        raise ValueError(f"two columns are called {twice!r}")
+                    return columns, rows
             case ".npy":
                 array = np.load(path, allow_pickle=False)
                 return [], np.atleast_2d(array)[:SAMPLES].tolist()
             case ".jsonl" | ".ndjson":
-                lines = path.read_text(encoding="utf-8").splitlines()
+                lines = path.read_text(encoding="utf-8-sig").splitlines()
                 rows = [json.loads(line) for line in lines[:SAMPLES] if line.strip()]
             case ".json":
-                given = json.loads(path.read_text(encoding="utf-8"))
+                given = json.loads(path.read_text(encoding="utf-8-sig"))
                 if isinstance(given, dict):
                     given = given.get("instances", [given])
                 rows = given[:SAMPLES]

@@ -57,6 +57,8 @@ def write_linear(
     nodes: Sequence[onnx.NodeProto] = (),
     outputs: Sequence[onnx.ValueInfoProto] = (),
     domain: str = "",
+    opset: int = 17,
+    ir_version: int = 8,
 ) -> Path:
     """Write a layer as PyTorch's exporter lays it out: Gemm, Relu, weights by name."""
     layer = helper.make_node("Gemm", ["input", "fc.weight"], ["output"], transB=1)
@@ -70,9 +72,10 @@ def write_linear(
         [*outputs] or [result],
         [numpy_helper.from_array(weights, "fc.weight")],
     )
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 3)]
     opsets += [helper.make_opsetid(domain, 1)] if domain else []
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+    onnx.save(model, path)
     return path
 
 
@@ -160,6 +163,10 @@ def value(name: str, *shape: int | str) -> onnx.ValueInfoProto:
 
 TWICE = helper.make_node("Identity", ["output"], ["again"])
 SUM = helper.make_node("ReduceSum", ["output"], ["sum"], keepdims=0)
+LABEL = helper.make_node("ArgMax", ["output"], ["label"], axis=1, keepdims=0)
+HALF = helper.make_node("Cast", ["output"], ["half"], to=TensorProto.BFLOAT16)
+SOFT = helper.make_node("Softsign", ["half"], ["soft"])
+NEW = helper.make_node("Gelu", ["output"], ["gelu"])
 FOREIGN = helper.make_node("Magic", ["output"], ["magic"], domain="my.ops")
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "rows of a fixed number": (
@@ -182,6 +189,36 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"nodes": [FOREIGN], "domain": "my.ops"},
         "custom operators my.ops::Magic",
     ),
+    "an operator that the opset does not have": (
+        {"nodes": [NEW], "outputs": [value("gelu", "n", 3)]},
+        "cannot load .*Gelu.*older opset",
+    ),
+    "a version of the format that is too new": (
+        {"ir_version": 99},
+        r"max supported IR version.*model.ir_version = \d+; onnx.save",
+    ),
+    "an opset that is too new": ({"opset": 99}, r"for opset \d+ or an older one"),
+    "an output that cannot be read": (
+        {
+            "nodes": [HALF],
+            "outputs": [helper.make_tensor_value_info("half", 16, ["n", 3])],
+        },
+        r"no numbers of float32.*half \(0, bfloat16\)",
+    ),
+    "arithmetic of bfloat16": (
+        {
+            "nodes": [HALF, SOFT],
+            "outputs": [helper.make_tensor_value_info("soft", 16, ["n", 3])],
+        },
+        "tensors of BFLOAT16: export it in float32",
+    ),
+    "classes without probabilities": (
+        {
+            "nodes": [LABEL],
+            "outputs": [helper.make_tensor_value_info("label", 7, ["n"])],
+        },
+        r"no numbers of float32.*label \(1, int64\).*without the argmax",
+    ),
     "logits": ({}, "no probabilities of 3 labels.*LOGITS=1"),
     "another number of labels": ({"weights": WEIGHTS[:2]}, "no output of 3 numbers"),
 }
@@ -196,6 +233,40 @@ def test_what_cannot_be_served_is_refused_with_the_reason(
 
     with pytest.raises(PipelineError, match=says):
         convert(path, Choices(LABELS), Columns, [COLUMNS])
+
+
+def test_a_model_without_inputs_is_refused(tmp_path: Path) -> None:
+    path = write_linear(tmp_path / "given.onnx")
+    model = onnx.load(path)
+    row = numpy_helper.from_array(np.ones((1, WIDTH), np.float32), "input")
+    model.graph.initializer.append(row)
+    onnx.save(model, path)
+
+    with pytest.raises(PipelineError, match="has no inputs"):
+        read_source(path)
+
+
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        ("two", "no OUTPUT=two of 3 numbers"),
+        ("label", "OUTPUT=label gives no numbers"),
+        ("other", r"no such output.*output \(3\), two \(2\), label \(1, int64\)"),
+    ],
+)
+def test_an_output_that_is_named_must_fit_the_labels(
+    tmp_path: Path, output: str, says: str
+) -> None:
+    part = helper.make_node("Split", ["output"], ["two", "one"], axis=1)
+    sizes = numpy_helper.from_array(np.array([2, 1]), "sizes")
+    part.input.append("sizes")
+    outputs = [value("output", "n", 3), value("two", "n", 2)]
+    outputs.append(helper.make_tensor_value_info("label", TensorProto.INT64, ["n"]))
+    nodes = [helper.make_node("Constant", [], ["sizes"], value=sizes), part, LABEL]
+    path = write_linear(tmp_path / "given.onnx", nodes=nodes, outputs=outputs)
+
+    with pytest.raises(PipelineError, match=says):
+        convert(path, Choices(LABELS, True, output), Columns, [COLUMNS])
 
 
 def test_weights_in_other_files_are_refused(tmp_path: Path) -> None:
@@ -320,6 +391,7 @@ def test_a_cell_is_what_its_field_takes(type_: str, given: Any, expected: Any) -
         ("rows.json", b"[" * 100_000),
         ("rows.json", b"[[1" + b"0" * 400 + b", 2, 3, 4]]"),
         ("rows.csv", b"a,b\n1,2,3\n"),
+        ("rows.csv", b"a,b,a,c\n1,2,3,4\n"),
     ],
 )
 def test_a_damaged_sample_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
