@@ -24,12 +24,14 @@ import onnxruntime as ort
 from pydantic import ValidationError
 
 from adopt.graph import (
+    INSIDE,
     Output,
     adapt,
     choose_output,
     connect,
     describe_failure,
     find_outputs,
+    find_shares,
     make_session,
     read_source,
 )
@@ -155,6 +157,11 @@ def convert(
     PipelineError, with the reason and the fix.
     """
     source = read_source(path)
+    if choices.logits and not choices.labels:
+        raise PipelineError(
+            "LOGITS=1 makes probabilities of labels, and there are none: name them "
+            "(LABELS=a,b,c), or leave LOGITS out if the model predicts a number."
+        )
     try:
         fields = read_kinds(contract)
     except ValueError as error:
@@ -238,7 +245,21 @@ def find_output(
     outputs = find_outputs(
         session, lambda rows: fields.arrays([*instances[:1]] * rows), path
     )
-    return choose_output(outputs, choices.output, choices.labels)
+    output = choose_output(outputs, choices.output, choices.labels)
+    if not choices.logits:
+        return output
+    shares = find_shares(model, output)
+    try:
+        rows = session.run([INSIDE + output.name], fields.arrays(instances))[0]
+    except Exception as error:  # whatever ONNX Runtime raises
+        raise PipelineError(describe_failure(path, "all samples", error)) from None
+    if shares or output.width > 1 and _are_shares(rows, TOLERANCE / 100):
+        reason = f"they come from a {shares}" if shares else "each row has a sum of 1"
+        raise PipelineError(
+            f"LOGITS: the numbers of the output '{output.name}' are probabilities "
+            f"already: {reason}. Leave LOGITS out."
+        )
+    return output
 
 
 def _make_fields(
@@ -278,9 +299,15 @@ def _predict(
     return alone
 
 
+def _are_shares(rows: Any, tolerance: float) -> bool:
+    """Return whether each row has numbers from 0 on with a sum of 1."""
+    is_one = np.allclose(rows.sum(axis=1), 1, atol=tolerance)
+    return bool(rows.min() >= -tolerance and is_one)
+
+
 def _check_probabilities(answers: Any, choices: Choices, path: Path) -> None:
-    sums, lowest, highest = answers.sum(axis=1), answers.min(), answers.max()
-    is_shares = lowest >= -TOLERANCE and np.allclose(sums, 1, atol=TOLERANCE)
+    lowest, highest = answers.min(), answers.max()
+    is_shares = _are_shares(answers, TOLERANCE)
     if is_shares:
         return
     shown = ", ".join(f"{number:.3g}" for number in answers[0])

@@ -33,6 +33,8 @@ INTEGERS = {
     *(TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64),
     *(TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64),
 }
+# The operators that leave a number what it is.
+RESHAPING = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 # The types of outputs that can be read into an array.
 READABLE = {
     f"tensor({type_})"
@@ -452,6 +454,18 @@ def connect(source: Source, fields: Sequence[FieldKind]) -> onnx.ModelProto:
     if not any(opset.domain in ("", "ai.onnx") for opset in model.opset_import):
         model.opset_import.append(helper.make_opsetid("", 17))
     return model
+
+
+def find_shares(model: onnx.ModelProto, output: Output) -> str:
+    """Return the operator that makes probabilities for an output, or "".
+
+    `model` is a connected one.
+    """
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    node = made_by.get(INSIDE + output.name)
+    while node and node.op_type in RESHAPING:
+        node = made_by.get(node.input[0])
+    return node.op_type if node and node.op_type in ("Sigmoid", "Softmax") else ""
 
 
 def adapt(

@@ -79,6 +79,11 @@ def write_linear(
     return path
 
 
+def value(name: str, *shape: int | str) -> onnx.ValueInfoProto:
+    """An output of numbers."""
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
 def serve(files: dict[str, bytes], directory: Path, contract: type[Contract]) -> Any:
     """Load the files as the service does."""
     for name, content in files.items():
@@ -119,6 +124,39 @@ def test_one_logit_is_the_share_of_the_second_label(tmp_path: Path) -> None:
     np.testing.assert_allclose(answer.probabilities, [1 - share, share], 1e-5)
 
 
+SIGMOID = helper.make_node("Sigmoid", ["output"], ["share"])
+FLAT = helper.make_node("Flatten", ["share"], ["flat"])
+SOFTMAX = helper.make_node("Softmax", ["output"], ["softmax"], axis=1)
+EXP = helper.make_node("Exp", ["output"], ["exp"])
+TOTAL = helper.make_node("ReduceL1", ["exp"], ["total"], axes=[1])
+SHARES = helper.make_node("Div", ["exp", "total"], ["shares"])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "labels", "says"),
+    [
+        ([SOFTMAX], LABELS, "probabilities already: they come from a Softmax"),
+        ([EXP, TOTAL, SHARES], LABELS, "probabilities already: each row has a sum"),
+        ([SIGMOID, FLAT], ("no", "yes"), "probabilities already: .* a Sigmoid"),
+        ([], (), "there are none: name them.*or leave LOGITS out"),
+    ],
+)
+def test_logits_that_are_none_are_refused(
+    tmp_path: Path,
+    nodes: Sequence[onnx.NodeProto],
+    labels: tuple[str, ...],
+    says: str,
+) -> None:
+    weights = WEIGHTS if labels == LABELS else WEIGHTS[:1]
+    outputs = [value(nodes[-1].output[0], "n", len(weights))] if nodes else []
+    path = write_linear(
+        tmp_path / "given.onnx", weights=weights, nodes=nodes, outputs=outputs
+    )
+
+    with pytest.raises(PipelineError, match=says):
+        convert(path, Choices(labels, logits=True), Columns, [COLUMNS])
+
+
 def test_without_labels_the_model_predicts_a_number(tmp_path: Path) -> None:
     path = write_linear(tmp_path / "given.onnx", weights=WEIGHTS[:1])
 
@@ -154,11 +192,6 @@ def test_a_dictionary_of_probabilities_is_taken_apart_and_names_the_labels(
     np.testing.assert_allclose(answer.probabilities, softmax(WEIGHTS @ ROW), 1e-5)
     with pytest.raises(Exception, match="names a, b, c, in this order"):
         complete_choices(source, Choices(("b", "a", "c")), path, print)
-
-
-def value(name: str, *shape: int | str) -> onnx.ValueInfoProto:
-    """An output of numbers."""
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
 TWICE = helper.make_node("Identity", ["output"], ["again"])
