@@ -23,11 +23,15 @@ from adopt.apply import (
     CONFIG,
     CONTRACT,
     DEBUG,
+    DVC,
     EXAMPLES,
+    LOCK,
+    MODEL_SOURCE,
     ROOT,
     SOURCE,
     agree,
     copy,
+    find_pipeline,
     place,
     run_dvc,
     show_changes,
@@ -53,7 +57,7 @@ from training.values import ConfigError
 ADOPTED, FEEDBACK = CONF / "data/adopted.yaml", CONF / "data/feedback.yaml"
 # What a run of the pipeline changes, beside what DVC brings back.
 RESULTS = [
-    Path("dvc.lock"),
+    LOCK,
     *(Path("reports") / name for name in ("config.yaml", "metrics.json")),
     *(Path("reports") / name for name in ("runs.jsonl", "bad-rows.txt")),
 ]
@@ -361,10 +365,17 @@ def choose_configs(
 def adopt(variables: Mapping[str, str], tell: Callable[[str], None] = print) -> None:
     """Infer, show, ask, write and train. Raises Refusal or PipelineError."""
     options = read_options(variables)
+    pipeline = find_pipeline()
     plan = infer(options)
     for line in describe(plan):
         tell(line)
     texts, said = make_files(plan, options)
+    if pipeline != DVC.read_text(encoding="utf-8"):
+        texts[DVC] = pipeline
+        said.append(
+            f"{DVC} is as it was before a model was adopted. {MODEL_SOURCE} is no "
+            f"longer used: git rm {MODEL_SOURCE}.dvc removes it."
+        )
     changes = show_changes(texts)
     tell("\n".join(["", *changes, ""]) if changes else "The files say so already.")
     for line in said:
@@ -385,6 +396,8 @@ def adopt(variables: Mapping[str, str], tell: Callable[[str], None] = print) -> 
             write_text(path, text)
         for source, target in copies.items():
             copy(source, target)
+        if DVC in texts:
+            LOCK.unlink(missing_ok=True)  # it has a stage that is gone
         run_dvc("add", "--quiet", *map(str, targets.values()))
         run_dvc("repro")
     finish(plan, tell)

@@ -16,8 +16,10 @@ from adopt.apply import (
     CONFIG,
     CONTRACT,
     DEBUG,
+    DVC,
     EXAMPLES,
-    SOURCE,
+    LOCK,
+    MODEL_SOURCE,
     agree,
     run_dvc,
     show_changes,
@@ -34,15 +36,13 @@ from serving.model import MODEL_FILE, SIDECAR_FILE
 from training.dialect import Dialect
 from training.files import write_text
 
-MODEL_SOURCE = SOURCE / "model.onnx"
-DVC, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 # Figures of the model that was trained here before.
 STALE = Path("reports/metrics.json")
 SAMPLES = 5
 
 STAGE = """\
 # The model was made elsewhere, and adopted: `make train` (dvc repro) writes what is
-# served of it. To train a model here again: git log -- dvc.yaml has the pipeline.
+# served of it. make adopt DATA=… takes the pipeline that trains from Git again.
 stages:
   adopt:
     cmd: {command}
