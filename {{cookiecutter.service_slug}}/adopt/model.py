@@ -47,13 +47,32 @@ stages:
   adopt:
     cmd: {command}
     deps:
+      - adopt/__init__.py
       - adopt/convert.py
       - adopt/graph.py
+      - adopt/layout.py
+      - adopt/names.py
+      - app/__init__.py
       - app/contract.py
       - app/examples.py
       - {source}
+      - serving/__init__.py
+      - serving/container.py
+      - serving/contract.py
       - serving/fields.py
       - serving/model.py
+      - serving/problems.py
+      - serving/requests.py
+      - serving/text.py
+      - training/__init__.py
+      - training/dialect.py
+      - training/files.py
+      - training/revision.py
+      - training/schema.py
+      - training/stage.py
+      - training/tables.py
+      - training/validation.py
+      - training/values.py
     outs:
       - models/model.json:
           persist: true

@@ -8,21 +8,30 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import onnx
 import pytest
+import yaml
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import Field, ValidationError
 
-from adopt.apply import CONTRACT
+from adopt.apply import CONTRACT, MODEL_SOURCE
 from adopt.convert import Choices, convert, read_choices
 from adopt.graph import Source, read_source
 from adopt.infer import Field as Planned
 from adopt.infer import Plan
 from adopt.layout import Refusal
-from adopt.model import complete_choices, make_samples, plan_fields, read_sample
+from adopt.model import (
+    STAGE,
+    complete_choices,
+    make_samples,
+    plan_fields,
+    read_sample,
+)
 from adopt.write import load_contract, read_fields, write_contract
 from serving.contract import Contract, Task
 from serving.model import Model
 from serving.problems import ProblemError
 from serving.tensors import InputTensor, TensorReader
+from serving.testing import ROOT
+from tests.training.conftest import reached
 from training.dialect import Dialect
 from training.stage import PipelineError
 
@@ -470,6 +479,21 @@ def test_a_sample_of_other_columns_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(Exception, match=r"columns a, b; the model reads input \(4"):
         make_samples(source, plan_fields(source, ["a", "b"]), [{"a": 1, "b": 2}])
+
+
+def test_the_stage_depends_on_the_files_that_it_imports_and_on_no_others() -> None:
+    document = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    if "adopt" not in document["stages"]:
+        document = yaml.safe_load(STAGE.format(command="", source=MODEL_SOURCE))
+    files = reached(ROOT / "adopt/convert.py", ROOT / "adopt/__init__.py")
+
+    wanted = {file.relative_to(ROOT).as_posix() for file in files}
+
+    deps = document["stages"]["adopt"]["deps"]
+    listed = {path for path in deps if path.endswith(".py")}
+    assert wanted <= listed
+    # A contract without a text does not import it.
+    assert listed - wanted <= {"serving/text.py"}
 
 
 def test_the_output_that_is_named_is_served(tmp_path: Path) -> None:
