@@ -176,7 +176,8 @@ def _check_self_contained(model: onnx.ModelProto, path: Path) -> None:
     graphs = [model.graph, *(one.g for one in attributes)]
     tensors = [tensor for one in attributes for tensor in (one.t, *one.tensors)]
     for graph in graphs:
-        tensors += [*graph.initializer, *(one.values for one in graph.sparse_initializer)]
+        sparse = (one.values for one in graph.sparse_initializer)
+        tensors += [*graph.initializer, *sparse]
     if any(map(uses_external_data, tensors)):
         raise PipelineError(
             f"{path} has its weights in other files, and the image takes one file. "
@@ -251,8 +252,8 @@ def _read_input(one: onnx.ValueInfoProto, path: Path) -> Input:
         TensorProto.BOOL,
     }:
         raise PipelineError(
-            f"{where} is of the type {_name_type(tensor.elem_type)}; a field is a text, "
-            "a number or a flag. Export it with one of those, such as float32."
+            f"{where} is of the type {_name_type(tensor.elem_type)}; a field is a text "
+            "or a number or a flag. Export it with one of those, such as float32."
         )
     if not tensor.HasField("shape"):
         raise PipelineError(f"{where} has no shape. Export it with [batch, columns].")
@@ -290,8 +291,8 @@ def _read_input(one: onnx.ValueInfoProto, path: Path) -> Input:
 
 def _name_type(type_: int) -> str:
     """Return the name of a type, also of one that is newer than this library."""
-    names = {number: name for name, number in TensorProto.DataType.items()}
-    return names.get(type_, f"number {type_}")
+    known = TensorProto.DataType.values()
+    return str(TensorProto.DataType.Name(type_)) if type_ in known else f"{type_}"
 
 
 def make_session(model: onnx.ModelProto, path: Path) -> ort.InferenceSession:
@@ -351,14 +352,16 @@ def find_outputs(
 ) -> list[Output]:
     """Return the outputs of a connected model as they come for two rows and for three.
 
-    `make_feed` returns the first sample so many times. Raises PipelineError if the
-    model fails for it, or if the shapes do not follow the number of rows.
+    `make_feed` returns the first sample so many times. An output whose shape does not
+    follow the number of rows has no columns. Raises PipelineError if the model fails,
+    or if no output follows.
     """
     known = [one for one in session.get_outputs() if one.type in READABLE]
+    names = [one.name for one in known]
     results = []
     for rows in (1, 2, 3):
         try:
-            results.append(session.run([one.name for one in known], make_feed(rows)))
+            results.append(session.run(names, make_feed(rows)) if names else [])
         except Exception as error:  # whatever ONNX Runtime raises
             raise PipelineError(
                 describe_failure(path, "the first sample", error)
@@ -367,23 +370,25 @@ def find_outputs(
                 f"({first_line(error)}). A request has any number of rows: export it "
                 "with a batch axis of any size."
             ) from None
-    outputs = [
-        Output(one.name.removeprefix(INSIDE), 0, one.type)
-        for one in session.get_outputs()
-        if one.type not in READABLE
-    ]
+    widths, shapes = dict[str, int](), list[str]()
     for given, _, two, three in zip(known, *results, strict=True):
-        name = given.name.removeprefix(INSIDE)
         follows = two.shape[:1] == (2,) and three.shape[:1] == (3,)
-        if not follows or two.shape[1:] != three.shape[1:] or two.ndim > 2:
-            raise PipelineError(
-                f"{path}: the output '{name}' has the shape {list(two.shape)} for "
-                f"two rows and {list(three.shape)} for three. A row of numbers is "
-                "needed for each row of the input: [batch, columns]."
+        if follows and two.shape[1:] == three.shape[1:] and two.ndim <= 2:
+            widths[given.name] = two.shape[1] if two.ndim == 2 else 1
+        else:
+            shapes.append(
+                f"the output '{given.name.removeprefix(INSIDE)}' has the shape "
+                f"{list(two.shape)} for two rows and {list(three.shape)} for three"
             )
-        width = two.shape[1] if two.ndim == 2 else 1
-        outputs.append(Output(name, width, given.type))
-    return outputs
+    if shapes and not widths:
+        raise PipelineError(
+            f"{path}: {'; '.join(shapes)}. A row of numbers is needed for each row of "
+            "the input: [batch, columns]."
+        )
+    return [
+        Output(one.name.removeprefix(INSIDE), widths.get(one.name, 0), one.type)
+        for one in session.get_outputs()
+    ]
 
 
 def describe_failure(path: Path, sample: str, error: Exception) -> str:

@@ -206,7 +206,8 @@ def test_a_dictionary_of_probabilities_is_taken_apart_and_names_the_labels(
 TWICE = helper.make_node("Identity", ["output"], ["again"])
 SUM = helper.make_node("ReduceSum", ["output"], ["sum"], keepdims=0)
 LABEL = helper.make_node("ArgMax", ["output"], ["label"], axis=1, keepdims=0)
-HALF = helper.make_node("Cast", ["output"], ["half"], to=TensorProto.BFLOAT16)
+INT64, BFLOAT16 = TensorProto.INT64, TensorProto.BFLOAT16
+HALF = helper.make_node("Cast", ["output"], ["half"], to=BFLOAT16)
 SOFT = helper.make_node("Softsign", ["half"], ["soft"])
 NEW = helper.make_node("Gelu", ["output"], ["gelu"])
 FOREIGN = helper.make_node("Magic", ["output"], ["magic"], domain="my.ops")
@@ -243,21 +244,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an output that cannot be read": (
         {
             "nodes": [HALF],
-            "outputs": [helper.make_tensor_value_info("half", 16, ["n", 3])],
+            "outputs": [helper.make_tensor_value_info("half", BFLOAT16, ["n", 3])],
         },
         r"no numbers of float32.*half \(0, bfloat16\)",
     ),
     "arithmetic of bfloat16": (
         {
             "nodes": [HALF, SOFT],
-            "outputs": [helper.make_tensor_value_info("soft", 16, ["n", 3])],
+            "outputs": [helper.make_tensor_value_info("soft", BFLOAT16, ["n", 3])],
         },
         "tensors of BFLOAT16: export it in float32",
     ),
     "classes without probabilities": (
         {
             "nodes": [LABEL],
-            "outputs": [helper.make_tensor_value_info("label", 7, ["n"])],
+            "outputs": [helper.make_tensor_value_info("label", INT64, ["n"])],
         },
         r"no numbers of float32.*label \(1, int64\).*without the argmax",
     ),
@@ -497,8 +498,9 @@ def test_the_stage_depends_on_the_files_that_it_imports_and_on_no_others() -> No
 
 
 def test_the_output_that_is_named_is_served(tmp_path: Path) -> None:
-    outputs = [value("output", "n", 3), value("again", "n", 3)]
-    path = write_linear(tmp_path / "given.onnx", nodes=[TWICE], outputs=outputs)
+    # The sum has one number for all rows: no client could be given its own.
+    outputs = [value("output", "n", 3), value("again", "n", 3), value("sum")]
+    path = write_linear(tmp_path / "given.onnx", nodes=[TWICE, SUM], outputs=outputs)
 
     choices = Choices(LABELS, logits=True, output="again")
     _, output = convert(path, choices, Columns, [COLUMNS])
@@ -612,7 +614,8 @@ def test_a_field_takes_the_numbers_that_its_input_holds_and_no_others(
         with pytest.raises(ProblemError) as caught:
             tensor = InputTensor(name="code", shape=[1], datatype="FP64", data=[sent])
             reader.read([tensor])
-        assert [one.pointer for one in caught.value.errors or ()] == ["/inputs/0/data/0"]
+        pointers = [mistake.pointer for mistake in caught.value.errors or ()]
+        assert pointers == ["/inputs/0/data/0"]
 
 
 @pytest.mark.parametrize(
@@ -636,7 +639,7 @@ def test_a_contract_that_allows_what_the_input_cannot_hold_is_refused(
     path = write_cast(tmp_path / "given.onnx", input_)
 
     with pytest.raises(PipelineError, match=says):
-        convert(path, Choices(), contract_of(type_), [])
+        convert(path, Choices(), contract_of(type_), [{"code": 1}])
 
 
 def test_a_model_that_knows_few_values_is_tried_with_those_of_the_sample(
@@ -650,5 +653,5 @@ def test_a_model_that_knows_few_values_is_tried_with_those_of_the_sample(
     source = read_source(path)
     made_up = make_samples(source, plan_fields(source, []), [])
     for samples in (made_up, [CODED, {**CODED, "code": 7}]):
-        with pytest.raises(PipelineError, match="the .* sample.*SAMPLE=FILE"):
+        with pytest.raises(PipelineError, match="the (first )?sample .*SAMPLE=FILE"):
             convert(path, Choices(("no", "yes")), Coded, samples)
