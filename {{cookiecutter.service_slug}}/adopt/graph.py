@@ -322,6 +322,12 @@ def _advise(model: onnx.ModelProto, said: str, path: Path) -> str:
             f"Export it for opset {newest[1]} or an older one (torch.onnx.export(…, "
             f"opset_version={newest[1]}), skl2onnx: target_opset)."
         )
+    if "construct locale" in said:
+        return (
+            "It changes the case of texts by a locale, which neither this machine nor "
+            "the image has. Export it without (of scikit-learn: lowercase=False), and "
+            "let app/contract.py do that: an AfterValidator with normalise."
+        )
     graph = model.graph
     values = (*graph.input, *graph.output, *graph.value_info)
     types = {one.type.tensor_type.elem_type for one in values}
@@ -433,6 +439,11 @@ def choose_output(
         hint = "Name its labels, in their order: LABELS=a,b,c."
     elif not fitting:
         hint = "Name all labels of the model, in their order: LABELS=a,b,c."
+    if labels and [one.width for one in outputs if one.is_number] == [1] * len(labels):
+        hint = (
+            "They seem to be one for each label: export one output with all of them "
+            "(of scikit-learn: options={'zipmap': False})."
+        )
     has = "has several outputs" if fitting else "has no output"
     raise PipelineError(
         f"The model {f'has no OUTPUT={wanted}' if wanted else has} of {need}; {its} "

@@ -143,7 +143,9 @@ class Model(Generic[InstanceT]):
             ) from error
         if not np.isfinite(rows).all():
             first, *_ = np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist()
-            raise _no_prediction(first, "its numbers are too large to calculate with")
+            raise _no_prediction(
+                first, "its numbers are too large, or without a result, such as log(-1)"
+            )
         if not self.labels:
             return [Answer(value=value) for value in rows[:, 0].tolist()]
         best = rows.argmax(axis=1)

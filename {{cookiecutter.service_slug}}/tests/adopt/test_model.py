@@ -208,6 +208,14 @@ SUM = helper.make_node("ReduceSum", ["output"], ["sum"], keepdims=0)
 LABEL = helper.make_node("ArgMax", ["output"], ["label"], axis=1, keepdims=0)
 INT64, BFLOAT16 = TensorProto.INT64, TensorProto.BFLOAT16
 HALF = helper.make_node("Cast", ["output"], ["half"], to=BFLOAT16)
+SPLIT = helper.make_node("Split", ["output"], ["i0", "i1", "i2"], axis=1)
+ROWS = helper.make_node("Flatten", ["output"], ["rows"], axis=0)
+TEXTS = helper.make_node("Cast", ["rows"], ["texts"], to=TensorProto.STRING)
+LOWER = helper.make_node(
+    *("StringNormalizer", ["texts"], ["lower"]),
+    case_change_action="LOWER",
+    locale="tlh_KL.UTF-8",
+)
 SOFT = helper.make_node("Softsign", ["half"], ["soft"])
 NEW = helper.make_node("Gelu", ["output"], ["gelu"])
 FOREIGN = helper.make_node("Magic", ["output"], ["magic"], domain="my.ops")
@@ -241,6 +249,22 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         r"max supported IR version.*model.ir_version = \d+; onnx.save",
     ),
     "an opset that is too new": ({"opset": 99}, r"for opset \d+ or an older one"),
+    "an output for each label": (
+        {
+            "nodes": [SPLIT],
+            "outputs": [value(name, "n", 1) for name in SPLIT.output],
+        },
+        "seem to be one for each label.*'zipmap': False",
+    ),
+    "a locale": (
+        {
+            "nodes": [ROWS, TEXTS, LOWER],
+            "outputs": [
+                helper.make_tensor_value_info("lower", TensorProto.STRING, None)
+            ],
+        },
+        "by a locale.*lowercase=False",
+    ),
     "an output that cannot be read": (
         {
             "nodes": [HALF],
