@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
-from onnx.compose import add_prefix
 from onnx.external_data_helper import uses_external_data
 
 from adopt.names import name_fields
@@ -21,7 +20,9 @@ from training.stage import PipelineError
 # The operator sets that are built into ONNX Runtime.
 DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 CLASSES = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
-INSIDE = "adopted/"  # before each name of the file, so that fields may have any
+# Before each name of the file, and of what is added: so no two are the same, and fields
+# may have any.
+INSIDE, ADDED = "adopted/", "added/"
 
 FLOATS = {
     TensorProto.FLOAT,
@@ -457,8 +458,10 @@ def connect(source: Source, fields: Sequence[FieldKind]) -> onnx.ModelProto:
     A field is an input of its name, or all fields are the columns of the only input.
     Raises PipelineError if the fields are not those of the model.
     """
-    model = add_prefix(source.model, INSIDE)
+    model = onnx.ModelProto()
+    model.CopyFrom(source.model)
     graph = model.graph
+    _rename(graph)
     outside, before = _connect_inputs(source, fields)
 
     old = {INSIDE + one.name for one in source.inputs}
@@ -470,6 +473,24 @@ def connect(source: Source, fields: Sequence[FieldKind]) -> onnx.ModelProto:
     if not any(opset.domain in ("", "ai.onnx") for opset in model.opset_import):
         model.opset_import.append(helper.make_opsetid("", 17))
     return model
+
+
+def _rename(graph: onnx.GraphProto) -> None:
+    """Put INSIDE before every name of a graph, and of those inside of its nodes.
+
+    onnx.compose.add_prefix leaves out constants that only an inner graph reads:
+    https://github.com/onnx/onnx/blob/main/onnx/compose.py
+    """
+    for node in graph.node:
+        node.input[:] = [INSIDE + name if name else "" for name in node.input]
+        node.output[:] = [INSIDE + name if name else "" for name in node.output]
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _rename(inner)
+    sparse = (one.values for one in graph.sparse_initializer)
+    values = (*graph.input, *graph.output, *graph.value_info)
+    for one in (*values, *graph.initializer, *sparse):
+        one.name = INSIDE + one.name
 
 
 def find_shares(model: onnx.ModelProto, output: Output) -> str:
@@ -521,7 +542,7 @@ def _connect_inputs(
     if is_columns and all(field.kind is Kind.NUMBER for field in fields):
         for field in fields:
             _check_field(field, replace(first, width=1))
-        joined = f"{INSIDE}columns of the contract"
+        joined = f"{ADDED}columns of the contract"
         nodes = [helper.make_node("Concat", names, [joined], axis=1)]
         outside = [
             helper.make_tensor_value_info(name, first.fed, [None, 1]) for name in names
@@ -566,13 +587,13 @@ def _check_field(field: FieldKind, one: Input) -> None:
 
 def _convert(one: Input, given: str) -> list[onnx.NodeProto]:
     """Return the nodes that give an old input what it takes."""
-    cast, inside = f"{INSIDE}cast of {one.name}", INSIDE + one.name
+    cast, inside = f"{ADDED}cast of {one.name}", INSIDE + one.name
     nodes = [helper.make_node("Cast", [given], [cast], to=one.type)]
     if one.type == TensorProto.STRING:  # which Cast does not take everywhere
         nodes = [helper.make_node("Identity", [given], [cast])]
     if not one.is_flat:
         return [*nodes, helper.make_node("Identity", [cast], [inside])]
-    shape = f"{INSIDE}shape of {one.name}"
+    shape = f"{ADDED}shape of {one.name}"
     value = helper.make_tensor(shape, TensorProto.INT64, [1], [-1])
     return [
         *nodes,
@@ -586,8 +607,8 @@ def _connect_output(
 ) -> tuple[onnx.ValueInfoProto, list[onnx.NodeProto], list[TensorProto]]:
     """Return the new output, the nodes that make it of the old one, and constants."""
     name = OUTPUTS[Task.CLASSIFICATION if labels else Task.REGRESSION]
-    numbers, rows = f"{INSIDE}numbers", f"{INSIDE}rows"
-    shape, one = f"{INSIDE}shape of rows", f"{INSIDE}one"
+    numbers, rows = f"{ADDED}numbers", f"{ADDED}rows"
+    shape, one = f"{ADDED}shape of rows", f"{ADDED}one"
     constants = [
         helper.make_tensor(shape, TensorProto.INT64, [2], [-1, output.width]),
         helper.make_tensor(one, TensorProto.FLOAT, [1], [1.0]),
@@ -600,13 +621,13 @@ def _connect_output(
     ]
     last = rows
     if logits:
-        last = f"{INSIDE}shares"
+        last = f"{ADDED}shares"
         if output.width == 1:
             nodes.append(helper.make_node("Sigmoid", [rows], [last]))
         else:
             nodes.append(helper.make_node("Softmax", [rows], [last], axis=1))
     if labels and output.width == 1:  # the share of the second label
-        rest = f"{INSIDE}rest"
+        rest = f"{ADDED}rest"
         nodes.append(helper.make_node("Sub", [one, last], [rest]))
         nodes.append(helper.make_node("Concat", [rest, last], [name], axis=1))
     else:

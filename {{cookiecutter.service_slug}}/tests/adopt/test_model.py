@@ -123,6 +123,34 @@ def test_logits_become_the_probabilities_of_the_labels(
     assert model.info.metrics == {}
 
 
+def test_a_constant_that_only_a_branch_reads_is_found(tmp_path: Path) -> None:
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node("Mul", ["output", constant], [name])],
+            name,
+            [],
+            [value(name, "n", 3)],
+        )
+        for name, constant in (("then", "one"), ("else", "two"))
+    }
+    path = write_linear(
+        tmp_path / "given.onnx",
+        nodes=[helper.make_node("If", ["yes"], ["result"], **branches)],
+        outputs=[value("result", "n", 3)],
+    )
+    model = onnx.load(path)
+    constants = {"yes": np.array(True), "one": np.float32(1), "two": np.float32(2)}
+    for name, constant in constants.items():
+        tensor = numpy_helper.from_array(np.array(constant), name)
+        model.graph.initializer.append(tensor)
+    onnx.save(model, path)
+
+    files, _ = convert(path, Choices(LABELS, logits=True), Columns, [COLUMNS])
+
+    (answer,) = serve(files, tmp_path, Columns).answer([Columns(**COLUMNS)])
+    np.testing.assert_allclose(answer.probabilities, softmax(WEIGHTS @ ROW), 1e-5)
+
+
 def test_one_logit_is_the_share_of_the_second_label(tmp_path: Path) -> None:
     path = write_linear(tmp_path / "given.onnx", weights=WEIGHTS[:1])
 
