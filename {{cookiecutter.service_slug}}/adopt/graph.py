@@ -307,7 +307,7 @@ def make_session(model: onnx.ModelProto, path: Path) -> ort.InferenceSession:
     except Exception as error:  # ONNX Runtime's classes are not public
         said = first_line(error)
         raise PipelineError(
-            f"ONNX Runtime cannot load {path}: {said} {_advise(model, said, path)}"
+            f"ONNX Runtime cannot load {path}: {said}. {_advise(model, said, path)}"
         ) from None
 
 
@@ -350,8 +350,12 @@ def _advise(model: onnx.ModelProto, said: str, path: Path) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error, with the names as the file has them."""
-    return str(error).replace(INSIDE, "").strip().splitlines()[0]
+    """Return the first line of an error, with the names as the file has them.
+
+    The place in the source of ONNX Runtime is left out.
+    """
+    said = str(error).replace(INSIDE, "").strip().splitlines()[0]
+    return re.sub(r"/onnxruntime_src/\S+ .*?[)>] (?=[A-Z])", "", said).rstrip(".")
 
 
 def find_outputs(

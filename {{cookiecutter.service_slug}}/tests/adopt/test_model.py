@@ -274,7 +274,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a version of the format that is too new": (
         {"ir_version": 99},
-        r"max supported IR version.*model.ir_version = \d+; onnx.save",
+        r"FAIL : Unsupported model IR version: 99, max .*model.ir_version = \d+; onnx.save",
     ),
     "an opset that is too new": ({"opset": 99}, r"for opset \d+ or an older one"),
     "an output for each label": (
