@@ -42,8 +42,9 @@ READABLE = {
     for type_ in ("float", "double", "float16", "string", "bool")
     + tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 }
-# What the service feeds is at most an int64; what is larger than a float16 is infinite.
-MAX_INT64, MAX_FLOAT16 = 2**63 - 1, 65_504
+# The service feeds int64. A client that counts in floats sends the largest as 2^63,
+# which is none. What is larger than a float16 is infinite.
+MAX_INT64, MAX_FLOAT16 = 9_223_372_036_854_775_000, 65_504
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Input:
         if self.type not in INTEGERS:
             return None
         known = np.iinfo(helper.tensor_dtype_to_np_dtype(self.type))
-        return int(known.min), min(int(known.max), MAX_INT64)
+        return max(int(known.min), -MAX_INT64), min(int(known.max), MAX_INT64)
 
     def write_type(self) -> str:
         """Return the type of a field for it."""

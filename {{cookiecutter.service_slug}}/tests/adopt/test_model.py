@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from adopt.apply import CONTRACT, MODEL_SOURCE
 from adopt.convert import Choices, convert, read_choices
-from adopt.graph import Source, read_source
+from adopt.graph import MAX_INT64, Source, read_source
 from adopt.infer import Field as Planned
 from adopt.infer import Plan
 from adopt.layout import Refusal
@@ -274,7 +274,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a version of the format that is too new": (
         {"ir_version": 99},
-        r"FAIL : Unsupported model IR version: 99, max .*model.ir_version = \d+; onnx.save",
+        r"FAIL : Unsupported model IR version: 99.*model.ir_version = \d+; onnx.save",
     ),
     "an opset that is too new": ({"opset": 99}, r"for opset \d+ or an older one"),
     "an output for each label": (
@@ -642,8 +642,8 @@ def contract_of(type_: str) -> Any:
         (TensorProto.UINT8, 0, 255),
         (TensorProto.INT16, -(2**15), 2**15 - 1),
         (TensorProto.UINT32, 0, 2**32 - 1),
-        (TensorProto.INT64, -(2**63), 2**63 - 1),
-        (TensorProto.UINT64, 0, 2**63 - 1),
+        (TensorProto.INT64, -MAX_INT64, MAX_INT64),
+        (TensorProto.UINT64, 0, MAX_INT64),
         (TensorProto.FLOAT16, -65_504, 65_504),
     ],
 )
@@ -658,13 +658,15 @@ def test_a_field_takes_the_numbers_that_its_input_holds_and_no_others(
     model = serve(files, tmp_path, contract)
 
     ends = [contract(code=lowest), contract(code=highest)]
+    sent = json.dumps({"code": float(highest)})  # as a client that counts in floats
+    assert contract.model_validate_json(sent).code <= highest
     answers = [answer.value for answer in model.answer(ends)]
     assert answers == [np.float32(lowest), np.float32(highest)]
-    for sent in (lowest - 1, highest + 1, 10**30, -1e30):
+    for number in (lowest - 1, highest + 1, 10**30, -1e30):
         with pytest.raises(ValidationError, match="code\n"):
-            contract.model_validate_json(json.dumps({"code": sent}))
+            contract.model_validate_json(json.dumps({"code": number}))
         with pytest.raises(ProblemError) as caught:
-            tensor = InputTensor(name="code", shape=[1], datatype="FP64", data=[sent])
+            tensor = InputTensor(name="code", shape=[1], datatype="FP64", data=[number])
             reader.read([tensor])
         pointers = [mistake.pointer for mistake in caught.value.errors or ()]
         assert pointers == ["/inputs/0/data/0"]
