@@ -153,10 +153,17 @@ def _load(path: Path) -> onnx.ModelProto:
         ) from None
     except Exception:  # protobuf's classes come and go
         model = onnx.ModelProto()
-    if not model.graph.node:
+    graph = model.graph
+    values = (*graph.input, *graph.output, *graph.initializer)
+    names = [one.name for one in values]
+    for node in _nodes(graph):
+        names += [*node.input, *node.output, node.op_type, node.domain]
+    # protobuf returns bytes where a text is no UTF-8.
+    if not graph.node or not all(isinstance(name, str) for name in names):
         raise PipelineError(
-            f"{path} is no ONNX file. A service loads no pickle and no .pt: export the "
-            "model to ONNX (torch.onnx.export, skl2onnx, onnxmltools)."
+            f"{path} is no ONNX file, or a damaged one. A service loads no pickle and "
+            "no .pt: export the model to ONNX (torch.onnx.export, skl2onnx, "
+            "onnxmltools)."
         )
     return model
 

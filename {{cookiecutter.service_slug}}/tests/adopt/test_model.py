@@ -372,10 +372,15 @@ def test_weights_in_other_files_are_refused(tmp_path: Path) -> None:
         read_source(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", None])
-def test_what_is_no_onnx_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", None, "damaged"])
+def test_what_is_no_onnx_file_is_refused(
+    tmp_path: Path, content: bytes | str | None
+) -> None:
     path = tmp_path / "given.onnx"
-    if content is not None:
+    if isinstance(content, str):
+        damaged = write_linear(path).read_bytes().replace(b"fc.w", b"fc\xffw")
+        path.write_bytes(damaged)
+    elif content is not None:
         path.write_bytes(content)
 
     with pytest.raises(PipelineError, match="no ONNX file|There is no file"):
