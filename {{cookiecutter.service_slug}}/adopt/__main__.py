@@ -365,11 +365,11 @@ def choose_configs(
 def adopt(variables: Mapping[str, str], tell: Callable[[str], None] = print) -> None:
     """Infer, show, ask, write and train. Raises Refusal or PipelineError."""
     options = read_options(variables)
-    pipeline = find_pipeline()
     plan = infer(options)
     for line in describe(plan):
         tell(line)
     texts, said = make_files(plan, options)
+    pipeline = find_pipeline()
     if pipeline != DVC.read_text(encoding="utf-8"):
         texts[DVC] = pipeline
         said.append(

@@ -15,11 +15,11 @@ from training.stage import compose
 
 ROOT = Path(__file__).parent.parent
 SOURCE = Path("data/source")
+MODEL_SOURCE = SOURCE / "model.onnx"
+DVC, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 CONTRACT, EXAMPLES = Path("app/contract.py"), Path("app/examples.py")
 CONF = Path("training/conf")
 CONFIG, DEBUG = CONF / "config.yaml", CONF / "experiment/debug.yaml"
-DVC, LOCK = Path("dvc.yaml"), Path("dvc.lock")
-MODEL_SOURCE = SOURCE / "model.onnx"
 
 
 def show_changes(texts: Mapping[Path, str]) -> list[str]:
@@ -95,7 +95,7 @@ def undone_on_failure(paths: Sequence[Path]) -> Iterator[None]:
         unstage = ["git", "reset", "--quiet", "--", *map(str, new)]
         with suppress(OSError):
             subprocess.run(unstage, capture_output=True)
-        if kept[LOCK] is not None:
+        if kept[Path("dvc.lock")] is not None:
             run_dvc("checkout", "--force", "--quiet", check=False)
         raise
 

@@ -124,6 +124,29 @@ def test_a_table_says_kinds_ranges_choices_and_the_task(table: Write) -> None:
     assert plan.dialect.comma == ["price"]
 
 
+def test_the_pipeline_that_an_adopted_model_has_replaced_is_taken_from_git(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pipeline, adopted = "stages:\n  train: {}\n", "stages:\n  adopt:\n    deps: []\n"
+    DVC.write_text(adopted, encoding="utf-8")
+
+    with pytest.raises(Refusal, match="Git has no earlier one"):
+        find_pipeline()
+
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    for text in (pipeline, adopted):
+        DVC.write_text(text, encoding="utf-8")
+        subprocess.run(["git", "add", "dvc.yaml"], check=True)
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+        commit = ("commit", "--quiet", "--no-verify", "--message=a")
+        subprocess.run(["git", *who, *commit], check=True)
+    assert find_pipeline() == pipeline
+
+    DVC.write_text(pipeline, encoding="utf-8")
+    assert find_pipeline() == pipeline
+
+
 @pytest.mark.parametrize(
     ("scores", "floor"),
     [
@@ -471,26 +494,3 @@ def test_a_failure_leaves_every_file_as_it_was(
 
     assert Path("contract.py").read_text(encoding="utf-8") == "old"
     assert [path.name for path in tmp_path.rglob("*.*")] == ["contract.py"]
-
-
-def test_the_pipeline_that_an_adopted_model_has_replaced_is_taken_from_git(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    pipeline, adopted = "stages:\n  train: {}\n", "stages:\n  adopt:\n    deps: []\n"
-    DVC.write_text(adopted, encoding="utf-8")
-
-    with pytest.raises(Refusal, match="Git has no earlier one"):
-        find_pipeline()
-
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    for text in (pipeline, adopted):
-        DVC.write_text(text, encoding="utf-8")
-        subprocess.run(["git", "add", "dvc.yaml"], check=True)
-        who = ("-c", "user.name=a", "-c", "user.email=a@example.com")
-        commit = ("commit", "--quiet", "--no-verify", "--message=a")
-        subprocess.run(["git", *who, *commit], check=True)
-    assert find_pipeline() == pipeline
-
-    DVC.write_text(pipeline, encoding="utf-8")
-    assert find_pipeline() == pipeline
