@@ -246,9 +246,14 @@ def find_output(
         session, lambda rows: fields.arrays([*instances[:1]] * rows), path
     )
     output = choose_output(outputs, choices.output, choices.labels)
+    shares = find_shares(model, output)
+    if shares == "Softmax" and output.width == 1:
+        raise PipelineError(
+            f"The output '{output.name}' is a softmax of one number, which is 1 for "
+            "every row. Export the number without it, and add LOGITS=1."
+        )
     if not choices.logits:
         return output
-    shares = find_shares(model, output)
     try:
         rows = session.run([INSIDE + output.name], fields.arrays(instances))[0]
     except Exception as error:  # whatever ONNX Runtime raises

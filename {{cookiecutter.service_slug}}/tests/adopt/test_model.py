@@ -174,6 +174,7 @@ SHARES = helper.make_node("Div", ["exp", "total"], ["shares"])
     [
         ([SOFTMAX], LABELS, "probabilities already: they come from a Softmax"),
         ([EXP, TOTAL, SHARES], LABELS, "probabilities already: each row has a sum"),
+        ([SOFTMAX], ("no", "yes"), "a softmax of one number, which is 1 for every"),
         ([SIGMOID, FLAT], ("no", "yes"), "probabilities already: .* a Sigmoid"),
         ([], (), "there are none: name them.*or leave LOGITS out"),
     ],
