@@ -214,17 +214,17 @@ def read_samples(
     contract: type[Contract], samples: Sequence[Mapping[str, Any]]
 ) -> list[Contract]:
     """Return the samples as instances. Raises PipelineError."""
-    try:
-        instances = [
-            contract.model_validate(dict(one), strict=False) for one in samples
-        ]
-    except ValidationError as error:
-        mistake = error.errors()[0]
-        where = ".".join(map(str, mistake["loc"]))
-        raise PipelineError(
-            f"A sample of app/examples.py breaks the contract: {where}: "
-            f"{mistake['msg']}. Correct it."
-        ) from None
+    instances = list[Contract]()
+    for number, sample in enumerate(samples, start=1):
+        try:
+            instances.append(contract.model_validate(dict(sample), strict=False))
+        except ValidationError as error:
+            mistake = error.errors()[0]
+            where = ".".join(map(str, mistake["loc"]))
+            raise PipelineError(
+                f"The sample {number}, of SAMPLE or of app/examples.py, breaks the "
+                f"contract: {where}: {mistake['msg']}. Correct it, or leave it out."
+            ) from None
     if not instances:
         raise PipelineError("app/examples.py has no sample: the first one is golden.")
     return instances

@@ -190,6 +190,8 @@ def _as_type(field: Field, value: Any) -> Any:
     try:
         if isinstance(value, str):
             value = json.loads(value.strip().lower())
+        if field.kind is Kind.VECTOR and not isinstance(value, list):
+            raise TypeError
         if "float" in field.type and isinstance(value, list):
             return [float(one) for one in value]
         if "float" in field.type and isinstance(value, int):

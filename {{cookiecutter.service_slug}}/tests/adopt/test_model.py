@@ -493,6 +493,7 @@ def test_a_cell_is_what_its_field_takes(type_: str, given: Any, expected: Any) -
         ("rows.json", b"[[1" + b"0" * 400 + b", 2, 3, 4]]"),
         ("rows.csv", b"a,b\n1,2,3\n"),
         ("rows.csv", b"a,b,a,c\n1,2,3,4\n"),
+        ("rows.csv", b",input,b,c,d\n0,1,2,3,4\n"),  # with the index of pandas
     ],
 )
 def test_a_damaged_sample_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
@@ -700,6 +701,14 @@ def test_a_contract_that_allows_what_the_input_cannot_hold_is_refused(
 
     with pytest.raises(PipelineError, match=says):
         convert(path, Choices(), contract_of(type_), [{"code": 1}])
+
+
+def test_a_sample_that_breaks_the_contract_is_named(tmp_path: Path) -> None:
+    path = write_cast(tmp_path / "given.onnx", TensorProto.INT8)
+    contract = contract_of("Annotated[int, Field(ge=-128, le=127)]")
+
+    with pytest.raises(PipelineError, match="The sample 2, .* code: .* equal to 127"):
+        convert(path, Choices(), contract, [{"code": 1}, {"code": 200}])
 
 
 def test_a_model_that_knows_few_values_is_tried_with_those_of_the_sample(
