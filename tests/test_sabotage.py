@@ -112,6 +112,12 @@ SABOTAGE = {
         "    if True:\n",
         "pytest tests/adopt/test_model.py -k refused_with",
     ),
+    "a value that the model does not know, and a 500": Sabotage(
+        "serving/model.py",
+        "if (first := self._find_failing(instances)) is None:",
+        "if (first := None) is None:",
+        "pytest tests/serving/test_readiness.py -k fails_alone",
+    ),
     "ready without a model": Sabotage(
         "serving/health.py",
         "if not lifecycle.ready:",

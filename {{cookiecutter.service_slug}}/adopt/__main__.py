@@ -23,11 +23,15 @@ from adopt.apply import (
     CONFIG,
     CONTRACT,
     DEBUG,
+    DVC,
     EXAMPLES,
+    LOCK,
+    MODEL_SOURCE,
     ROOT,
     SOURCE,
     agree,
     copy,
+    find_pipeline,
     place,
     run_dvc,
     show_changes,
@@ -53,7 +57,7 @@ from training.values import ConfigError
 ADOPTED, FEEDBACK = CONF / "data/adopted.yaml", CONF / "data/feedback.yaml"
 # What a run of the pipeline changes, beside what DVC brings back.
 RESULTS = [
-    Path("dvc.lock"),
+    LOCK,
     *(Path("reports") / name for name in ("config.yaml", "metrics.json")),
     *(Path("reports") / name for name in ("runs.jsonl", "bad-rows.txt")),
 ]
@@ -80,7 +84,8 @@ More, each with the names of columns as they are in the file, separated by comma
   TEST=file         test on the rows of this file
   DECIMAL=,         the decimal sign of the numbers, if nothing tells it
   YES=1             do not ask
-Or which ONNX file to serve, and its labels in their order (none: it gives a number):
+Or which ONNX file to serve, and its labels in their order, or a file with one on each
+line (none: it gives a number):
   make adopt MODEL=model.onnx LABELS=a,b,c
 More:
   LOGITS=1          its numbers are logits: a softmax makes probabilities of them
@@ -364,6 +369,13 @@ def adopt(variables: Mapping[str, str], tell: Callable[[str], None] = print) -> 
     for line in describe(plan):
         tell(line)
     texts, said = make_files(plan, options)
+    pipeline = find_pipeline()
+    if pipeline != DVC.read_text(encoding="utf-8"):
+        texts[DVC] = pipeline
+        said.append(
+            f"{DVC} is as it was before a model was adopted. {MODEL_SOURCE} is no "
+            f"longer used: git rm {MODEL_SOURCE}.dvc removes it."
+        )
     changes = show_changes(texts)
     tell("\n".join(["", *changes, ""]) if changes else "The files say so already.")
     for line in said:
@@ -384,6 +396,8 @@ def adopt(variables: Mapping[str, str], tell: Callable[[str], None] = print) -> 
             write_text(path, text)
         for source, target in copies.items():
             copy(source, target)
+        if DVC in texts:
+            LOCK.unlink(missing_ok=True)  # it has a stage that is gone
         run_dvc("add", "--quiet", *map(str, targets.values()))
         run_dvc("repro")
     finish(plan, tell)

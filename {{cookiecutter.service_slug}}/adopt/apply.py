@@ -10,10 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from adopt.layout import Refusal
+from training.revision import git
 from training.stage import compose
 
 ROOT = Path(__file__).parent.parent
 SOURCE = Path("data/source")
+MODEL_SOURCE = SOURCE / "model.onnx"
+DVC, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 CONTRACT, EXAMPLES = Path("app/contract.py"), Path("app/examples.py")
 CONF = Path("training/conf")
 CONFIG, DEBUG = CONF / "config.yaml", CONF / "experiment/debug.yaml"
@@ -43,6 +46,31 @@ def agree(variables: Mapping[str, str]) -> bool:
             "Nothing was written: there is no terminal to ask. YES=1 agrees to it."
         )
     return input("Write this, and train? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def find_pipeline() -> str:
+    """Return dvc.yaml with the stages that train: as it is, or as Git last had it.
+
+    Raises Refusal if an adopted model has taken their place, and Git has no other.
+    """
+    text = DVC.read_text(encoding="utf-8")
+    if not _has_adopted_model(text):
+        return text
+    with suppress(OSError, subprocess.CalledProcessError):  # no Git, or no repository
+        log = git("log", "--format=%H", "--diff-filter=AM", "--", str(DVC))
+        for commit in log.split():
+            earlier = git("show", f"{commit}:./{DVC}")
+            if not _has_adopted_model(earlier):
+                return earlier
+    raise Refusal(
+        f"{DVC} has the stage of an adopted model in place of those that train, and "
+        "Git has no earlier one here. Copy it from another service of this "
+        "template, then run make adopt again."
+    )
+
+
+def _has_adopted_model(pipeline: str) -> bool:
+    return "  adopt:" in pipeline.splitlines()
 
 
 @contextmanager

@@ -10,22 +10,23 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto
 
 from adopt import write
 from adopt.apply import (
     CONFIG,
     CONTRACT,
     DEBUG,
+    DVC,
     EXAMPLES,
-    SOURCE,
+    LOCK,
+    MODEL_SOURCE,
     agree,
     run_dvc,
     show_changes,
     undone_on_failure,
 )
 from adopt.convert import MODELS, Choices, convert, read_choices
-from adopt.graph import INTEGERS, Input, Source, choose_output, read_source
+from adopt.graph import Source, read_source
 from adopt.infer import Field, Plan, write_choices
 from adopt.layout import Refusal
 from adopt.names import name_fields
@@ -35,26 +36,43 @@ from serving.model import MODEL_FILE, SIDECAR_FILE
 from training.dialect import Dialect
 from training.files import write_text
 
-MODEL_SOURCE = SOURCE / "model.onnx"
-DVC, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 # Figures of the model that was trained here before.
 STALE = Path("reports/metrics.json")
 SAMPLES = 5
 
 STAGE = """\
 # The model was made elsewhere, and adopted: `make train` (dvc repro) writes what is
-# served of it. To train a model here again: git log -- dvc.yaml has the pipeline.
+# served of it. make adopt DATA=… takes the pipeline that trains from Git again.
 stages:
   adopt:
     cmd: {command}
     deps:
+      - adopt/__init__.py
       - adopt/convert.py
       - adopt/graph.py
+      - adopt/layout.py
+      - adopt/names.py
+      - app/__init__.py
       - app/contract.py
       - app/examples.py
       - {source}
+      - serving/__init__.py
+      - serving/container.py
+      - serving/contract.py
       - serving/fields.py
       - serving/model.py
+      - serving/problems.py
+      - serving/requests.py
+      - serving/text.py
+      - training/__init__.py
+      - training/dialect.py
+      - training/files.py
+      - training/revision.py
+      - training/schema.py
+      - training/stage.py
+      - training/tables.py
+      - training/validation.py
+      - training/values.py
     outs:
       - models/model.json:
           persist: true
@@ -70,27 +88,14 @@ def plan_fields(source: Source, columns: Sequence[str]) -> list[Field]:
         names = name_fields(columns)
         one = replace(first, width=1)
         return [
-            Field(names[column], column, _write_type(one), f"a column of {first.name}")
+            Field(names[column], column, one.write_type(), f"a column of {first.name}")
             for column in columns
         ]
     names = name_fields([one.name for one in source.inputs])
     return [
-        Field(names[one.name], one.name, _write_type(one), f"the input {one.name}")
+        Field(names[one.name], one.name, one.write_type(), f"the input {one.name}")
         for one in source.inputs
     ]
-
-
-def _write_type(one: Input) -> str:
-    """Return the type of a field for an input."""
-    if one.type == TensorProto.STRING:
-        return "Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]"
-    if one.type == TensorProto.BOOL:
-        return "bool"
-    number = "int" if one.type in INTEGERS else "float"
-    if one.width == 1:
-        return number
-    bounds = f"min_length={one.width}, max_length={one.width}"
-    return f"Annotated[list[{number}], Field({bounds})]"
 
 
 def read_sample(path: Path) -> tuple[list[str], list[dict[str, Any]] | list[list[Any]]]:
@@ -106,15 +111,19 @@ def read_sample(path: Path) -> tuple[list[str], list[dict[str, Any]] | list[list
                 with path.open(encoding="utf-8-sig", newline="") as file:
                     reader = csv.DictReader(file)
                     rows = [row for row, _ in zip(reader, range(SAMPLES))]
-                    return list(reader.fieldnames or ()), rows
+                    columns = list(reader.fieldnames or ())
+                    if len({*columns}) < len(columns):
+                        twice = max(columns, key=columns.count)
+                        raise ValueError(f"two columns are called {twice!r}")
+                    return columns, rows
             case ".npy":
                 array = np.load(path, allow_pickle=False)
                 return [], np.atleast_2d(array)[:SAMPLES].tolist()
             case ".jsonl" | ".ndjson":
-                lines = path.read_text(encoding="utf-8").splitlines()
+                lines = path.read_text(encoding="utf-8-sig").splitlines()
                 rows = [json.loads(line) for line in lines[:SAMPLES] if line.strip()]
             case ".json":
-                given = json.loads(path.read_text(encoding="utf-8"))
+                given = json.loads(path.read_text(encoding="utf-8-sig"))
                 if isinstance(given, dict):
                     given = given.get("instances", [given])
                 rows = given[:SAMPLES]
@@ -181,10 +190,12 @@ def _as_type(field: Field, value: Any) -> Any:
     try:
         if isinstance(value, str):
             value = json.loads(value.strip().lower())
-        if field.type == "float" and isinstance(value, int):
-            return float(value)
-        if "list[float]" in field.type and isinstance(value, list):
+        if field.kind is Kind.VECTOR and not isinstance(value, list):
+            raise TypeError
+        if "float" in field.type and isinstance(value, list):
             return [float(one) for one in value]
+        if "float" in field.type and isinstance(value, int):
+            return float(value)
         if field.type == "bool" and not isinstance(value, bool):
             return {0: False, 1: True}[value]
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
@@ -215,7 +226,6 @@ def adopt_model(
     path = Path(variables.get("MODEL", "")).expanduser()
     source = read_source(path)
     choices = complete_choices(source, read_choices(variables), path, tell)
-    output = choose_output(source, choices.output, choices.labels)
     columns: list[str] = []
     rows: Sequence[Any] = []
     if sample := variables.get("SAMPLE", ""):
@@ -224,7 +234,7 @@ def adopt_model(
     samples = make_samples(source, fields, rows)
 
     texts, module = make_files(fields, samples, choices)
-    convert(path, choices, module.Instance, samples)
+    _, output = convert(path, choices, module.Instance, samples)
 
     what = "a number"
     if choices.labels:
@@ -290,7 +300,9 @@ def make_files(
     text = CONTRACT.read_text(encoding="utf-8")
     contract = write.write_contract(text, plan, set(), in_order=True)
     command = ["python", "-m", "adopt.convert", MODEL_SOURCE.as_posix()]
-    shown = json.dumps(shlex.join([*command, *choices.arguments]), ensure_ascii=False)
+    line = shlex.join([*command, *choices.arguments])
+    # DVC takes ${ for the start of a reference.
+    shown = json.dumps(line.replace("${", "\\${"), ensure_ascii=False)
     texts = {
         CONTRACT: contract,
         EXAMPLES: write.write_examples(EXAMPLES.read_text(encoding="utf-8"), samples),

@@ -85,10 +85,7 @@ def say(option: str, *columns: str) -> str:
     names = [name if name.isprintable() else to_field(name) or name for name in columns]
     value = ",".join(names)
     if option in LISTS:
-        value = ",".join(
-            '"' + name.replace('"', '""') + '"' if {*name} & {*',"'} else name
-            for name in names
-        )
+        value = join_names(names)
     # make takes $ for the start of a variable.
     return f"{option}={shlex.quote(value.replace('$', '$$'))}"
 
@@ -97,6 +94,14 @@ def split_names(value: str) -> list[str]:
     """Return the names in the value of an option: a,b or "a, b",c."""
     (names,) = csv.reader([value.replace("\n", " ")], skipinitialspace=True)
     return [name.strip() for name in names if name.strip()]
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Return names as `split_names` reads them."""
+    return ",".join(
+        '"' + name.replace('"', '""') + '"' if {*name} & {*',"'} else name
+        for name in names
+    )
 
 
 def show(names: Iterable[str], most: int = 40) -> str:

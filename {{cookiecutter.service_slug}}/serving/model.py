@@ -80,6 +80,7 @@ class Model(Generic[InstanceT]):
         self._output = OUTPUTS[sidecar.task]
         self._seconds_per_call = 0.0
         self._seconds_per_size = 0.0
+        self._golden: InstanceT | None = None
         self._session = session
         self._fields = fields
 
@@ -112,6 +113,7 @@ class Model(Generic[InstanceT]):
         fields = _fields(session, contract, sidecar)
         golden = _golden_instance(contract, sidecar)
         model = cls(sidecar, session, fields)
+        model._golden = golden
         model._check_golden(golden, sidecar)
         model._measure(golden)
         return model
@@ -128,15 +130,21 @@ class Model(Generic[InstanceT]):
     def answer(self, instances: Sequence[InstanceT]) -> list[Answer]:
         """Return the answer to each instance.
 
-        Raises ProblemError (422), with the instance, if the model returns no number.
+        Raises ProblemError (422), with the instance, if the model returns no number or
+        fails for it.
         """
-        rows = self.predict(instances)
+        try:
+            rows = self.predict(instances)
+        except Exception as error:  # ONNX Runtime's classes are not public
+            if (first := self._find_failing(instances)) is None:
+                raise
+            raise _no_prediction(
+                first, "it has a value that the model does not know"
+            ) from error
         if not np.isfinite(rows).all():
             first, *_ = np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist()
-            raise ProblemError(
-                NO_PREDICTION,
-                f"The model has no answer to instance {first}, counted from 0: its "
-                "numbers are too large to calculate with.",
+            raise _no_prediction(
+                first, "its numbers are too large, or without a result, such as log(-1)"
             )
         if not self.labels:
             return [Answer(value=value) for value in rows[:, 0].tolist()]
@@ -150,6 +158,30 @@ class Model(Generic[InstanceT]):
         """Estimate the seconds of `answer` from the times measured at load."""
         size = self._fields.size(instances)
         return self._seconds_per_call + self._seconds_per_size * size
+
+    def _find_failing(self, instances: Sequence[InstanceT]) -> int | None:
+        """Return the first instance that the model fails for.
+
+        Return None if it fails for none alone, or for every instance. The calls take at
+        most as long as two for all instances.
+        """
+        if self._golden is None or self._fails_for([self._golden]):
+            return None
+        first, end = 0, len(instances)
+        while end - first > 1:
+            middle = (first + end) // 2
+            if self._fails_for(instances[first:middle]):
+                end = middle
+            else:
+                first = middle
+        return first if self._fails_for(instances[first:end]) else None
+
+    def _fails_for(self, instances: Sequence[InstanceT]) -> bool:
+        try:
+            self.predict(instances)
+        except Exception:
+            return True
+        return False
 
     def _check_golden(self, instance: InstanceT, sidecar: Sidecar) -> None:
         expected = np.array(sidecar.golden_answer, dtype=np.float32)
@@ -190,6 +222,13 @@ class Model(Generic[InstanceT]):
             self.answer(instances)
             times.append(time.perf_counter() - start)
         return min(times)
+
+
+def _no_prediction(number: int, reason: str) -> ProblemError:
+    return ProblemError(
+        NO_PREDICTION,
+        f"The model has no answer to instance {number}, counted from 0: {reason}.",
+    )
 
 
 def _fields(
@@ -247,7 +286,7 @@ def _session(content: bytes) -> ort.InferenceSession:
     options.inter_op_num_threads = 1
     # Spinning threads would use up the CPU quota of the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails, fails with an exception
     try:
         return ort.InferenceSession(
             content, options, providers=["CPUExecutionProvider"]

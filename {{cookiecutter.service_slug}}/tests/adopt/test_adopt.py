@@ -15,7 +15,7 @@ import pytest
 
 from adopt import write
 from adopt.__main__ import check_names, choose_floor, read_rows
-from adopt.apply import place, undone_on_failure
+from adopt.apply import DVC, find_pipeline, place, undone_on_failure
 from adopt.infer import Field, Options, Plan, infer
 from adopt.layout import Refusal, read_free_memory
 from adopt.names import name_fields, to_field
@@ -122,6 +122,29 @@ def test_a_table_says_kinds_ranges_choices_and_the_task(table: Write) -> None:
     assert set(plan.left_out) == {"Claim ID"}
     assert plan.dialect.columns["price"] == "Price (€)"
     assert plan.dialect.comma == ["price"]
+
+
+def test_the_pipeline_that_an_adopted_model_has_replaced_is_taken_from_git(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pipeline, adopted = "stages:\n  train: {}\n", "stages:\n  adopt:\n    deps: []\n"
+    DVC.write_text(adopted, encoding="utf-8")
+
+    with pytest.raises(Refusal, match="Git has no earlier one"):
+        find_pipeline()
+
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    for text in (pipeline, adopted):
+        DVC.write_text(text, encoding="utf-8")
+        subprocess.run(["git", "add", "dvc.yaml"], check=True)
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+        commit = ("commit", "--quiet", "--no-verify", "--message=a")
+        subprocess.run(["git", *who, *commit], check=True)
+    assert find_pipeline() == pipeline
+
+    DVC.write_text(pipeline, encoding="utf-8")
+    assert find_pipeline() == pipeline
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Liveness and readiness: no traffic before the model has proven itself."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -13,7 +14,9 @@ import numpy as np
 import onnx
 import pytest
 from fastapi.testclient import TestClient
+from onnx import TensorProto, helper
 
+from serving.batching import Batcher
 from serving.model import MODEL_FILE, SIDECAR_FILE, Model, ModelError
 from serving.problems import NO_PREDICTION, ProblemError
 from serving.testing import wait_until
@@ -150,6 +153,58 @@ def test_a_score_that_is_no_number_is_a_problem_that_names_the_instance(
         model.answer([Claim(note="a dent")] * 3)
 
     assert caught.value.type is NO_PREDICTION
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_an_instance_that_the_model_fails_for_fails_alone(
+    model_dir: Path, place: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    know_notes(model_dir, "dent", "a claim")
+    model = Model.load(model_dir, Claim)
+    batcher = Batcher(model.answer, lambda _: 0, inline_budget=1)
+    claims = [Claim(note="dent")] * 5
+    odd = [*claims[:place], Claim(note="scratch"), *claims[place + 1 :]]
+
+    async def ask() -> list[Any]:
+        parts = (batcher.submit(part) for part in (claims, odd, claims))
+        return await asyncio.gather(*parts, return_exceptions=True)
+
+    first, failed, last = asyncio.run(ask())
+
+    assert len(first) == len(last) == 5
+    assert isinstance(failed, ProblemError) and failed.type is NO_PREDICTION
+    assert f"no answer to instance {place}," in failed.detail
+    assert capfd.readouterr().err == "", "ONNX Runtime wrote to the log"
+
+
+def test_a_model_that_fails_for_every_instance_is_no_mistake_of_the_client(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model.load(model_dir, Claim)
+
+    def fail(_: object) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(model, "predict", fail)
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        model.answer([Claim(note="dent")])
+
+
+def know_notes(model_dir: Path, *notes: str) -> None:
+    """Make the model fail for other notes, as an encoder of categories does."""
+    model = onnx.load(model_dir / MODEL_FILE)
+    encoder = helper.make_node(
+        *("OneHotEncoder", ["note"], ["known"]),
+        domain="ai.onnx.ml",
+        cats_strings=notes,
+        zeros=0,
+    )
+    model.graph.node.append(encoder)
+    known = helper.make_tensor_value_info("known", TensorProto.FLOAT, None)
+    model.graph.output.append(known)
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    replace_model(model_dir, model.SerializeToString())
 
 
 def test_the_expected_time_grows_with_the_batch_and_the_text(

@@ -1,9 +1,7 @@
 """What DVC knows of the pipeline: what each stage reads, and what it makes."""
 
-import ast
 import importlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +9,9 @@ import pytest
 import yaml
 
 from serving.testing import ROOT
-from tests.training.conftest import CONF
+from tests.training.conftest import CONF, reached
 from training.stage import compose
 from training.values import TARGET, Component, Config
-
-OWN = ("app", "serving", "training")
 
 # What a stage makes for people, and nothing reads.
 BESIDE_DVC = {"bad_rows", "report", "runs"}
@@ -50,37 +46,6 @@ def params(stage: dict[str, Any]) -> set[str]:
         for names in entry.values()
         for name in names
     }
-
-
-def imports(file: Path) -> Iterator[Path]:
-    """The files of the service that a file imports itself."""
-    for node in ast.walk(ast.parse(file.read_bytes())):
-        match node:
-            case ast.Import(names):
-                modules = [alias.name for alias in names]
-            case ast.ImportFrom(str(module), names):
-                modules = [module, *(f"{module}.{alias.name}" for alias in names)]
-            case _:
-                continue
-        for module in modules:
-            parts = module.split(".")
-            if parts[0] not in OWN:
-                continue
-            for depth in range(1, len(parts) + 1):
-                path = ROOT.joinpath(*parts[:depth])
-                yield path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
-def reached(*files: Path) -> set[Path]:
-    """The files, and all that they import, directly or not."""
-    found: set[Path] = set()
-    waiting = [file for file in files if file.exists()]
-    while waiting:
-        file = waiting.pop()
-        if file not in found:
-            found.add(file)
-            waiting += [path for path in imports(file) if path.exists()]
-    return found
 
 
 def targets(group: str) -> set[Path]:
