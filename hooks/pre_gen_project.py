@@ -887,18 +887,23 @@ def split_program(words: list[str]) -> tuple[list[str], list[str]] | None:
     """Return the program of a process of cookiecutter or cruft, and its arguments."""
     import shutil
 
-    for index, word in enumerate(words[:4]):
-        name = os.path.basename(word)
-        if name not in ("cookiecutter", "cruft"):
-            continue
-        if words[index - 1] == "-m":
-            return words[: index + 1], words[index + 1 :]
-        if re.search(r"pipx/(\.cache|cache)/|pipx\.cache", word):
-            return ["pipx", "run", name], words[index + 1 :]
-        on_path = shutil.which(name)
-        same = on_path and os.path.realpath(on_path) == os.path.realpath(word)
-        return [name if same else word], words[index + 1 :]
-    return None
+    rest = words
+    if re.match(r"(python|pypy)[\d.]*(\.exe)?$", os.path.basename(words[0])):
+        rest = rest[1:]
+        while rest and rest[0].startswith("-") and rest[0] != "-m":
+            rest = rest[2 if rest[0] in ("-X", "-W") else 1 :]
+    is_module = rest[:1] == ["-m"]
+    rest = rest[is_module:]
+    name = os.path.basename(rest[0]) if rest else ""
+    if name not in ("cookiecutter", "cruft"):
+        return None
+    if is_module:
+        return words[: len(words) - len(rest) + 1], rest[1:]
+    if re.search(r"pipx/(\.cache|cache)/|pipx\.cache|\.cache/pipx/", rest[0]):
+        return ["pipx", "run", name], rest[1:]
+    on_path = shutil.which(name)
+    same = on_path and os.path.realpath(on_path) == os.path.realpath(rest[0])
+    return [name if same else rest[0]], rest[1:]
 
 
 def is_launcher(words: list[str]) -> bool:
@@ -923,17 +928,24 @@ REPLACED = {"--no-input", "-y", "--replay", "--replay-file"}
 REPLACED |= {"--extra-context", "-E", "--extra-context-file"}
 
 
-def kept_arguments(arguments: list[str]) -> list[str]:
-    """Return what was typed, without the answers."""
+def split_arguments(arguments: list[str]) -> tuple[list[str], set[str]]:
+    """Return what was typed without the answers, and the questions of the answers."""
     kept: list[str] = []
+    questions: set[str] = set()
+    has_template = False
     rest = iter(arguments)
     for word in rest:
         name = word.partition("=")[0] if word.startswith("--") else word
         value = [next(rest, "")] if name in VALUED and name == word else []
-        is_answer = not word.startswith("-") and re.match(r"\w+=", word)
-        if name not in REPLACED and not is_answer:
+        is_option = word.startswith("-") and "--" not in kept
+        if has_template and not is_option and re.match(r"\w+=", word):
+            questions.add(word.partition("=")[0])
+        elif name not in REPLACED:
             kept += [word, *value]
-    return kept
+            has_template |= not is_option and word != "create"  # of cruft
+        if name == "--extra-context":
+            questions |= set(json.loads("".join(value) or word.partition("=")[2]))
+    return kept, questions
 
 
 def known_arguments(answers: Answers) -> list[str]:
@@ -951,13 +963,18 @@ def corrected_command(answers: Answers) -> str:
     """Return the command that generates the service with the corrected answers."""
     started = started_with()
     program, arguments = started or (["cookiecutter"], known_arguments(answers))
+    kept, typed = split_arguments(arguments)
     changed = {
         question: answers[question]
         for question in answers.raw_defaults or answers.values
-        if not question.startswith("_") and answers.must_be_given(question)
+        if not question.startswith("_")
+        # Where a configuration file has another answer, a default must be said again.
+        and (question in typed or answers.must_be_given(question))
     }
-    command = [*program, *kept_arguments(arguments), "--no-input"]
-    if "cruft" in map(os.path.basename, program):
+    end = kept.index("--") if "--" in kept else len(kept)
+    command = [*program, *kept[:end], "--no-input", *kept[end:]]
+    # Of a version, too: uvx cruft@2.16
+    if any(os.path.basename(word).partition("@")[0] == "cruft" for word in program):
         if changed:
             command += ["--extra-context", json.dumps(changed, ensure_ascii=False)]
     else:

@@ -670,11 +670,17 @@ def test_a_refusal_ends_with_one_and_leaves_a_directory_as_it_was(
 
 def test_the_command_of_a_refusal_can_be_pasted(tmp_path: Path) -> None:
     odd = 'It\'s "odd" & $HOME `x` \\ 🎉; #x'
-    answers = {"service_slug": "Odd", "description": odd}
-    done = bake_into(tmp_path, check=False, answers=answers)
+    template = tmp_path / "a=b"  # which is no answer
+    template.symlink_to(ROOT)
+    start = (sys.executable, "-X", "utf8", "-Wignore", "-m", "cookiecutter")
+    answers = ("service_slug=Odd", f"description={odd}", "team=A=b")
+    words = (*start, "--no-input", "--", "a=b", *answers, "ci=github")
+    done = run(*words, cwd=tmp_path, check=False)
     command = correction_in(done.stdout)
 
-    assert command.startswith(f"{sys.executable} -m cookiecutter {ROOT} --output-dir")
+    first = [*start, "--no-input", "--", "a=b", "service_slug=odd"]
+    assert command.startswith(shlex.join(first))
+    assert "team=A=b" in command and "ci=github" in command
     run("sh", "-c", command, cwd=tmp_path)
 
     project = tomllib.loads((tmp_path / "odd" / "pyproject.toml").read_text("utf-8"))
@@ -709,10 +715,10 @@ def correction_in(said: str) -> str:
     return said.split("With the corrections:\n\n  ")[1].split("\n")[0]
 
 
-def launcher(path: Path, words: int) -> Path:
+def launcher(path: Path, words: int, name: str = "cookiecutter") -> Path:
     """A program that runs cookiecutter as others do; `words` of it stand in front."""
     path.parent.mkdir(exist_ok=True)
-    program = Path(sys.executable).with_name("cookiecutter")
+    program = Path(sys.executable).with_name(name)
     path.write_text(
         f"#!{sys.executable}\nimport subprocess, sys\n"
         f"sys.exit(subprocess.call([{str(program)!r}, *sys.argv[{words}:]]))\n"
@@ -731,12 +737,14 @@ def test_the_command_begins_as_the_user_began_and_keeps_the_options(
 ) -> None:
     program = launcher(tmp_path / "bin" / start[0], len(start))
     (tmp_path / "work").mkdir()
-    (tmp_path / "config.yaml").write_text("default_context: {team: Blue, domain: x}\n")
+    (tmp_path / "config.yaml").write_text(
+        "default_context: {team: Blue, domain: x, ci: gitlab}\n"
+    )
     typed = [str(ROOT.parent), "--directory", ROOT.name, "-f", "-s", "-o", "work"]
     typed += ["--config-file=config.yaml", "--no-input"]
 
     done = run(
-        *(str(program), *start[1:], *typed, "weeks_to_ship=three weeks"),
+        *(str(program), *start[1:], *typed, "weeks_to_ship=three weeks", "ci=github"),
         cwd=tmp_path,
         check=False,
     )
@@ -747,6 +755,7 @@ def test_the_command_begins_as_the_user_began_and_keeps_the_options(
     # What the configuration says is said again where it was corrected.
     assert answers["weeks_to_ship"] == "3" and answers["domain"] == "example.com"
     assert answers["team"] == "Blue"
+    assert answers["ci"] == "github"  # the default, but not by the configuration
     command = shlex.join([str(program), *words[1:]])
     run("sh", "-c", command, cwd=tmp_path)
     assert (tmp_path / "work" / "intent-service" / "docs/functional-spec.md").exists()
@@ -762,14 +771,15 @@ def test_cruft_is_told_the_corrections_as_it_takes_them(tmp_path: Path) -> None:
     run("git", "add", "--all", cwd=template)
     run("git", "commit", "--quiet", "--message", "Template", cwd=template)
     (tmp_path / "work").mkdir()
-    cruft = (sys.executable, "-m", "cruft", "create", str(template), "--no-input")
+    uvx = str(launcher(tmp_path / "bin" / "uvx", 2, "cruft"))
+    cruft = (uvx, "cruft@2", "create", str(template), "--no-input")
 
     wrong = json.dumps({"domain": "ML.example.org", "team": "It's"})
     done = run(*cruft, "--extra-context", wrong, cwd=tmp_path / "work", check=False)
 
     command = correction_in(done.stdout)
-    assert command.startswith(f"{sys.executable} -m cruft create {template} --no-input")
-    run("sh", "-c", command, cwd=tmp_path / "work")
+    assert command.startswith(f"uvx cruft@2 create {template} --no-input")
+    run("sh", "-c", command.replace("uvx", uvx, 1), cwd=tmp_path / "work")
     text = (tmp_path / "work" / "intent-service" / ".cruft.json").read_text()
     answers = json.loads(text)["context"]["cookiecutter"]
     assert (answers["domain"], answers["team"]) == ("ml.example.org", "It's")
