@@ -510,6 +510,15 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "https://münchen.de/a/été": "https://xn--mnchen-3ya.de/a/ete",
         "https://[2001:db8::1]/a/x": "",
         "none": "",
+        "`acme/x`": "https://github.com/acme/x",
+        "acme/x\u200b": "https://github.com/acme/x",
+        "\u00a0https://github.com/acme/x\ufeff": "https://github.com/acme/x",
+        "https://github.com/acme/x (private)": "https://github.com/acme/x",
+        "https://github.com/acme/x is the repository": "https://github.com/acme/x",
+        "https://github.com / acme / x": "https://github.com/acme/x",
+        "https;//github.com/acme/x": "https://github.com/acme/x",
+        "https://https://github.com/acme/x": "https://github.com/acme/x",
+        "https://gitlab.com/groups/acme": "https://gitlab.com/acme/intent-service",
     },
     "issue_tracker_url": {
         "https://github.com/acme/x.git": "https://github.com/acme/x/issues",
@@ -518,6 +527,13 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "\u201chttps://github.com/acme/x\u201d": "https://github.com/acme/x",
         "n/a": "",
         "https://münchen.de/x": "https://xn--mnchen-3ya.de/x",
+        "acme/x#12": "https://github.com/acme/x/issues",
+        "https://acme.com/x\u200b": "https://acme.com/x",
+    },
+    "jira": {
+        "ACME": "https://your-org.atlassian.net/browse/ACME",
+        "ACME-12": "https://your-org.atlassian.net/browse/ACME",
+        "acme": "https://acme.atlassian.net",
     },
     "container_registry": {
         "docker pull ghcr.io/acme/x:latest": "ghcr.io/acme/x",
@@ -526,6 +542,16 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "ghcr.io/acme\u2013ml": "ghcr.io/acme-ml",
         "https://github.com/orgs/acme/packages": "ghcr.io/acme",
         "none": "",
+        "docker login ghcr.io -u ada": "ghcr.io",
+        "image: ghcr.io/acme": "ghcr.io/acme",
+        "ghcr.io / acme": "ghcr.io/acme",
+        "docker push acme/x": "ghcr.io/acme/x",
+        "`quay.io/acme`": "quay.io/acme",
+        "https://quay.io/organization/acme": "quay.io/acme",
+        "https://hub.docker.com/repositories/acme": "docker.io/acme",
+        "https://github.com/acme/x/pkgs/container/x": "ghcr.io/acme",
+        "https://github.com/users/ada/packages": "ghcr.io/ada",
+        "Docker Hub": "docker.io/your-org",
     },
     "domain": {
         "http:ml.acme.com": "ml.acme.com",
@@ -533,6 +559,9 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "ml\u2013x.acme.com": "ml-x.acme.com",
         "ml.acme.com\n": "ml.acme.com",
         "ml.acme.com, ml.acme.org": "ml.acme.com",
+        "`ml.acme.com`": "ml.acme.com",
+        "ml.acme.com\u200b": "ml.acme.com",
+        "e.g. ml.acme.com": "ml.acme.com",
     },
     "maintainers": {
         "@ada and @grace": "@ada, @grace",
@@ -546,6 +575,11 @@ SUGGESTED: dict[str, dict[str, str]] = {
         '"Lovelace, Ada" <ada@acme.com>': "ada@acme.com",
         "ada\uff20acme.com": "ada@acme.com",
         "https://github.com/orgs/acme/teams/ml": "@acme/ml",
+        "https://gitlab.com/groups/acme/ml/-/issues": "@acme/ml",
+        "https://github.com/ada?tab=repositories": "@ada",
+        "@ada|@grace": "@ada, @grace",
+        "@ada&@grace+@al": "@ada, @grace, @al",
+        "`@ada`": "@ada",
     },
     "weeks_to_ship": {
         "2 sprints": "4",
@@ -560,6 +594,13 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "maybe 3 weeks": "3",
         "2027-01-31": "",
         "by 15 March": "",
+        "15.03.27": "",
+        "3/15/27": "",
+        "two (2) months": "9",
+        "2 months (8 weeks)": "9",
+        "maybe (3) weeks": "3",
+        "3 weeks \u00b1 1 week": "3",
+        "3\u00a0weeks": "3",
         "Q1 2027": "",
     },
     "service_slug": {
@@ -573,6 +614,9 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "s3a://acme/x": "s3://acme/x",
         "https://a.blob.core.windows.net/box/x": "azure://box/x",
         "me@acme.com:/srv/x": "ssh://me@acme.com/srv/x",
+        "$HOME/x": os.path.expandvars("$HOME/x"),
+        "/srv/x,": "/srv/x",
+        "`/srv/x`": "/srv/x",
         "webdav://acme.com/x": "",
     },
     "s3": {
@@ -586,6 +630,8 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "arn:aws:s3:eu-west-1:1:accesspoint/x": "",
         "https://a.blob.core.windows.net/box/x": "azure://box/x",
         "gdrive://acme": "",
+        "`s3://acme/x`": "s3://acme/x",
+        "s3://acme/x\u200b": "s3://acme/x",
     },
     "gs": {
         "https://acme.storage.googleapis.com/x": "gs://acme/x",
@@ -596,7 +642,11 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "https://a.blob.core.windows.net": "",
         "a=b;AccountName=c;AccountKey=d": "",
     },
-    "ssh": {"ssh://me@host//srv//x": "ssh://me@host/srv/x"},
+    "ssh": {
+        "ssh://me@host//srv//x": "ssh://me@host/srv/x",
+        "scp -r me@host:/srv/x .": "ssh://me@host/srv/x",
+        "ssh me@host": "ssh://me@host/srv/intent-service-storage",
+    },
 }
 
 
@@ -605,6 +655,8 @@ SUGGESTED: dict[str, dict[str, str]] = {
 def test_a_correction_keeps_what_was_typed(tmp_path: Path, question: str) -> None:
     kind = {} if question in QUESTIONS else {"dvc_remote": question}
     asked = "dvc_remote_url" if kind else question
+    if question == "jira":
+        kind, asked = {"issue_tracker": "jira"}, "issue_tracker_url"
 
     for typed, instead in SUGGESTED[question].items():
         outcome = answer(tmp_path, {**kind, asked: typed})
