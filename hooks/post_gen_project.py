@@ -139,6 +139,22 @@ def find_path(typed: str, *inside: str) -> str:
     return ""
 
 
+def find_template() -> str:
+    """Return the directory of the template; empty if it is not found.
+
+    cookiecutter is in it while its hooks run, as Linux tells: a relative path may lead
+    elsewhere from the output directory.
+    """
+    found = find_path(ANSWERS["_repo_dir"], "cookiecutter.json")
+    here = f"/proc/{os.getppid()}/cwd"
+    if os.path.isabs(ANSWERS["_repo_dir"]) or not os.path.exists(
+        os.path.join(here, "cookiecutter.json")
+    ):
+        return found
+    same = found and os.path.samefile(found, here)
+    return found if same else os.path.realpath(here)
+
+
 def without_credentials(address: str) -> str:
     """Return an address without password and token: of SSH, the user stays."""
     if "://" not in address:
@@ -164,7 +180,7 @@ def find_origin() -> Origin:
     Git knows, where the user may have given an abbreviation such as gh:org/name.
     """
     typed = str(ANSWERS["_template"])
-    directory = find_path(ANSWERS["_repo_dir"], "cookiecutter.json")
+    directory = find_template()
     is_here = ANSWERS["_repo_dir"].startswith(typed)  # not a clone of it
     plain = directory if is_here else find_path(typed) or without_credentials(typed)
     if typed.lower().partition("?")[0].endswith(".zip"):

@@ -90,14 +90,17 @@ class Answers:
 def find_template(values: dict[str, Any]) -> Path | None:
     """Return the template's directory; None where it cannot be told.
 
-    cruft does not name it, but is in it while its hooks run: Linux tells where that is.
+    cruft does not name it, but is in it while its hooks run, as cookiecutter is: Linux
+    tells where that is. A relative path may lead elsewhere from the output directory.
     """
+    here = Path(f"/proc/{os.getppid()}/cwd")
+    is_absolute = os.path.isabs(values.get("_repo_dir", ""))
     places = [
         Path(start or ".", values["_repo_dir"])
         for start in (values.get("_output_dir"), os.environ.get("PWD"))
         if "_repo_dir" in values
     ]
-    for place in (*places, Path(f"/proc/{os.getppid()}/cwd")):
+    for place in (*places, here) if is_absolute else (here, *places):
         try:
             directory = place.resolve()
             if (directory / "cookiecutter.json").is_file():

@@ -393,6 +393,14 @@ def test_the_template_is_known_wherever_it_lies(tmp_path: Path, history: Path) -
     expected = {"template": str(history), "commit": commit, "checkout": None}
     assert origin(tmp_path) == expected | {"directory": None}
 
+    # By a path that leads to another one from the output directory.
+    (tmp_path / "out" / history.name).mkdir(parents=True)
+    other = tmp_path / "out" / history.name / "cookiecutter.json"
+    other.write_text("{}")
+    out = ("--output-dir", str(tmp_path / "out"))
+    generate(history.parent, *out, template=history.name)
+    assert origin(tmp_path / "out") == expected | {"directory": None}
+
     # In a directory of a larger repository, given by --directory.
     larger = tmp_path / "larger"
     run("git", "clone", "--quiet", str(history), "larger/ml", cwd=tmp_path)
