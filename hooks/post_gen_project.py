@@ -197,7 +197,8 @@ def find_origin() -> Origin:
     prefix = command(*git, "rev-parse", "--show-prefix").output.rstrip("/")
     root = command(*git, "rev-parse", "--show-toplevel").output if prefix else directory
     remote = command(*git, "remote").output.partition("\n")[0]  # it may be no origin
-    address = command(*git, "remote", "get-url", remote)
+    # Not `remote get-url`, which shows it as this user's url.*.insteadOf has it.
+    address = command(*git, "config", "--get", f"remote.{remote}.url")
     if not is_here and address.succeeded:
         root = without_credentials(address.output)
     return Origin(root, commit.output, prefix or None, "")

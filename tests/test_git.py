@@ -351,12 +351,6 @@ def test_credentials_of_the_templates_address_are_in_no_file(
     config = home / "config"
     for key, value in {f"url.{history}.insteadOf": address}.items():
         run("git", "config", "--file", str(config), key, value, cwd=home)
-    # As when Git itself was told of the address, with its credentials.
-    git = shutil.which("git")
-    script(
-        tmp_path / "bin" / "git",
-        f'case "$*" in *get-url*) echo "{address}";; *) exec {git} "$@";; esac',
-    )
     work = tmp_path / "work"
     work.mkdir()
 
@@ -364,7 +358,6 @@ def test_credentials_of_the_templates_address_are_in_no_file(
         work,
         *("--config-file", configuration(home)),
         template=address,
-        PATH=f"{tmp_path / 'bin'}:{ENVIRONMENT['PATH']}",
         GIT_CONFIG_GLOBAL=str(config),
     )
 
