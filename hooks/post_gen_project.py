@@ -29,6 +29,8 @@ DIR WORK_TREE INDEX_FILE OBJECT_DIRECTORY ALTERNATE_OBJECT_DIRECTORIES COMMON_DI
 GRAFT_FILE SHALLOW_FILE NO_REPLACE_OBJECTS REPLACE_REF_BASE IMPLICIT_WORK_TREE
 INTERNAL_SUPER_PREFIX NAMESPACE QUARANTINE_PATH
 """.split()
+# What Git says where no files are: a bare repository may have its worktrees beside.
+NO_WORK_TREE = re.compile("not a git repository|in a work tree|use bare repository")
 NEXT_STEPS = """
 {slug} is ready:
 
@@ -119,6 +121,7 @@ def command(*words: str, given: str = "") -> Said:
             input=given.encode("utf-8", "surrogateescape"),
             capture_output=True,
             env=environment,
+            start_new_session=True,  # no terminal, where a hook would ask and wait
         )
     except OSError as error:
         return Said(False, "", f"{words[0]}: {error.strerror}")
@@ -236,7 +239,7 @@ def make_repository(files: list[Path] | None) -> str:
         and not command("git", "check-ignore", "--quiet", ".").succeeded
     ):
         return joined(inside.output)
-    if not inside.succeeded and "not a git repository" not in inside.reason:
+    if not inside.succeeded and not NO_WORK_TREE.search(inside.reason):
         return f"No Git repository was made. git said: {inside.reason}"
     # `git init --initial-branch` is younger than some Git that is in use.
     for words in (("init",), ("symbolic-ref", "HEAD", "refs/heads/main")):

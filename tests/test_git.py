@@ -233,6 +233,31 @@ def test_what_git_says_of_the_place_is_repeated(
     assert not (tmp_path / "intent-service" / ".git").exists()
 
 
+def test_beside_a_bare_repository_and_at_a_terminal_a_new_one_is_made(
+    tmp_path: Path,
+) -> None:
+    # Its worktrees stand beside it: where they do, there are no files of its own.
+    run("git", "init", "--quiet", "--bare", "bare", cwd=tmp_path)
+    (tmp_path / ".git").write_text("gitdir: ./bare\n")
+    home = tmp_path / "home"
+    home.mkdir()
+    machine = cell("hooksPath", "unsigned", "lf", "nothing", "new")
+    config = configure(home, machine)["GIT_CONFIG_GLOBAL"]
+    # One that asks there would wait for ever, as its question is not seen.
+    asks = 'if (: </dev/tty) 2>/dev/null; then echo "asked" >&2; exit 1; fi'
+    script(home / "hooks" / "commit-msg", asks)
+    terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]))"
+    command = (sys.executable, "-m", "cookiecutter", str(ROOT), "--no-input")
+
+    said = run(
+        *(sys.executable, "-c", terminal, *command),
+        cwd=tmp_path,
+        GIT_CONFIG_GLOBAL=config,
+    ).stdout
+
+    assert "Its first commit is made." in said
+
+
 @pytest.mark.parametrize("name", ["GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"])
 def test_variables_of_another_repository_do_not_reach_in(
     tmp_path: Path, name: str
