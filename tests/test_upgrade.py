@@ -175,6 +175,10 @@ def test_newer_releases_are_locked_tested_and_named(small: Small) -> None:
     assert 'exclude-newer = "2030-01-31T00:00:00Z"' in small.read("pyproject.toml")
     assert not (small.path / "outputs" / "upgrade.md").exists()
 
+    small.commit()  # it does not go back by itself
+    assert "up to 2030-01-31" in small.upgrade()
+    assert small.status() == ""
+
 
 def test_where_the_tests_fail_the_way_back_is_said_and_works(small: Small) -> None:
     said = small.upgrade(check=False, LAST="1.0")
