@@ -292,14 +292,22 @@ def test_an_old_git_will_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_worktree_gets_the_hooks(tmp_path: Path) -> None:
+def test_a_worktree_gets_the_hooks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "main").mkdir()
     generate(tmp_path / "main")
     path = tmp_path / "main" / "intent-service"
     run("git", "worktree", "add", "--quiet", str(tmp_path / "tree"), cwd=path)
 
-    Service(tmp_path / "tree").install()
+    # As where a hook of another repository calls make.
+    run("git", "init", "--quiet", "other", cwd=tmp_path)
+    other = tmp_path / "other" / ".git"
+    with monkeypatch.context() as there:
+        there.setitem(ENVIRONMENT, "GIT_DIR", str(other))
+        Service(tmp_path / "tree").install()
 
+    assert not (other / "hooks" / "pre-commit").exists()
     assert (path / ".git" / "hooks" / "pre-commit").exists()
 
 

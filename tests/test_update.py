@@ -205,6 +205,20 @@ def test_an_update_brings_the_fixes_and_keeps_the_edits(
     assert "Nothing new" in update(service).stdout
 
 
+@pytest.mark.parametrize(
+    "command", [("make", "--silent", "update"), (sys.executable, str(PROGRAM))]
+)
+def test_it_may_be_called_by_a_hook_of_git(
+    service: Service, command: tuple[str, ...]
+) -> None:
+    git = service.path / ".git"
+    variables = {"GIT_DIR": str(git), "GIT_INDEX_FILE": str(git / "index")}
+
+    said = run(*command, cwd=service.path, check=False, **variables).stdout
+
+    assert "Nothing new in the template: main" in said
+
+
 @pytest.mark.slow
 def test_a_conflict_is_one_of_git_and_the_next_update_goes_on_from_it(
     template: Template, service: Service

@@ -33,6 +33,13 @@ AUTHOR = {
     for role in ("AUTHOR", "COMMITTER")
     for field, value in (("NAME", "Template"), ("EMAIL", "template@localhost"))
 }
+# What `git rev-parse --local-env-vars` lists, but for settings. Git sets some for its
+# hooks: by them, commands in the clone would reach into the user's repository.
+OF_ANOTHER_REPOSITORY = """
+DIR WORK_TREE INDEX_FILE OBJECT_DIRECTORY ALTERNATE_OBJECT_DIRECTORIES COMMON_DIR PREFIX
+GRAFT_FILE SHALLOW_FILE NO_REPLACE_OBJECTS REPLACE_REF_BASE IMPLICIT_WORK_TREE
+INTERNAL_SUPER_PREFIX NAMESPACE QUARANTINE_PATH
+""".split()
 # What is generated has the line ends of the template, whatever Git is told here.
 ADD_OPTIONS = ("-c", "core.autocrlf=input", "-c", "core.safecrlf=false")
 # A file that the user adds to a directory stays where it is if others move.
@@ -439,6 +446,8 @@ def report(hand: list[str], deleted: list[str], asked: list[str]) -> None:
 
 def main() -> None:
     """Update the service; exit with 1 if there are conflicts, as `git merge` does."""
+    for name in OF_ANOTHER_REPOSITORY:
+        os.environ.pop(f"GIT_{name}", None)
     record = read_record()
     answers, changed = read_answers(record)
     refuse_what_could_be_lost()
