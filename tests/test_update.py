@@ -346,10 +346,19 @@ def test_in_a_larger_repository_only_the_service_is_changed(
 
 @pytest.mark.slow
 def test_an_answer_can_be_changed_later_on(
-    template: Template, service: Service
+    template: Template, service: Service, tmp_path: Path
 ) -> None:
     action = ".github/actions/pull-model/action.yml"
     assert "AWS_ROLE_ARN" in service.read(action)
+    # The template is in a directory of a repository, as --directory names it.
+    larger = Template(tmp_path / "larger")
+    ignore = shutil.ignore_patterns(".git")
+    shutil.copytree(template.path, larger.path / "ml", ignore=ignore)
+    run("git", "init", "--quiet", "--initial-branch", "main", cwd=larger.path)
+    larger.commit()
+    of_it = {"template": str(larger.path), "commit": larger.revision()}
+    record(service, directory="ml", **of_it)
+    commit(service)
 
     wrong = update(service, ANSWERS='{"domain": "x"}')
     answers = {"dvc_remote": "gs", "dvc_remote_url": "gs://my-bucket/intents"}

@@ -239,9 +239,16 @@ def clone_template(record: Mapping[str, Any], clone: Path) -> tuple[str, str]:
 
 
 def generate(
-    clone: Path, commit: str, answers: Mapping[str, str], skip: list[str], place: Path
+    clone: Path,
+    directory: str,
+    commit: str,
+    answers: Mapping[str, str],
+    skip: list[str],
+    place: Path,
 ) -> dict[str, Any]:
     """Generate a service into a place; return its record.
+
+    `directory` is where in the clone the template is, "" for the whole of it.
 
     Raises:
         SystemExit: If the template refuses an answer, with its words.
@@ -252,7 +259,8 @@ def generate(
     output, configuration = scratch / "output", scratch / "settings.yaml"
     configuration.write_text(f"replay_dir: {json.dumps(str(scratch))}\n")
     uv = os.environ.get("UV") or shutil.which("uv") or ".venv/bin/uv"
-    command = (uv, *COOKIECUTTER, "cookiecutter", str(clone), "--no-input")
+    template = str(clone / directory)
+    command = (uv, *COOKIECUTTER, "cookiecutter", template, "--no-input")
     places = ("--config-file", str(configuration), "--output-dir", str(output))
     given = [f"{question}={answer}" for question, answer in answers.items()]
     quiet = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
@@ -330,13 +338,13 @@ def commit_of(root: Path, prefix: str, *parent: str) -> str:
     )
 
 
-def show(clone: Path, commits: tuple[str, str], old: str, new: str) -> None:
+def show(template: Path, commits: tuple[str, str], old: str, new: str) -> None:
     """Show the difference (page by page in a terminal), then what the template says."""
     sys.stdout.flush()
     subprocess.run(["git", "diff", "--find-renames", "--relative", old, new])
     print(git("diff", "--find-renames", "--relative", "--shortstat", old, new))
     plain = ("--unified=0", "--no-color", "--no-ext-diff")
-    changes = git("diff", *plain, *commits, "--", "CHANGELOG.md", cwd=clone)
+    changes = git("diff", *plain, *commits, "--", "CHANGELOG.md", cwd=template)
     added = [x[1:] for x in changes.splitlines() if re.match(r"\+(?!\+\+ )", x)]
     if added:
         print("\nWhat the template says of it:\n")
@@ -463,8 +471,9 @@ def main() -> None:
             print(f"Nothing new in the template: {branch} is at {newest[:12]}.")
             return
         newest = commit if is_current else newest  # the branch may be behind
-        generate(clone, commit, answers, skip, before / prefix)
-        made = generate(clone, newest, answers | changed, skip, after / prefix)
+        where = (clone, record.get("directory") or "")
+        generate(*where, commit, answers, skip, before / prefix)
+        made = generate(*where, newest, answers | changed, skip, after / prefix)
         project = Path(prefix, "pyproject.toml")
         keep_the_later_cutoff(before / project, after / project)
         old = commit_of(before, prefix)
@@ -473,7 +482,7 @@ def main() -> None:
             print(f"Nothing new in the template for this service: {branch} changed.")
             return
         refuse_what_is_in_the_way(old, new)
-        show(clone, (commit, newest), old, new)
+        show(clone.joinpath(where[1]), (commit, newest), old, new)
     if not is_wanted():
         print("Nothing was changed.")
         return
