@@ -360,10 +360,13 @@ def test_an_answer_can_be_changed_later_on(
     record(service, directory="ml", **of_it)
     commit(service)
 
+    unknown = update(service, ANSWERS='{"dvc_remot": "gs"}')
     wrong = update(service, ANSWERS='{"domain": "x"}')
     answers = {"dvc_remote": "gs", "dvc_remote_url": "gs://my-bucket/intents"}
     done = update(service, ANSWERS=json.dumps(answers))
 
+    assert unknown.returncode != 0
+    assert "does not ask dvc_remot. It asks: ci, " in unknown.stdout
     assert wrong.returncode != 0 and "It is a domain in lower case" in wrong.stdout
     assert done.returncode == 0, done.stdout
     assert "AWS_ROLE_ARN" not in service.read(action)
@@ -487,6 +490,9 @@ def test_what_cannot_be_updated_is_said_in_a_line(service: Service, case: str) -
 def test_nothing_uncommitted_is_risked(service: Service) -> None:
     assert_refused(service, "ANSWERS is no JSON", ANSWERS="{")
     assert_refused(service, "ANSWERS is no object", ANSWERS="[]")
+    assert_refused(
+        service, "answer to feedback in quotes", ANSWERS='{"feedback": true}'
+    )
     edit(service.path / "README.md", "## Start", "## Mine")
     assert_refused(
         service, "Commit or stash first, so that there is a way back: README"

@@ -147,7 +147,26 @@ def read_answers(record: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, s
         sys.exit(f"ANSWERS is no JSON ({error}): {text}")
     if not isinstance(changed, dict):
         sys.exit('ANSWERS is no object, such as {"dvc_remote": "s3"}: ' + text)
+    for question, answer in changed.items():
+        if isinstance(answer, bool) or not isinstance(answer, str | int | float):
+            sys.exit(f'ANSWERS: write the answer to {question} in quotes, as "yes".')
     return answers, {question: str(answer) for question, answer in changed.items()}
+
+
+def refuse_what_is_not_asked(
+    changed: Mapping[str, str], asked: Mapping[str, Any]
+) -> None:
+    """Check that the template asks what `ANSWERS` answers: cookiecutter does not.
+
+    Raises:
+        SystemExit: If it does not.
+    """
+    if unknown := sorted(changed.keys() - asked.keys()):
+        known = ", ".join(name for name in asked if not name.startswith("_"))
+        sys.exit(
+            "Nothing was changed. ANSWERS: the template does not ask "
+            f"{', '.join(unknown)}. It asks: {known}."
+        )
 
 
 def refuse_what_could_be_lost() -> None:
@@ -474,6 +493,7 @@ def main() -> None:
         where = (clone, record.get("directory") or "")
         generate(*where, commit, answers, skip, before / prefix)
         made = generate(*where, newest, answers | changed, skip, after / prefix)
+        refuse_what_is_not_asked(changed, made["context"]["cookiecutter"])
         project = Path(prefix, "pyproject.toml")
         keep_the_later_cutoff(before / project, after / project)
         old = commit_of(before, prefix)
