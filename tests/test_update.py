@@ -436,6 +436,10 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "gone": ({"template": "/nowhere/at-all"}, 'change "template" in .cruft.json'),
     "another": ({"commit": 40 * "a"}, "its history was rewritten"),
     "broken": ({"context": None}, "cannot be read"),
+    "private": (
+        {"template": "https://oauth2:glpat-1@localhost:1/t.git"},
+        "cannot be had from https://localhost:1/t.git. Git says: fatal: unable to",
+    ),
 }
 
 
@@ -514,6 +518,7 @@ def assert_refused(service: Service, reason: str, **variables: str) -> None:
     done = update(service, **variables)
 
     line, last = done.stdout.splitlines()
+    assert "glpat" not in line
     assert reason in line and "Error 1" in last, done.stdout
     assert done.returncode != 0
     after = run("git", "status", "--porcelain", cwd=service.path, check=False).stdout

@@ -86,8 +86,14 @@ def run(
         errors="replace",
     )
     if done.returncode:
-        raise Failed((done.stderr.strip() or done.stdout.strip())[-4000:])
+        said = done.stderr.strip() or done.stdout.strip()
+        raise Failed(without_credentials(said)[-4000:])
     return done.stdout
+
+
+def without_credentials(text: str) -> str:
+    """Return a text with no user, password or token in the addresses in it."""
+    return re.sub(r"(?<=://)[^/\s'\"]*@|\?\w+=[^\s'\"]*", "", text)
 
 
 def git(
@@ -222,9 +228,10 @@ def clone_template(record: Mapping[str, Any], clone: Path) -> tuple[str, str]:
     Raises:
         SystemExit: If it cannot be had, or lacks the commit of the record.
     """
-    address, commit = record["template"], record["commit"]
+    commit = record["commit"]
+    address = without_credentials(record["template"])
     try:
-        git("clone", "--quiet", *CLONE_OPTIONS, address, str(clone))
+        git("clone", "--quiet", *CLONE_OPTIONS, record["template"], str(clone))
     except Failed as error:
         sys.exit(
             f"The template cannot be had from {address}. Git says: {reason(error)} "
