@@ -1,6 +1,7 @@
 """The user's Git and place: whatever they are, generation and set-up go on."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -337,6 +338,10 @@ def test_without_a_cache_uv_works_on_and_that_is_said(tmp_path: Path) -> None:
     said = service.make("setup", UV_CACHE_DIR=nowhere).stdout
 
     assert f"uv works without a cache: {nowhere} cannot be written to." in said
+    # Nor does pre-commit need a home that can be written to.
+    hooks = re.findall(r"- id: (.*)", service.read(".pre-commit-config.yaml"))
+    home = {"HOME": str(tmp_path / "file"), "XDG_CACHE_HOME": ""}
+    assert "Skipped" in service.make("lint", SKIP=",".join(hooks), **home).stdout
 
 
 @pytest.fixture(scope="module")
