@@ -326,6 +326,9 @@ def test_without_its_python_another_is_taken_and_that_is_said(tmp_path: Path) ->
 
     assert "Python 3.14 cannot be had" in said and "No interpreter found" in said
     run(".venv/bin/python", "--version", cwd=service.path)
+    # Nor does the update, which may bring another .python-version, need it.
+    said = service.make("update", check=False, **variables).stdout
+    assert "No interpreter" not in said and "template" in said
 
 
 def test_without_a_cache_uv_works_on_and_that_is_said(tmp_path: Path) -> None:
