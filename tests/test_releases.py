@@ -537,9 +537,10 @@ def node(cpu: str, **spec: Any) -> Any:
     }
 
 
-def quota(used: str) -> Any:
+def quota(used: str, *scopes: str) -> Any:
     """A quota of two CPUs."""
     return {
+        "spec": {"scopes": list(scopes)},
         "apiVersion": "v1",
         "kind": "ResourceQuota",
         "metadata": {"name": "team"},
@@ -569,6 +570,15 @@ def running(cpu: str, where: str) -> Any:
     return made
 
 
+# It runs on beside the containers that come after it.
+SIDECAR = """\
+        - name: proxy
+          image: docker.io/acme/proxy:1
+          restartPolicy: Always
+          resources: {requests: {cpu: 50m}}
+"""
+
+
 @pytest.mark.parametrize(
     ("there", "says"),
     [
@@ -594,6 +604,14 @@ def running(cpu: str, where: str) -> Any:
         ),
         pytest.param({"resourcequotas": [quota("1300m")]}, "", id="quota with room"),
         pytest.param(
+            {"resourcequotas": [quota("2", "Terminating")]}, "", id="quota of jobs"
+        ),
+        pytest.param(
+            {"resourcequotas": [quota("1275m", "NotTerminating")], "sidecar": []},
+            "of which 1275m are used",
+            id="quota and a sidecar",
+        ),
+        pytest.param(
             {"pods": [waiting("700m")]},
             "intent-service-x waits for some already: 0/2 nodes are available",
             id="pending",
@@ -609,13 +627,16 @@ def test_room_for_one_more_pod_is_looked_for(
     for resource, things in there.items():
         for thing in things:
             cluster.add(resource, thing)
+    if "sidecar" in there:
+        before = "      initContainers:\n" + SIDECAR + "      containers:\n"
+        edit(service, DEPLOYMENT, "      containers:\n", before)
 
     output = deploy(service, "a", check=False)
 
     if not says:
         assert "prod runs release 1" in output
         return
-    assert "Room for one more pod of Deployment/intent-service (700m of CPU" in output
+    assert "Room for one more pod of Deployment/intent-service (7" in output
     assert says in output
     assert not cluster.names("deployments")
     # It is no deployment of pods that stay, nor of who knows better.
