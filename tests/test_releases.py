@@ -698,6 +698,17 @@ def test_a_service_of_template_0_3_goes_over_without_losing_a_pod(
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)
 
 
+def test_no_pods_may_be_what_git_says(bake: Bake, cluster: Cluster) -> None:
+    service = bake()
+    edit(service, DEPLOYMENT, "Seconds: 120", "Seconds: 1")
+    edit(service, "deploy/rollout.py", "MARGIN = 30.0", "MARGIN = 1.0")
+    edit(service, OVERLAY, "  - ../../components/autoscaler\n", "")
+    none = f"replicas: [{{name: {NAME}, count: 0}}]\n"
+    (service.path / OVERLAY).write_text(service.read(OVERLAY) + none)
+
+    assert "0 of 0 pods new" in deploy(service, "a", check=False)
+
+
 def test_a_cluster_without_gateway_and_metrics_gets_the_rest(
     bake: Bake, cluster: Cluster
 ) -> None:
