@@ -698,6 +698,65 @@ def test_a_service_of_template_0_3_goes_over_without_losing_a_pod(
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)
 
 
+def label_all(service: Service, pairs: str, reach: str) -> None:
+    """Give all objects of prod a label by Kustomize."""
+    label = f"labels: [{{pairs: {{{pairs}}}, {reach}}}]\n"
+    kept = re.sub("(?m)^labels:.*\n", "", service.read(OVERLAY))
+    (service.path / OVERLAY).write_text(kept + label)
+
+
+def test_a_selector_that_would_lose_its_pods_is_refused(
+    bake: Bake, cluster: Cluster
+) -> None:
+    service = bake()
+    deploy(service, "a")
+    (old,) = cluster.names("replicasets")
+    instance = "app.kubernetes.io/instance: blue"
+
+    label_all(service, instance, "includeSelectors: true")
+    output = deploy(service, "b", check=False)
+    assert "selector has app.kubernetes.io/instance=blue, which the pods" in output
+    assert cluster.image == digest("a") and old in cluster.names("replicasets")
+
+    label_all(service, instance, "includeTemplates: true")
+    deploy(service, "b")
+    label_all(service, instance, "includeSelectors: true")
+    assert "made anew; its pods serve on" in deploy(service, "c")
+    assert cluster.image == digest("c")
+
+
+def test_what_others_have_in_the_namespace_is_not_cut_off(
+    bake: Bake, cluster: Cluster
+) -> None:
+    service = bake()
+    labels = {"app.kubernetes.io/name": "shop"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": []}}
+    other = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "shop", "labels": labels},
+        "spec": {"selector": {"matchLabels": labels}, "template": template},
+    }
+    namespace = {"name": f"{NAME}-prod"}
+    thing = {"apiVersion": "v1", "kind": "Namespace", "metadata": namespace}
+    cluster.store("namespaces", f"{NAME}-prod", thing)
+    cluster.add("deployments", other)
+
+    output = deploy(service, "a", check=False)
+
+    assert (
+        "Deployment/shop would be cut off by NetworkPolicy/default-deny and" in output
+    )
+    assert "(pod-security.kubernetes.io/enforce)" in output
+    assert cluster.names("deployments") == {"shop"}
+
+    # What came later was made under these rules.
+    del cluster.objects["deployments", "shop"]
+    deploy(service, "a")
+    cluster.add("deployments", other)
+    assert "prod runs release 2" in deploy(service, "b")
+
+
 def test_no_pods_may_be_what_git_says(bake: Bake, cluster: Cluster) -> None:
     service = bake()
     edit(service, DEPLOYMENT, "Seconds: 120", "Seconds: 1")
@@ -707,6 +766,24 @@ def test_no_pods_may_be_what_git_says(bake: Bake, cluster: Cluster) -> None:
     (service.path / OVERLAY).write_text(service.read(OVERLAY) + none)
 
     assert "0 of 0 pods new" in deploy(service, "a", check=False)
+
+
+def test_what_shares_its_pods_is_named(bake: Bake, cluster: Cluster) -> None:
+    service = bake()
+    assert "have the labels of" not in deploy(service, "a")
+    # Its earlier releases are found although it is labelled anew.
+    label_all(service, "app.kubernetes.io/name: other", "includeSelectors: false")
+    assert "prod runs release 2" in deploy(service, "b")
+    overlay = service.path / OVERLAY
+    overlay.write_text(f"{overlay.read_text()}namePrefix: blue-\n")
+
+    output = deploy(service, "c")
+
+    assert (
+        f"The pods of Deployment/{NAME} have the labels of Deployment/blue-{NAME}, too"
+        in output
+    )
+    assert "prod runs release 1" in output
 
 
 def test_a_cluster_without_gateway_and_metrics_gets_the_rest(
