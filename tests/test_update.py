@@ -494,6 +494,8 @@ def test_what_cannot_be_updated_is_said_in_a_line(service: Service, case: str) -
 def test_nothing_uncommitted_is_risked(service: Service) -> None:
     assert_refused(service, "ANSWERS is no JSON", ANSWERS="{")
     assert_refused(service, "ANSWERS is no object", ANSWERS="[]")
+    another = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    assert_refused(service, "git config --global --add safe.directory", **another)
     assert_refused(
         service, "answer to feedback in quotes", ANSWERS='{"feedback": true}'
     )

@@ -205,6 +205,9 @@ def test_an_interruption_says_the_way_back(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_is_not_committed_is_not_touched(small: Small) -> None:
     assert "is no date" in small.upgrade(check=False, DATE="tomorrow")
+    another = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    said = small.upgrade(check=False, **another)
+    assert "Commit" not in said and "--add safe.directory" in said
     mine = small.read("pyproject.toml") + "# mine\n"
     (small.path / "pyproject.toml").write_text(mine)
 

@@ -107,6 +107,8 @@ def git(
 
 def reason(error: Failed) -> str:
     """Return the line of Git's words that gives the reason."""
+    if "safe.directory" in str(error):  # the remedy is in other lines
+        return " ".join(str(error).split())
     lines = str(error).splitlines() or ["nothing"]
     return next((x for x in lines if x.startswith(("fatal:", "error:"))), lines[-1])
 

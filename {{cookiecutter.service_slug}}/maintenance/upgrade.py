@@ -77,9 +77,11 @@ def refuse_what_could_be_lost() -> None:
     unchanged = ("git", "diff", "--quiet", "HEAD", "--", *files)
     for command in (known, unchanged):
         try:
-            done = subprocess.run(command, capture_output=True)
+            done = subprocess.run(command, capture_output=True, text=True)
         except FileNotFoundError:
             sys.exit("git is not installed: there would be no way back.")
+        if done.stderr.startswith("fatal:"):
+            sys.exit(f"Git says: {' '.join(done.stderr.split())}")
         if done.returncode:
             sys.exit(f"Commit {PROJECT} and {LOCK} first, so that there is a way back.")
 
