@@ -292,6 +292,28 @@ def test_an_old_git_will_do(tmp_path: Path) -> None:
     assert branch == "main\n" and "app/api.py" in service.files()
 
 
+def test_new_files_are_seen_whatever_the_machine_ignores(tmp_path: Path) -> None:
+    generate(tmp_path)
+    service = Service(tmp_path / "intent-service")
+    (tmp_path / "ignore").write_text("data\nreports/\n*.env\n*.lock\n")
+    new = {
+        "data/source/mine.yaml",
+        "deploy/overlays/prod/mine.env",
+        "dvc.lock",
+        "reports/mine.md",
+        "training/conf/data/mine.yaml",
+        "uv.lock",
+    }
+    for name in new:
+        (service.path / name).write_text("mine\n")
+
+    ignoring = ("-c", f"core.excludesFile={tmp_path / 'ignore'}")
+    status = ("status", "--porcelain", "--untracked-files=all")
+    seen = run("git", *ignoring, *status, cwd=service.path).stdout
+
+    assert {line[3:] for line in seen.splitlines()} == new
+
+
 @pytest.mark.slow
 def test_a_worktree_gets_the_hooks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
