@@ -361,14 +361,15 @@ def test_without_a_cache_uv_works_on_and_that_is_said(tmp_path: Path) -> None:
 
     nowhere = str(tmp_path / "file" / "cache")
     another = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
-    said = service.make("setup", UV_CACHE_DIR=nowhere, **another).stdout
+    said = service.make("setup", check=True, UV_CACHE_DIR=nowhere, **another).stdout
 
     assert f"uv works without a cache: {nowhere} cannot be written to." in said
     # Nor does pre-commit need a home that can be written to.
     hooks = re.findall(r"- id: (.*)", service.read(".pre-commit-config.yaml"))
     home = {"HOME": str(tmp_path / "file"), "XDG_CACHE_HOME": ""} | another
     assert "git config --global --add safe.directory" in said
-    assert "Skipped" in service.make("lint", SKIP=",".join(hooks), **home).stdout
+    skip = ",".join(hooks)
+    assert "Skipped" in service.make("lint", check=True, SKIP=skip, **home).stdout
 
 
 @pytest.fixture(scope="module")
