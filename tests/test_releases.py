@@ -380,6 +380,20 @@ CRASHED = {
             ],
             id="setting",
         ),
+        pytest.param(
+            {
+                "initContainerStatuses": [CRASHED | {"name": "wait"}],
+                "containerStatuses": [
+                    {"name": "app", "state": {"waiting": {"reason": "PodInitializing"}}}
+                ],
+            },
+            event("BackOff", "Back-off restarting failed container"),
+            [
+                "wait waits: CrashLoopBackOff",
+                "Log of the container that crashed wait in intent-service-x:",
+            ],
+            id="init container",
+        ),
     ],
 )
 def test_a_rollout_that_fails_says_why(
