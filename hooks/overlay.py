@@ -11,6 +11,7 @@ it that `prepare` leaves in the directory. Standard library only.
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ WORK = Path(".generating")
 AFTER = WORK / "after"  # the service as it should be
 BEFORE = WORK / "before"  # what was there under the same names
 COMPLETE = WORK / "complete"  # there once BEFORE has all of them
+OWN = WORK / "of-the-template"  # else a directory of this name is the user's
 OPTIONS = Path("_options")
 # The template has a file of this name, which cookiecutter writes unless it skips those
 # that exist: nothing else tells a hook of --skip-if-file-exists.
@@ -37,9 +39,11 @@ def prepare(generate: Callable[[Path], Path]) -> None:
     Raises:
         Obstacle: if a file or directory of the service has no place.
     """
+    check_work()
     undo()
     try:
         WORK.mkdir()
+        OWN.touch()
         generate(WORK / "made").rename(AFTER)
         names = list(files_in(AFTER))
         for name in names:
@@ -57,6 +61,24 @@ def prepare(generate: Callable[[Path], Path]) -> None:
     except BaseException:
         undo()
         raise
+
+
+def check_work() -> None:
+    """See to it that WORK can be made, and that what is there is of an earlier run.
+
+    Raises:
+        Obstacle: if it is the user's, or missing rights are in the way.
+    """
+    is_own = not WORK.is_symlink() and WORK.is_dir()
+    is_own = is_own and (OWN.is_file() or not any(WORK.iterdir()))
+    if os.path.lexists(WORK) and not is_own:
+        raise Obstacle(
+            f"{WORK} is yours, and the service is made there for a moment: rename it."
+        )
+    if not os.access(".", os.W_OK | os.X_OK):
+        raise Obstacle(
+            f"{Path.cwd()} may not be written to: chmod u+w, or ask its owner."
+        )
 
 
 def check_place(name: Path) -> None:
@@ -165,7 +187,10 @@ def put(source: Path, target: Path) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     # Beside it, as a directory may be a mount: nothing is renamed into another one.
-    part = target.with_name(f"{target.name}.generating")
+    # Under a name that nobody has.
+    handle, name = tempfile.mkstemp(".generating", f"{target.name}.", target.parent)
+    os.close(handle)
+    part = target.with_name(os.path.basename(name))
     try:
         shutil.copy2(source, part)
         os.replace(part, target)

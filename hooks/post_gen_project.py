@@ -29,6 +29,8 @@ DIR WORK_TREE INDEX_FILE OBJECT_DIRECTORY ALTERNATE_OBJECT_DIRECTORIES COMMON_DI
 GRAFT_FILE SHALLOW_FILE NO_REPLACE_OBJECTS REPLACE_REF_BASE IMPLICIT_WORK_TREE
 INTERNAL_SUPER_PREFIX NAMESPACE QUARANTINE_PATH
 """.split()
+# What Git says where no files are: a bare repository may have its worktrees beside.
+NO_WORK_TREE = re.compile("not a git repository|in a work tree|use bare repository")
 NEXT_STEPS = """
 {slug} is ready:
 
@@ -119,6 +121,7 @@ def command(*words: str, given: str = "") -> Said:
             input=given.encode("utf-8", "surrogateescape"),
             capture_output=True,
             env=environment,
+            start_new_session=True,  # no terminal, where a hook would ask and wait
         )
     except OSError as error:
         return Said(False, "", f"{words[0]}: {error.strerror}")
@@ -137,6 +140,22 @@ def find_path(typed: str, *inside: str) -> str:
         if os.path.exists(os.path.join(path, *inside)):
             return os.path.abspath(path)
     return ""
+
+
+def find_template() -> str:
+    """Return the directory of the template; empty if it is not found.
+
+    cookiecutter is in it while its hooks run, as Linux tells: a relative path may lead
+    elsewhere from the output directory.
+    """
+    found = find_path(ANSWERS["_repo_dir"], "cookiecutter.json")
+    here = f"/proc/{os.getppid()}/cwd"
+    if os.path.isabs(ANSWERS["_repo_dir"]) or not os.path.exists(
+        os.path.join(here, "cookiecutter.json")
+    ):
+        return found
+    same = found and os.path.samefile(found, here)
+    return found if same else os.path.realpath(here)
 
 
 def without_credentials(address: str) -> str:
@@ -164,7 +183,7 @@ def find_origin() -> Origin:
     Git knows, where the user may have given an abbreviation such as gh:org/name.
     """
     typed = str(ANSWERS["_template"])
-    directory = find_path(ANSWERS["_repo_dir"], "cookiecutter.json")
+    directory = find_template()
     is_here = ANSWERS["_repo_dir"].startswith(typed)  # not a clone of it
     plain = directory if is_here else find_path(typed) or without_credentials(typed)
     if typed.lower().partition("?")[0].endswith(".zip"):
@@ -181,7 +200,8 @@ def find_origin() -> Origin:
     prefix = command(*git, "rev-parse", "--show-prefix").output.rstrip("/")
     root = command(*git, "rev-parse", "--show-toplevel").output if prefix else directory
     remote = command(*git, "remote").output.partition("\n")[0]  # it may be no origin
-    address = command(*git, "remote", "get-url", remote)
+    # Not `remote get-url`, which shows it as this user's url.*.insteadOf has it.
+    address = command(*git, "config", "--get", f"remote.{remote}.url")
     if not is_here and address.succeeded:
         root = without_credentials(address.output)
     return Origin(root, commit.output, prefix or None, "")
@@ -219,7 +239,7 @@ def make_repository(files: list[Path] | None) -> str:
         and not command("git", "check-ignore", "--quiet", ".").succeeded
     ):
         return joined(inside.output)
-    if not inside.succeeded and "not a git repository" not in inside.reason:
+    if not inside.succeeded and not NO_WORK_TREE.search(inside.reason):
         return f"No Git repository was made. git said: {inside.reason}"
     # `git init --initial-branch` is younger than some Git that is in use.
     for words in (("init",), ("symbolic-ref", "HEAD", "refs/heads/main")):

@@ -90,14 +90,17 @@ class Answers:
 def find_template(values: dict[str, Any]) -> Path | None:
     """Return the template's directory; None where it cannot be told.
 
-    cruft does not name it, but is in it while its hooks run: Linux tells where that is.
+    cruft does not name it, but is in it while its hooks run, as cookiecutter is: Linux
+    tells where that is. A relative path may lead elsewhere from the output directory.
     """
+    here = Path(f"/proc/{os.getppid()}/cwd")
+    is_absolute = os.path.isabs(values.get("_repo_dir", ""))
     places = [
         Path(start or ".", values["_repo_dir"])
         for start in (values.get("_output_dir"), os.environ.get("PWD"))
         if "_repo_dir" in values
     ]
-    for place in (*places, Path(f"/proc/{os.getppid()}/cwd")):
+    for place in (*places, here) if is_absolute else (here, *places):
         try:
             directory = place.resolve()
             if (directory / "cookiecutter.json").is_file():
@@ -148,11 +151,14 @@ def is_unfit(character: str) -> bool:
     return character in UNFIT or unicodedata.category(character) in UNFIT_CATEGORIES
 
 
-# Dashes and quotation marks, as word processors and chats write them.
+# Dashes, quotation marks and blanks, as word processors, Markdown and chats write them;
+# what nobody sees goes.
 MARKS = str.maketrans(
     dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-")
-    | dict.fromkeys("\u2018\u2019\u201a\u2039\u203a", "'")
+    | dict.fromkeys("`\u00b4\u2018\u2019\u201a\u2039\u203a", "'")
     | dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"')
+    | dict.fromkeys("\u00a0\u2007\u202f\u3000", " ")
+    | dict.fromkeys("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff", "")
 )
 # Letters that Unicode takes for no variant of others.
 LETTERS = str.maketrans(
@@ -243,7 +249,7 @@ def check_maintainers(question: str, answers: Answers) -> Finding | None:
     plain = re.sub(r"\([^)]*\)|\s(and|or|&)(?=\s)", " ", plain)  # @ada (lead) and @al
     # Ada <ada@example.com>, "Lovelace, Ada" <ada@example.com>
     addressed = re.sub(r'("[^"]*"|[^,;<>])*<([^<>]*)>', r"\2,", plain)
-    found = map(fit_maintainer, re.split(r"[,;\s]+|/(?=@)", addressed))
+    found = map(fit_maintainer, re.split(r"[,;|\s]+|[/&+](?=@)", addressed))
     fit = dict.fromkeys(filter(MAINTAINER.fullmatch, found))
     return Finding(
         "Each is a handle (@name, @group/name) or an e-mail address.",
@@ -260,6 +266,7 @@ def fit_maintainer(name: str) -> str:
     if address:
         return address[0]
     profile = re.sub(r"^@?(\w+://)?([\w-]+\.)+[a-z]+/", "", name, flags=re.ASCII)
+    profile = re.sub(r"^groups/|[?#].*$|/-/.*$", "", profile)
     profile = re.sub(r"^orgs/([^/]+)/teams/", r"\1/", profile)
     handle = "/".join(
         re.sub(r"[^\w.-]", "", part, flags=re.ASCII).strip("_.-")
@@ -293,7 +300,8 @@ FIGURE = r"(?:\d+(?:\.\d+)?|\.\d+)"
 # A day, which no number of weeks follows from.
 MONTHS = "|".join([*calendar.month_name[1:], *calendar.month_abbr[1:]])
 NAMED = r"q[1-4]|h[12]|(week|wk|kw|cw)\s*\d+"  # a part of a year
-CALENDAR = re.compile(rf"\b((19|20)\d\d|{NAMED}|{MONTHS})\b", re.IGNORECASE)
+DAY = r"\d{1,2}([./-])\d{1,2}\3\d{2}"
+CALENDAR = re.compile(rf"\b((19|20)\d\d|{DAY}|{NAMED}|{MONTHS})\b", re.IGNORECASE)
 
 
 def check_weeks(question: str, answers: Answers) -> Finding | None:
@@ -312,6 +320,9 @@ def fit_weeks(text: str) -> str:
     if CALENDAR.search(text):
         return ""
     plain = in_figures(text)
+    # Two (2) months; 2 months (8 weeks); 3 weeks +/- 1 week
+    plain = re.sub(r"(?<=\d) ?\(\d+\)", "", plain)
+    plain = re.sub(r"^(.*?\d.*?) ?(\(|\+/?-|\u00b1).*", r"\1", plain)
     spans = re.findall(rf"({FIGURE})(?:[\s-]*((?:{UNIT})s?)\b)?", plain)
     weeks = [float(span[0]) * unit_of(span[1]) for span in spans if span[1]]
     total = sum(weeks) if weeks else next((float(span[0]) for span in spans), 0)
@@ -380,7 +391,8 @@ def check_domain(question: str, answers: Answers) -> Finding | None:
 def bare_host(text: str) -> str:
     """Return the host of an address, in lower case and in ASCII."""
     words = re.split(r"[\s,;()'\"<>]+", text.translate(MARKS).lower())
-    word = next((one for one in words if "." in one), text)  # of a sentence
+    named = (one for one in words if re.search(r"\w\.\w\w", one))
+    word = next(named, text)  # of a sentence
     host = re.sub(r"^\w*:?//|^https?:|[/?#].*$", "", word)
     host = host.rpartition("@")[2].partition(":")[0].removeprefix("*.")
     host = re.sub(r"\.{2,}", ".", host).strip(".-").replace("_", "-")
@@ -410,6 +422,10 @@ REGISTRY = re.compile(
 )
 # The registries whose credentials only one CI hands to its jobs.
 REGISTRY_OF = {"ghcr.io": "github", "registry.gitlab.com": "gitlab"}
+# As people call them.
+NAMED_REGISTRIES = {"ghcr": "ghcr.io", "github": "ghcr.io", "quay": "quay.io"}
+NAMED_REGISTRIES |= {"docker": "docker.io", "dockerhub": "docker.io"}
+NAMED_REGISTRIES |= {"gitlab": "registry.gitlab.com"}
 
 
 def check_registry(question: str, answers: Answers) -> Finding | None:
@@ -419,7 +435,9 @@ def check_registry(question: str, answers: Answers) -> Finding | None:
     fits = fits and registry.split("/")[0] not in PAGES  # which keep no images
     if fits and allowed(registry, answers):
         return None
-    near = fit_registry(registry, answers["ci"])
+    named = NAMED_REGISTRIES.get(re.sub(r"[\s._-]", "", registry.lower()))
+    path = answers.default(question).partition("/")[2]
+    near = fit_registry(f"{named}/{path}" if named else registry, answers["ci"])
     usable = REGISTRY.fullmatch(near) and len(near) <= 200
     usable = usable and registry.lower() not in NONE
     instead = near if usable else answers.default(question)
@@ -438,7 +456,10 @@ def check_registry(question: str, answers: Answers) -> Finding | None:
 def fit_registry(text: str, ci: str) -> str:
     """Return the nearest registry that the CI reaches."""
     plain = to_ascii(text).strip(" \t'\"<>").lower()
-    plain = re.sub(r"^(docker|podman|nerdctl|skopeo)\s.*\s", "", plain)  # a command
+    words = re.sub(r"\s*/\s*", "/", plain).split()  # of a command
+    hosts = [word for word in words if re.match(r"[^-/][^/]*[.:]\w", word)]
+    paths = [word for word in words if re.match(r"[^-/]+/+\w", word)]
+    plain = [*hosts, *paths[-1:], plain][0] if len(words) > 1 else plain
     plain = re.sub(r"^\w*:?//|[?#].*$|\s", "", plain)
     plain = without_bad_port(re.sub(r"^[^/]*@|@sha256:.*$", "", plain)).strip("/")
     host, _, path = re.sub(r"(?<=/)([^/:]*):[^/]*$", r"\1", plain).partition("/")
@@ -446,9 +467,14 @@ def fit_registry(text: str, ci: str) -> str:
     if not re.search(r"[.:]|^localhost$", host):  # it began with the path
         host, path = own, f"{host}/{path}"
     if host == "hub.docker.com":
-        path = re.sub(r"^(r|u|repository/docker)/", "", path)
+        path = re.sub(r"^(r|u|orgs|repositories|repository/docker)/", "", path)
+    if host == "quay.io":
+        path = re.sub(r"^(organization|user|repository)/", "", path)
     if host == "github.com":
-        path = re.sub(r"^orgs/([^/]+).*", r"\1", path)
+        path = re.sub(r"^(?:orgs|users)/([^/]+).*", r"\1", path)
+        path = re.sub(r"^([^/]+)/[^/]+/pkgs/.*", r"\1", path)
+    if host == "gitlab.com":
+        path = re.sub(r"^groups/|(/-)?/container_registry.*$", "", path)
     host = PAGES.get(host, host)
     host = own if host in REGISTRY_OF else host
     parts = (part.strip("._-") for part in re.split("[/:]+", path))
@@ -543,6 +569,8 @@ def fit_repository(text: str, answers: Answers) -> str:
     host = re.sub(r"^(www|ssh|altssh)\.(?=git(hub|lab)\.com$)", "", host.lower())
     path = to_ascii(path)
     path = re.sub(r"(?<=\w)/(-|issues|tree|blob|pulls)(/.*)?$", "", path.rstrip("/"))
+    group = re.fullmatch(r"groups/(.+)", path) if host == "gitlab.com" else None
+    path = f"{group[1]}/{answers['service_slug']}" if group else path
     if host in TWO_PARTS:  # what follows the name is a page of the repository
         path = re.sub(r"^orgs/([^/]+).*", r"\1", path)
         path = "/".join(path.split("/")[:2])
@@ -609,7 +637,10 @@ def fit_tracker_url(text: str, answers: Answers) -> str:
     text = text.translate(MARKS)
     plain = fit_web(text)
     short, whole = SHORT[answers["issue_tracker"]]
-    bare = text.strip(" \t'\"<>/")
+    bare = re.sub(r"#\d*$", "", text.strip(" \t'\"<>/"))
+    key = re.fullmatch(r"([A-Z][A-Z0-9]+)(-\d+)?", bare, re.ASCII)
+    if key and answers["issue_tracker"] == "jira":  # of a project, or of an issue in it
+        return f"https://your-org.atlassian.net/browse/{key[1]}"
     is_host = re.match(rf"({LABEL}\.)+[a-z][a-z]+(/|$)", bare, re.IGNORECASE)
     if re.fullmatch(short, bare, re.ASCII) and not is_host:
         return whole.format(bare)
@@ -623,6 +654,10 @@ def fit_tracker_url(text: str, answers: Answers) -> str:
 def fit_web(text: str) -> str:
     """Return the nearest web address without credentials; the text if there is none."""
     plain = re.sub(r"^.*[\s(](?=https?://)|[\s).,;]+$", "", text)  # in a sentence
+    plain = re.sub(r"^(\w+)[;,](?=//)", r"\1:", plain)
+    plain = re.sub(r"^(https?:/+)+(?=https?:/)", "", plain, flags=re.IGNORECASE)
+    plain = re.sub(r"\s*/\s*", "/", plain)
+    plain = re.sub(r"^(https?://\S+)[ \t].*|(?<=[\w/]) \(.*", r"\1", plain)  # a remark
     plain = re.sub(r"[\s\"'<>\\`]", "", plain)
     # Of SSH; its port is none of the web's.
     clone = re.fullmatch(
@@ -692,7 +727,7 @@ def check_remote_url(question: str, answers: Answers) -> Finding | None:
             reason = f"{kind} was chosen, and this is of {other}."
             reason = f"{secret} {reason}" if has_password(url) else reason
             return Finding(reason, other, "dvc_remote")
-    near = fit_remote_url(url, kind)
+    near = fit_remote_url(url, kind, answers.default(question))
     instead = near if REMOTES[kind].fullmatch(near) else answers.default(question)
     if has_password(url):
         return Finding(secret, instead)
@@ -748,14 +783,14 @@ ALIASES = {
 NO_BUCKET = re.compile(r"AccountName=|\.s3-accesspoint\.|:accesspoint[/:]")
 
 
-def fit_remote_url(text: str, kind: str) -> str:
-    """Return the nearest URL of a kind."""
+def fit_remote_url(text: str, kind: str, default: str = "") -> str:
+    """Return the nearest URL of a kind; without a path it gets that of the default."""
     marked = text.translate(MARKS).strip(" \t\n'\"<>")
     plain = re.sub(r"^.*\s(?=\w+://)", "", marked)  # of a command
     if kind == "local":
         return fit_directory(plain)
     if kind == "ssh":
-        return fit_server(plain)
+        return fit_server(plain, default)
     if NO_BUCKET.search(plain) or plain.lower() in NONE:
         return text
     if kind in ("s3", "gs"):  # a bucket has no user: it is a key
@@ -790,13 +825,17 @@ def fit_directory(text: str) -> str:
     if re.match(r"(?!file:)[\w+]+://", text):  # a URL of no kind that is known
         return text
     path = re.sub(r"^file:/+(?=[A-Za-z]:)|^file:(//(localhost)?(?=/))?", "", text)
+    path = os.path.expandvars(path.rstrip(" ,;"))
     path = os.path.expanduser(path) if path.startswith("~") else path
     path = re.sub(r"[^\w ./\\:+@()-]+", "-", path)
     return path[:2] + path[2:].replace(":", "-").rstrip(" +@(")
 
 
-def fit_server(text: str) -> str:
+def fit_server(text: str, default: str) -> str:
     """Return the nearest address of a directory that SSH reaches."""
+    program, *words = text.split() or [""]
+    if program in ("ssh", "scp", "sftp", "rsync"):  # a command
+        text = next((word for word in words if re.match(r"[\w.-]*[@:]", word)), text)
     rest = re.sub(r"^(ssh|sftp|scp|rsync)?:?//", "", text, flags=re.IGNORECASE)
     user, at, place = rest.rpartition("@")
     user = user.partition(":")[0]
@@ -805,6 +844,8 @@ def fit_server(text: str) -> str:
     if colon and not more.isdigit():  # as scp and Git write it: host:path
         path, colon, more = f"{more}/{path}".strip("/"), "", ""
     path = path if "~" in path else fit_path(path).lstrip("/")  # no home is known
+    if not path and host.lower() not in NONE:
+        path = "/".join(default.split("/")[3:])
     place = f"{host.lower()}{colon}{more}/{path}"
     return without_bad_port(f"ssh://{user}{at}{place}")
 
@@ -887,18 +928,23 @@ def split_program(words: list[str]) -> tuple[list[str], list[str]] | None:
     """Return the program of a process of cookiecutter or cruft, and its arguments."""
     import shutil
 
-    for index, word in enumerate(words[:4]):
-        name = os.path.basename(word)
-        if name not in ("cookiecutter", "cruft"):
-            continue
-        if words[index - 1] == "-m":
-            return words[: index + 1], words[index + 1 :]
-        if re.search(r"pipx/(\.cache|cache)/|pipx\.cache", word):
-            return ["pipx", "run", name], words[index + 1 :]
-        on_path = shutil.which(name)
-        same = on_path and os.path.realpath(on_path) == os.path.realpath(word)
-        return [name if same else word], words[index + 1 :]
-    return None
+    rest = words
+    if re.match(r"(python|pypy)[\d.]*(\.exe)?$", os.path.basename(words[0])):
+        rest = rest[1:]
+        while rest and rest[0].startswith("-") and rest[0] != "-m":
+            rest = rest[2 if rest[0] in ("-X", "-W") else 1 :]
+    is_module = rest[:1] == ["-m"]
+    rest = rest[is_module:]
+    name = os.path.basename(rest[0]) if rest else ""
+    if name not in ("cookiecutter", "cruft"):
+        return None
+    if is_module:
+        return words[: len(words) - len(rest) + 1], rest[1:]
+    if re.search(r"pipx/(\.cache|cache)/|pipx\.cache|\.cache/pipx/", rest[0]):
+        return ["pipx", "run", name], rest[1:]
+    on_path = shutil.which(name)
+    same = on_path and os.path.realpath(on_path) == os.path.realpath(rest[0])
+    return [name if same else rest[0]], rest[1:]
 
 
 def is_launcher(words: list[str]) -> bool:
@@ -923,17 +969,24 @@ REPLACED = {"--no-input", "-y", "--replay", "--replay-file"}
 REPLACED |= {"--extra-context", "-E", "--extra-context-file"}
 
 
-def kept_arguments(arguments: list[str]) -> list[str]:
-    """Return what was typed, without the answers."""
+def split_arguments(arguments: list[str]) -> tuple[list[str], set[str]]:
+    """Return what was typed without the answers, and the questions of the answers."""
     kept: list[str] = []
+    questions: set[str] = set()
+    has_template = False
     rest = iter(arguments)
     for word in rest:
         name = word.partition("=")[0] if word.startswith("--") else word
         value = [next(rest, "")] if name in VALUED and name == word else []
-        is_answer = not word.startswith("-") and re.match(r"\w+=", word)
-        if name not in REPLACED and not is_answer:
+        is_option = word.startswith("-") and "--" not in kept
+        if has_template and not is_option and re.match(r"\w+=", word):
+            questions.add(word.partition("=")[0])
+        elif name not in REPLACED:
             kept += [word, *value]
-    return kept
+            has_template |= not is_option and word != "create"  # of cruft
+        if name == "--extra-context":
+            questions |= set(json.loads("".join(value) or word.partition("=")[2]))
+    return kept, questions
 
 
 def known_arguments(answers: Answers) -> list[str]:
@@ -951,13 +1004,18 @@ def corrected_command(answers: Answers) -> str:
     """Return the command that generates the service with the corrected answers."""
     started = started_with()
     program, arguments = started or (["cookiecutter"], known_arguments(answers))
+    kept, typed = split_arguments(arguments)
     changed = {
         question: answers[question]
         for question in answers.raw_defaults or answers.values
-        if not question.startswith("_") and answers.must_be_given(question)
+        if not question.startswith("_")
+        # Where a configuration file has another answer, a default must be said again.
+        and (question in typed or answers.must_be_given(question))
     }
-    command = [*program, *kept_arguments(arguments), "--no-input"]
-    if "cruft" in map(os.path.basename, program):
+    end = kept.index("--") if "--" in kept else len(kept)
+    command = [*program, *kept[:end], "--no-input", *kept[end:]]
+    # Of a version, too: uvx cruft@2.16
+    if any(os.path.basename(word).partition("@")[0] == "cruft" for word in program):
         if changed:
             command += ["--extra-context", json.dumps(changed, ensure_ascii=False)]
     else:

@@ -8,6 +8,8 @@ import json
 import os
 import re
 import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +264,32 @@ def test_what_an_overlay_renames_is_renamed_everywhere(bake: Bake, line: str) ->
     (name,) = (name for kind, name in there if kind == "Namespace")
     assert spaces == {name, None}
     assert line.split()[1].strip("-") in json.dumps(manifests)
+
+
+def labelled(value: Any) -> Iterator[dict[str, str]]:
+    """The labels and selectors that name a component, wherever they stand."""
+    if isinstance(value, dict) and "app.kubernetes.io/component" in value:
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from labelled(part)
+
+
+@pytest.mark.slow
+def test_a_label_of_a_variant_reaches_every_selector(bake: Bake) -> None:
+    service = bake()
+    watch(service, "prod")
+    show(service, "prod")
+    text = service.read("docs/deployment.md").partition("**Variants in one")[2]
+    lines = textwrap.dedent(text[text.index("    labels:\n") : text.index("\nA Depl")])
+    overlay = "deploy/overlays/prod/kustomization.yaml"
+    edit(service, overlay, "components:\n", f"{lines}components:\n")
+
+    found = list(labelled(list(yaml.safe_load_all(rendered(service, "prod")))))
+
+    assert len(found) > 25
+    for labels in found:
+        assert labels["app.kubernetes.io/instance"] == "blue"
 
 
 @pytest.mark.slow

@@ -220,7 +220,29 @@ def test_what_is_in_the_way_is_named_and_left(tmp_path: Path, service: Path) -> 
     assert (tmp_path / "elsewhere").read_text() == "kept\n"
 
 
-@pytest.mark.parametrize("name", ["README.md", "app", "docs"])
+def test_what_is_called_as_the_work_of_the_template_is_left(
+    tmp_path: Path, service: Path
+) -> None:
+    write(service, {"README.md.generating": "kept\n", ".generating/mine": "kept\n"})
+    before = tree(service)
+    reason = ".generating is yours, and the service is made there for a moment"
+
+    stopped = answer(tmp_path, {}, overwrite=True)
+    assert stopped.refused and reason in stopped.said
+    assert tree(service) == before
+
+    (service / ".generating").rename(tmp_path / "mine")
+    (service / ".generating").symlink_to(tmp_path / "mine")
+    stopped = answer(tmp_path, {}, overwrite=True)
+    assert stopped.refused and reason in stopped.said
+    assert (tmp_path / "mine" / "mine").read_text() == "kept\n"
+
+    (service / ".generating").unlink()
+    assert not answer(tmp_path, {}, overwrite=True).refused
+    assert (service / "README.md.generating").read_text() == "kept\n"
+
+
+@pytest.mark.parametrize("name", [".", "README.md", "app", "docs"])
 def test_what_may_not_be_written_to_is_named(
     service: Path, overlay: ModuleType, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -235,7 +257,8 @@ def test_what_may_not_be_written_to_is_named(
         return aside / "made"
 
     monkeypatch.setattr(os, "access", may)
-    with pytest.raises(overlay.Obstacle, match=f"{name} may not be written to: chmod"):
+    shown = str(service) if name == "." else name
+    with pytest.raises(overlay.Obstacle, match=f"{shown} may not be written to: chmod"):
         overlay.prepare(make)
     assert tree(service) == before
 

@@ -1,6 +1,7 @@
 """The user's Git and place: whatever they are, generation and set-up go on."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -233,6 +234,31 @@ def test_what_git_says_of_the_place_is_repeated(
     assert not (tmp_path / "intent-service" / ".git").exists()
 
 
+def test_beside_a_bare_repository_and_at_a_terminal_a_new_one_is_made(
+    tmp_path: Path,
+) -> None:
+    # Its worktrees stand beside it: where they do, there are no files of its own.
+    run("git", "init", "--quiet", "--bare", "bare", cwd=tmp_path)
+    (tmp_path / ".git").write_text("gitdir: ./bare\n")
+    home = tmp_path / "home"
+    home.mkdir()
+    machine = cell("hooksPath", "unsigned", "lf", "nothing", "new")
+    config = configure(home, machine)["GIT_CONFIG_GLOBAL"]
+    # One that asks there would wait for ever, as its question is not seen.
+    asks = 'if (: </dev/tty) 2>/dev/null; then echo "asked" >&2; exit 1; fi'
+    script(home / "hooks" / "commit-msg", asks)
+    terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]))"
+    command = (sys.executable, "-m", "cookiecutter", str(ROOT), "--no-input")
+
+    said = run(
+        *(sys.executable, "-c", terminal, *command),
+        cwd=tmp_path,
+        GIT_CONFIG_GLOBAL=config,
+    ).stdout
+
+    assert "Its first commit is made." in said
+
+
 @pytest.mark.parametrize("name", ["GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"])
 def test_variables_of_another_repository_do_not_reach_in(
     tmp_path: Path, name: str
@@ -266,15 +292,45 @@ def test_an_old_git_will_do(tmp_path: Path) -> None:
     assert branch == "main\n" and "app/api.py" in service.files()
 
 
+def test_new_files_are_seen_whatever_the_machine_ignores(tmp_path: Path) -> None:
+    generate(tmp_path)
+    service = Service(tmp_path / "intent-service")
+    (tmp_path / "ignore").write_text("data\nreports/\n*.env\n*.lock\n")
+    new = {
+        "data/source/mine.yaml",
+        "deploy/overlays/prod/mine.env",
+        "dvc.lock",
+        "reports/mine.md",
+        "training/conf/data/mine.yaml",
+        "uv.lock",
+    }
+    for name in new:
+        (service.path / name).write_text("mine\n")
+
+    ignoring = ("-c", f"core.excludesFile={tmp_path / 'ignore'}")
+    status = ("status", "--porcelain", "--untracked-files=all")
+    seen = run("git", *ignoring, *status, cwd=service.path).stdout
+
+    assert {line[3:] for line in seen.splitlines()} == new
+
+
 @pytest.mark.slow
-def test_a_worktree_gets_the_hooks(tmp_path: Path) -> None:
+def test_a_worktree_gets_the_hooks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "main").mkdir()
     generate(tmp_path / "main")
     path = tmp_path / "main" / "intent-service"
     run("git", "worktree", "add", "--quiet", str(tmp_path / "tree"), cwd=path)
 
-    Service(tmp_path / "tree").install()
+    # As where a hook of another repository calls make.
+    run("git", "init", "--quiet", "other", cwd=tmp_path)
+    other = tmp_path / "other" / ".git"
+    with monkeypatch.context() as there:
+        there.setitem(ENVIRONMENT, "GIT_DIR", str(other))
+        Service(tmp_path / "tree").install()
 
+    assert not (other / "hooks" / "pre-commit").exists()
     assert (path / ".git" / "hooks" / "pre-commit").exists()
 
 
@@ -292,6 +348,9 @@ def test_without_its_python_another_is_taken_and_that_is_said(tmp_path: Path) ->
 
     assert "Python 3.14 cannot be had" in said and "No interpreter found" in said
     run(".venv/bin/python", "--version", cwd=service.path)
+    # Nor does the update, which may bring another .python-version, need it.
+    said = service.make("update", check=False, **variables).stdout
+    assert "No interpreter" not in said and "template" in said
 
 
 def test_without_a_cache_uv_works_on_and_that_is_said(tmp_path: Path) -> None:
@@ -301,9 +360,16 @@ def test_without_a_cache_uv_works_on_and_that_is_said(tmp_path: Path) -> None:
     (service.path / "pyproject.toml").touch()
 
     nowhere = str(tmp_path / "file" / "cache")
-    said = service.make("setup", UV_CACHE_DIR=nowhere).stdout
+    another = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    said = service.make("setup", check=True, UV_CACHE_DIR=nowhere, **another).stdout
 
     assert f"uv works without a cache: {nowhere} cannot be written to." in said
+    # Nor does pre-commit need a home that can be written to.
+    hooks = re.findall(r"- id: (.*)", service.read(".pre-commit-config.yaml"))
+    home = {"HOME": str(tmp_path / "file"), "XDG_CACHE_HOME": ""} | another
+    assert "git config --global --add safe.directory" in said
+    skip = ",".join(hooks)
+    assert "Skipped" in service.make("lint", check=True, SKIP=skip, **home).stdout
 
 
 @pytest.fixture(scope="module")
@@ -351,12 +417,6 @@ def test_credentials_of_the_templates_address_are_in_no_file(
     config = home / "config"
     for key, value in {f"url.{history}.insteadOf": address}.items():
         run("git", "config", "--file", str(config), key, value, cwd=home)
-    # As when Git itself was told of the address, with its credentials.
-    git = shutil.which("git")
-    script(
-        tmp_path / "bin" / "git",
-        f'case "$*" in *get-url*) echo "{address}";; *) exec {git} "$@";; esac',
-    )
     work = tmp_path / "work"
     work.mkdir()
 
@@ -364,7 +424,6 @@ def test_credentials_of_the_templates_address_are_in_no_file(
         work,
         *("--config-file", configuration(home)),
         template=address,
-        PATH=f"{tmp_path / 'bin'}:{ENVIRONMENT['PATH']}",
         GIT_CONFIG_GLOBAL=str(config),
     )
 
@@ -392,6 +451,14 @@ def test_the_template_is_known_wherever_it_lies(tmp_path: Path, history: Path) -
     commit = git("rev-parse", "HEAD")
     expected = {"template": str(history), "commit": commit, "checkout": None}
     assert origin(tmp_path) == expected | {"directory": None}
+
+    # By a path that leads to another one from the output directory.
+    (tmp_path / "out" / history.name).mkdir(parents=True)
+    other = tmp_path / "out" / history.name / "cookiecutter.json"
+    other.write_text("{}")
+    out = ("--output-dir", str(tmp_path / "out"))
+    generate(history.parent, *out, template=history.name)
+    assert origin(tmp_path / "out") == expected | {"directory": None}
 
     # In a directory of a larger repository, given by --directory.
     larger = tmp_path / "larger"

@@ -380,6 +380,20 @@ CRASHED = {
             ],
             id="setting",
         ),
+        pytest.param(
+            {
+                "initContainerStatuses": [CRASHED | {"name": "wait"}],
+                "containerStatuses": [
+                    {"name": "app", "state": {"waiting": {"reason": "PodInitializing"}}}
+                ],
+            },
+            event("BackOff", "Back-off restarting failed container"),
+            [
+                "wait waits: CrashLoopBackOff",
+                "Log of the container that crashed wait in intent-service-x:",
+            ],
+            id="init container",
+        ),
     ],
 )
 def test_a_rollout_that_fails_says_why(
@@ -537,9 +551,10 @@ def node(cpu: str, **spec: Any) -> Any:
     }
 
 
-def quota(used: str) -> Any:
+def quota(used: str, *scopes: str) -> Any:
     """A quota of two CPUs."""
     return {
+        "spec": {"scopes": list(scopes)},
         "apiVersion": "v1",
         "kind": "ResourceQuota",
         "metadata": {"name": "team"},
@@ -569,6 +584,15 @@ def running(cpu: str, where: str) -> Any:
     return made
 
 
+# It runs on beside the containers that come after it.
+SIDECAR = """\
+        - name: proxy
+          image: docker.io/acme/proxy:1
+          restartPolicy: Always
+          resources: {requests: {cpu: 50m}}
+"""
+
+
 @pytest.mark.parametrize(
     ("there", "says"),
     [
@@ -594,6 +618,14 @@ def running(cpu: str, where: str) -> Any:
         ),
         pytest.param({"resourcequotas": [quota("1300m")]}, "", id="quota with room"),
         pytest.param(
+            {"resourcequotas": [quota("2", "Terminating")]}, "", id="quota of jobs"
+        ),
+        pytest.param(
+            {"resourcequotas": [quota("1275m", "NotTerminating")], "sidecar": []},
+            "of which 1275m are used",
+            id="quota and a sidecar",
+        ),
+        pytest.param(
             {"pods": [waiting("700m")]},
             "intent-service-x waits for some already: 0/2 nodes are available",
             id="pending",
@@ -609,13 +641,16 @@ def test_room_for_one_more_pod_is_looked_for(
     for resource, things in there.items():
         for thing in things:
             cluster.add(resource, thing)
+    if "sidecar" in there:
+        before = "      initContainers:\n" + SIDECAR + "      containers:\n"
+        edit(service, DEPLOYMENT, "      containers:\n", before)
 
     output = deploy(service, "a", check=False)
 
     if not says:
         assert "prod runs release 1" in output
         return
-    assert "Room for one more pod of Deployment/intent-service (700m of CPU" in output
+    assert "Room for one more pod of Deployment/intent-service (7" in output
     assert says in output
     assert not cluster.names("deployments")
     # It is no deployment of pods that stay, nor of who knows better.
@@ -675,6 +710,94 @@ def test_a_service_of_template_0_3_goes_over_without_losing_a_pod(
     assert cluster.fewest_pods == 5
     assert "prod runs release 3" in deploy(service, "b")
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+
+
+def label_all(service: Service, pairs: str, reach: str) -> None:
+    """Give all objects of prod a label by Kustomize."""
+    label = f"labels: [{{pairs: {{{pairs}}}, {reach}}}]\n"
+    kept = re.sub("(?m)^labels:.*\n", "", service.read(OVERLAY))
+    (service.path / OVERLAY).write_text(kept + label)
+
+
+def test_a_selector_that_would_lose_its_pods_is_refused(
+    bake: Bake, cluster: Cluster
+) -> None:
+    service = bake()
+    deploy(service, "a")
+    (old,) = cluster.names("replicasets")
+    instance = "app.kubernetes.io/instance: blue"
+
+    label_all(service, instance, "includeSelectors: true")
+    output = deploy(service, "b", check=False)
+    assert "selector has app.kubernetes.io/instance=blue, which the pods" in output
+    assert cluster.image == digest("a") and old in cluster.names("replicasets")
+
+    label_all(service, instance, "includeTemplates: true")
+    deploy(service, "b")
+    label_all(service, instance, "includeSelectors: true")
+    assert "made anew; its pods serve on" in deploy(service, "c")
+    assert cluster.image == digest("c")
+
+
+def test_what_others_have_in_the_namespace_is_not_cut_off(
+    bake: Bake, cluster: Cluster
+) -> None:
+    service = bake()
+    labels = {"app.kubernetes.io/name": "shop"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": []}}
+    other = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "shop", "labels": labels},
+        "spec": {"selector": {"matchLabels": labels}, "template": template},
+    }
+    namespace = {"name": f"{NAME}-prod"}
+    thing = {"apiVersion": "v1", "kind": "Namespace", "metadata": namespace}
+    cluster.store("namespaces", f"{NAME}-prod", thing)
+    cluster.add("deployments", other)
+
+    output = deploy(service, "a", check=False)
+
+    assert (
+        "Deployment/shop would be cut off by NetworkPolicy/default-deny and" in output
+    )
+    assert "(pod-security.kubernetes.io/enforce)" in output
+    assert cluster.names("deployments") == {"shop"}
+
+    # What came later was made under these rules.
+    del cluster.objects["deployments", "shop"]
+    deploy(service, "a")
+    cluster.add("deployments", other)
+    assert "prod runs release 2" in deploy(service, "b")
+
+
+def test_no_pods_may_be_what_git_says(bake: Bake, cluster: Cluster) -> None:
+    service = bake()
+    edit(service, DEPLOYMENT, "Seconds: 120", "Seconds: 1")
+    edit(service, "deploy/rollout.py", "MARGIN = 30.0", "MARGIN = 1.0")
+    edit(service, OVERLAY, "  - ../../components/autoscaler\n", "")
+    none = f"replicas: [{{name: {NAME}, count: 0}}]\n"
+    (service.path / OVERLAY).write_text(service.read(OVERLAY) + none)
+
+    assert "0 of 0 pods new" in deploy(service, "a", check=False)
+
+
+def test_what_shares_its_pods_is_named(bake: Bake, cluster: Cluster) -> None:
+    service = bake()
+    assert "have the labels of" not in deploy(service, "a")
+    # Its earlier releases are found although it is labelled anew.
+    label_all(service, "app.kubernetes.io/name: other", "includeSelectors: false")
+    assert "prod runs release 2" in deploy(service, "b")
+    overlay = service.path / OVERLAY
+    overlay.write_text(f"{overlay.read_text()}namePrefix: blue-\n")
+
+    output = deploy(service, "c")
+
+    assert (
+        f"The pods of Deployment/{NAME} have the labels of Deployment/blue-{NAME}, too"
+        in output
+    )
+    assert "prod runs release 1" in output
 
 
 def test_a_cluster_without_gateway_and_metrics_gets_the_rest(

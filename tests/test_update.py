@@ -205,6 +205,20 @@ def test_an_update_brings_the_fixes_and_keeps_the_edits(
     assert "Nothing new" in update(service).stdout
 
 
+@pytest.mark.parametrize(
+    "command", [("make", "--silent", "update"), (sys.executable, str(PROGRAM))]
+)
+def test_it_may_be_called_by_a_hook_of_git(
+    service: Service, command: tuple[str, ...]
+) -> None:
+    git = service.path / ".git"
+    variables = {"GIT_DIR": str(git), "GIT_INDEX_FILE": str(git / "index")}
+
+    said = run(*command, cwd=service.path, check=False, **variables).stdout
+
+    assert "Nothing new in the template: main" in said
+
+
 @pytest.mark.slow
 def test_a_conflict_is_one_of_git_and_the_next_update_goes_on_from_it(
     template: Template, service: Service
@@ -332,15 +346,27 @@ def test_in_a_larger_repository_only_the_service_is_changed(
 
 @pytest.mark.slow
 def test_an_answer_can_be_changed_later_on(
-    template: Template, service: Service
+    template: Template, service: Service, tmp_path: Path
 ) -> None:
     action = ".github/actions/pull-model/action.yml"
     assert "AWS_ROLE_ARN" in service.read(action)
+    # The template is in a directory of a repository, as --directory names it.
+    larger = Template(tmp_path / "larger")
+    ignore = shutil.ignore_patterns(".git")
+    shutil.copytree(template.path, larger.path / "ml", ignore=ignore)
+    run("git", "init", "--quiet", "--initial-branch", "main", cwd=larger.path)
+    larger.commit()
+    of_it = {"template": str(larger.path), "commit": larger.revision()}
+    record(service, directory="ml", **of_it)
+    commit(service)
 
+    unknown = update(service, ANSWERS='{"dvc_remot": "gs"}')
     wrong = update(service, ANSWERS='{"domain": "x"}')
     answers = {"dvc_remote": "gs", "dvc_remote_url": "gs://my-bucket/intents"}
     done = update(service, ANSWERS=json.dumps(answers))
 
+    assert unknown.returncode != 0
+    assert "does not ask dvc_remot. It asks: ci, " in unknown.stdout
     assert wrong.returncode != 0 and "It is a domain in lower case" in wrong.stdout
     assert done.returncode == 0, done.stdout
     assert "AWS_ROLE_ARN" not in service.read(action)
@@ -410,6 +436,10 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "gone": ({"template": "/nowhere/at-all"}, 'change "template" in .cruft.json'),
     "another": ({"commit": 40 * "a"}, "its history was rewritten"),
     "broken": ({"context": None}, "cannot be read"),
+    "private": (
+        {"template": "https://oauth2:glpat-1@localhost:1/t.git"},
+        "cannot be had from https://localhost:1/t.git. Git says: fatal: unable to",
+    ),
 }
 
 
@@ -464,6 +494,11 @@ def test_what_cannot_be_updated_is_said_in_a_line(service: Service, case: str) -
 def test_nothing_uncommitted_is_risked(service: Service) -> None:
     assert_refused(service, "ANSWERS is no JSON", ANSWERS="{")
     assert_refused(service, "ANSWERS is no object", ANSWERS="[]")
+    another = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    assert_refused(service, "git config --global --add safe.directory", **another)
+    assert_refused(
+        service, "answer to feedback in quotes", ANSWERS='{"feedback": true}'
+    )
     edit(service.path / "README.md", "## Start", "## Mine")
     assert_refused(
         service, "Commit or stash first, so that there is a way back: README"
@@ -485,6 +520,7 @@ def assert_refused(service: Service, reason: str, **variables: str) -> None:
     done = update(service, **variables)
 
     line, last = done.stdout.splitlines()
+    assert "glpat" not in line
     assert reason in line and "Error 1" in last, done.stdout
     assert done.returncode != 0
     after = run("git", "status", "--porcelain", cwd=service.path, check=False).stdout

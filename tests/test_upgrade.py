@@ -175,6 +175,10 @@ def test_newer_releases_are_locked_tested_and_named(small: Small) -> None:
     assert 'exclude-newer = "2030-01-31T00:00:00Z"' in small.read("pyproject.toml")
     assert not (small.path / "outputs" / "upgrade.md").exists()
 
+    small.commit()  # it does not go back by itself
+    assert "up to 2030-01-31" in small.upgrade()
+    assert small.status() == ""
+
 
 def test_where_the_tests_fail_the_way_back_is_said_and_works(small: Small) -> None:
     said = small.upgrade(check=False, LAST="1.0")
@@ -201,6 +205,9 @@ def test_an_interruption_says_the_way_back(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_is_not_committed_is_not_touched(small: Small) -> None:
     assert "is no date" in small.upgrade(check=False, DATE="tomorrow")
+    another = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    said = small.upgrade(check=False, **another)
+    assert "Commit" not in said and "--add safe.directory" in said
     mine = small.read("pyproject.toml") + "# mine\n"
     (small.path / "pyproject.toml").write_text(mine)
 

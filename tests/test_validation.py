@@ -510,6 +510,15 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "https://münchen.de/a/été": "https://xn--mnchen-3ya.de/a/ete",
         "https://[2001:db8::1]/a/x": "",
         "none": "",
+        "`acme/x`": "https://github.com/acme/x",
+        "acme/x\u200b": "https://github.com/acme/x",
+        "\u00a0https://github.com/acme/x\ufeff": "https://github.com/acme/x",
+        "https://github.com/acme/x (private)": "https://github.com/acme/x",
+        "https://github.com/acme/x is the repository": "https://github.com/acme/x",
+        "https://github.com / acme / x": "https://github.com/acme/x",
+        "https;//github.com/acme/x": "https://github.com/acme/x",
+        "https://https://github.com/acme/x": "https://github.com/acme/x",
+        "https://gitlab.com/groups/acme": "https://gitlab.com/acme/intent-service",
     },
     "issue_tracker_url": {
         "https://github.com/acme/x.git": "https://github.com/acme/x/issues",
@@ -518,6 +527,13 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "\u201chttps://github.com/acme/x\u201d": "https://github.com/acme/x",
         "n/a": "",
         "https://münchen.de/x": "https://xn--mnchen-3ya.de/x",
+        "acme/x#12": "https://github.com/acme/x/issues",
+        "https://acme.com/x\u200b": "https://acme.com/x",
+    },
+    "jira": {
+        "ACME": "https://your-org.atlassian.net/browse/ACME",
+        "ACME-12": "https://your-org.atlassian.net/browse/ACME",
+        "acme": "https://acme.atlassian.net",
     },
     "container_registry": {
         "docker pull ghcr.io/acme/x:latest": "ghcr.io/acme/x",
@@ -526,6 +542,16 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "ghcr.io/acme\u2013ml": "ghcr.io/acme-ml",
         "https://github.com/orgs/acme/packages": "ghcr.io/acme",
         "none": "",
+        "docker login ghcr.io -u ada": "ghcr.io",
+        "image: ghcr.io/acme": "ghcr.io/acme",
+        "ghcr.io / acme": "ghcr.io/acme",
+        "docker push acme/x": "ghcr.io/acme/x",
+        "`quay.io/acme`": "quay.io/acme",
+        "https://quay.io/organization/acme": "quay.io/acme",
+        "https://hub.docker.com/repositories/acme": "docker.io/acme",
+        "https://github.com/acme/x/pkgs/container/x": "ghcr.io/acme",
+        "https://github.com/users/ada/packages": "ghcr.io/ada",
+        "Docker Hub": "docker.io/your-org",
     },
     "domain": {
         "http:ml.acme.com": "ml.acme.com",
@@ -533,6 +559,9 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "ml\u2013x.acme.com": "ml-x.acme.com",
         "ml.acme.com\n": "ml.acme.com",
         "ml.acme.com, ml.acme.org": "ml.acme.com",
+        "`ml.acme.com`": "ml.acme.com",
+        "ml.acme.com\u200b": "ml.acme.com",
+        "e.g. ml.acme.com": "ml.acme.com",
     },
     "maintainers": {
         "@ada and @grace": "@ada, @grace",
@@ -546,6 +575,11 @@ SUGGESTED: dict[str, dict[str, str]] = {
         '"Lovelace, Ada" <ada@acme.com>': "ada@acme.com",
         "ada\uff20acme.com": "ada@acme.com",
         "https://github.com/orgs/acme/teams/ml": "@acme/ml",
+        "https://gitlab.com/groups/acme/ml/-/issues": "@acme/ml",
+        "https://github.com/ada?tab=repositories": "@ada",
+        "@ada|@grace": "@ada, @grace",
+        "@ada&@grace+@al": "@ada, @grace, @al",
+        "`@ada`": "@ada",
     },
     "weeks_to_ship": {
         "2 sprints": "4",
@@ -560,6 +594,13 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "maybe 3 weeks": "3",
         "2027-01-31": "",
         "by 15 March": "",
+        "15.03.27": "",
+        "3/15/27": "",
+        "two (2) months": "9",
+        "2 months (8 weeks)": "9",
+        "maybe (3) weeks": "3",
+        "3 weeks \u00b1 1 week": "3",
+        "3\u00a0weeks": "3",
         "Q1 2027": "",
     },
     "service_slug": {
@@ -573,6 +614,9 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "s3a://acme/x": "s3://acme/x",
         "https://a.blob.core.windows.net/box/x": "azure://box/x",
         "me@acme.com:/srv/x": "ssh://me@acme.com/srv/x",
+        "$HOME/x": os.path.expandvars("$HOME/x"),
+        "/srv/x,": "/srv/x",
+        "`/srv/x`": "/srv/x",
         "webdav://acme.com/x": "",
     },
     "s3": {
@@ -586,6 +630,8 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "arn:aws:s3:eu-west-1:1:accesspoint/x": "",
         "https://a.blob.core.windows.net/box/x": "azure://box/x",
         "gdrive://acme": "",
+        "`s3://acme/x`": "s3://acme/x",
+        "s3://acme/x\u200b": "s3://acme/x",
     },
     "gs": {
         "https://acme.storage.googleapis.com/x": "gs://acme/x",
@@ -596,7 +642,11 @@ SUGGESTED: dict[str, dict[str, str]] = {
         "https://a.blob.core.windows.net": "",
         "a=b;AccountName=c;AccountKey=d": "",
     },
-    "ssh": {"ssh://me@host//srv//x": "ssh://me@host/srv/x"},
+    "ssh": {
+        "ssh://me@host//srv//x": "ssh://me@host/srv/x",
+        "scp -r me@host:/srv/x .": "ssh://me@host/srv/x",
+        "ssh me@host": "ssh://me@host/srv/intent-service-storage",
+    },
 }
 
 
@@ -605,6 +655,8 @@ SUGGESTED: dict[str, dict[str, str]] = {
 def test_a_correction_keeps_what_was_typed(tmp_path: Path, question: str) -> None:
     kind = {} if question in QUESTIONS else {"dvc_remote": question}
     asked = "dvc_remote_url" if kind else question
+    if question == "jira":
+        kind, asked = {"issue_tracker": "jira"}, "issue_tracker_url"
 
     for typed, instead in SUGGESTED[question].items():
         outcome = answer(tmp_path, {**kind, asked: typed})
@@ -670,11 +722,17 @@ def test_a_refusal_ends_with_one_and_leaves_a_directory_as_it_was(
 
 def test_the_command_of_a_refusal_can_be_pasted(tmp_path: Path) -> None:
     odd = 'It\'s "odd" & $HOME `x` \\ 🎉; #x'
-    answers = {"service_slug": "Odd", "description": odd}
-    done = bake_into(tmp_path, check=False, answers=answers)
+    template = tmp_path / "a=b"  # which is no answer
+    template.symlink_to(ROOT)
+    start = (sys.executable, "-X", "utf8", "-Wignore", "-m", "cookiecutter")
+    answers = ("service_slug=Odd", f"description={odd}", "team=A=b")
+    words = (*start, "--no-input", "--", "a=b", *answers, "ci=github")
+    done = run(*words, cwd=tmp_path, check=False)
     command = correction_in(done.stdout)
 
-    assert command.startswith(f"{sys.executable} -m cookiecutter {ROOT} --output-dir")
+    first = [*start, "--no-input", "--", "a=b", "service_slug=odd"]
+    assert command.startswith(shlex.join(first))
+    assert "team=A=b" in command and "ci=github" in command
     run("sh", "-c", command, cwd=tmp_path)
 
     project = tomllib.loads((tmp_path / "odd" / "pyproject.toml").read_text("utf-8"))
@@ -709,10 +767,10 @@ def correction_in(said: str) -> str:
     return said.split("With the corrections:\n\n  ")[1].split("\n")[0]
 
 
-def launcher(path: Path, words: int) -> Path:
+def launcher(path: Path, words: int, name: str = "cookiecutter") -> Path:
     """A program that runs cookiecutter as others do; `words` of it stand in front."""
     path.parent.mkdir(exist_ok=True)
-    program = Path(sys.executable).with_name("cookiecutter")
+    program = Path(sys.executable).with_name(name)
     path.write_text(
         f"#!{sys.executable}\nimport subprocess, sys\n"
         f"sys.exit(subprocess.call([{str(program)!r}, *sys.argv[{words}:]]))\n"
@@ -731,12 +789,14 @@ def test_the_command_begins_as_the_user_began_and_keeps_the_options(
 ) -> None:
     program = launcher(tmp_path / "bin" / start[0], len(start))
     (tmp_path / "work").mkdir()
-    (tmp_path / "config.yaml").write_text("default_context: {team: Blue, domain: x}\n")
+    (tmp_path / "config.yaml").write_text(
+        "default_context: {team: Blue, domain: x, ci: gitlab}\n"
+    )
     typed = [str(ROOT.parent), "--directory", ROOT.name, "-f", "-s", "-o", "work"]
     typed += ["--config-file=config.yaml", "--no-input"]
 
     done = run(
-        *(str(program), *start[1:], *typed, "weeks_to_ship=three weeks"),
+        *(str(program), *start[1:], *typed, "weeks_to_ship=three weeks", "ci=github"),
         cwd=tmp_path,
         check=False,
     )
@@ -747,6 +807,7 @@ def test_the_command_begins_as_the_user_began_and_keeps_the_options(
     # What the configuration says is said again where it was corrected.
     assert answers["weeks_to_ship"] == "3" and answers["domain"] == "example.com"
     assert answers["team"] == "Blue"
+    assert answers["ci"] == "github"  # the default, but not by the configuration
     command = shlex.join([str(program), *words[1:]])
     run("sh", "-c", command, cwd=tmp_path)
     assert (tmp_path / "work" / "intent-service" / "docs/functional-spec.md").exists()
@@ -762,14 +823,15 @@ def test_cruft_is_told_the_corrections_as_it_takes_them(tmp_path: Path) -> None:
     run("git", "add", "--all", cwd=template)
     run("git", "commit", "--quiet", "--message", "Template", cwd=template)
     (tmp_path / "work").mkdir()
-    cruft = (sys.executable, "-m", "cruft", "create", str(template), "--no-input")
+    uvx = str(launcher(tmp_path / "bin" / "uvx", 2, "cruft"))
+    cruft = (uvx, "cruft@2", "create", str(template), "--no-input")
 
     wrong = json.dumps({"domain": "ML.example.org", "team": "It's"})
     done = run(*cruft, "--extra-context", wrong, cwd=tmp_path / "work", check=False)
 
     command = correction_in(done.stdout)
-    assert command.startswith(f"{sys.executable} -m cruft create {template} --no-input")
-    run("sh", "-c", command, cwd=tmp_path / "work")
+    assert command.startswith(f"uvx cruft@2 create {template} --no-input")
+    run("sh", "-c", command.replace("uvx", uvx, 1), cwd=tmp_path / "work")
     text = (tmp_path / "work" / "intent-service" / ".cruft.json").read_text()
     answers = json.loads(text)["context"]["cookiecutter"]
     assert (answers["domain"], answers["team"]) == ("ml.example.org", "It's")

@@ -85,12 +85,24 @@ def _state(pod: Manifest) -> str:
         for condition in status.get("conditions", [])
         if condition["status"] == "False" and condition.get("reason") == "Unschedulable"
     ]
-    containers = status.get("initContainerStatuses", []) + status.get(
-        "containerStatuses", []
-    )
-    for container in containers:
+    for container in _containers(pod):
         words += _container(container)
     return ", ".join(filter(None, words))
+
+
+def _containers(pod: Manifest) -> list[Manifest]:
+    """Return the states of the containers of a pod in the order of their start."""
+    status = pod.get("status", {})
+    kinds = ("initContainerStatuses", "containerStatuses")
+    return [one for kind in kinds for one in status.get(kind, [])]
+
+
+def _has_log(container: Manifest) -> bool:
+    """Return whether a container has begun and has not ended with 0."""
+    ended = container.get("state", {}).get("terminated", {}).get("exitCode")
+    return ended != 0 and bool(
+        container.get("containerID") or container.get("restartCount")
+    )
 
 
 def _container(status: Manifest) -> Iterator[str]:
@@ -139,14 +151,7 @@ def _time(event: Manifest) -> str:
 
 def _with_logs(pods: list[Manifest]) -> list[Manifest]:
     """Return the newest pods that have logs, the newest first."""
-    found = [
-        pod
-        for pod in pods
-        if any(
-            status.get("containerID") or status.get("restartCount")
-            for status in pod.get("status", {}).get("containerStatuses", [])
-        )
-    ]
+    found = [pod for pod in pods if any(map(_has_log, _containers(pod)))]
     found.sort(key=lambda pod: pod["metadata"].get("creationTimestamp") or "")
     return found[::-1][:PODS_WITH_LOGS]
 
@@ -154,7 +159,7 @@ def _with_logs(pods: list[Manifest]) -> list[Manifest]:
 def _log(kubectl: Kubectl, pod: Manifest, where: tuple[str, ...]) -> list[str]:
     """Return the last lines of each container, and of the one that crashed before."""
     parts = []
-    for status in pod["status"]["containerStatuses"]:
+    for status in filter(_has_log, _containers(pod)):
         options = ["--container", status["name"], "--tail", str(LINES)]
         crashed = ["--previous"] if status.get("restartCount") else []
         for previous in ([], crashed) if crashed else ([],):

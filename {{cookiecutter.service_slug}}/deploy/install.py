@@ -55,7 +55,8 @@ def install(
     kubectl.apply(deployments)
     for deployment in deployments:
         try:
-            wait(kubectl, deployment, least_replicas(manifests, deployment) or 1)
+            least = least_replicas(manifests, deployment)
+            wait(kubectl, deployment, 1 if least is None else least)
         except RolloutError as error:
             raise DeployError(
                 f"{explain(kubectl, deployment)}\nRelease {release.number} does not "

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from deploy.kubectl import APPLY, DeployError, Kubectl, objects_in
 from deploy.manifests import (
+    NAME,
     Key,
     Manifest,
     key,
@@ -16,6 +17,8 @@ from deploy.prune import PRUNED
 from deploy.releases import LARGEST, as_json
 from deploy.room import lack_of_room
 
+# The label by which a namespace refuses pods.
+ENFORCE = "pod-security.kubernetes.io/enforce"
 # Rights that a deployment needs beside those to what it applies: verb, resource, group.
 ALSO_NEEDED = [
     ("list", "pods", ""),
@@ -69,7 +72,15 @@ def check(
     live = {key(one): one for one in found}
     # Before there is a namespace, nothing can be tried in it.
     planned, refused = _dry_run(kubectl, manifests, live) if there else (manifests, [])
-    _stop_for(refused, _no_room(kubectl, planned, live) if room else [])
+    others = _others(kubectl, manifests) if there else []
+    _stop_for(
+        refused,
+        _left_behind(manifests, live),
+        _cut_off(manifests, live, others),
+        _no_room(kubectl, planned, live) if room else [],
+    )
+    for line in _shared_pods(manifests, others):
+        print(line)
     scaled = of_kind(manifests, "HorizontalPodAutoscaler")
     if scaled and not any(group == "metrics.k8s.io" for group, _ in resources):
         print(
@@ -234,6 +245,82 @@ def _dry_run(
     except DeployError as error:
         return manifests, [str(error).replace("\n", "\n  ")]
     return objects_in(output), []
+
+
+def _left_behind(manifests: list[Manifest], live: dict[Key, Manifest]) -> list[str]:
+    """Return which Deployments would not find their pods by their new selectors."""
+    lines = []
+    for one in of_kind(manifests, "Deployment"):
+        if not selector_differs(one, live):
+            continue
+        running = live[key(one)]["spec"]["template"]["metadata"].get("labels", {})
+        wanted = one["spec"]["selector"].get("matchLabels", {})
+        lacking = sorted(f"{k}={v}" for k, v in wanted.items() if running.get(k) != v)
+        if lacking:
+            lines.append(
+                f"{key(one)}: its new selector has {', '.join(lacking)}, which the "
+                "pods that run have not: they would run on for ever. Deploy twice: "
+                "first give the label to the pods only (in `labels:` of the overlay, "
+                "`includeTemplates: true`), then to the selectors "
+                "(`includeSelectors: true`)."
+            )
+    return lines
+
+
+def _others(kubectl: Kubectl, manifests: list[Manifest]) -> list[Manifest]:
+    """Return the Deployments in the namespace that are not in the manifests."""
+    own = {key(one) for one in of_kind(manifests, "Deployment")}
+    where = ("--namespace", server(manifests)["metadata"]["namespace"])
+    found = kubectl.items("deployments.apps", *where)
+    return [one for one in found if key(one) not in own]
+
+
+def _cut_off(
+    manifests: list[Manifest], live: dict[Key, Manifest], others: list[Manifest]
+) -> list[str]:
+    """Return which rules for all of a namespace would reach what others have there."""
+    name = server(manifests)["metadata"]["labels"].get(NAME)
+    strangers = [
+        str(key(one))
+        for one in others
+        if one["metadata"].get("labels", {}).get(NAME) != name
+    ]
+    rules = [
+        str(key(one))
+        for one in of_kind(manifests, "NetworkPolicy")
+        if not one["spec"].get("podSelector") and key(one) not in live
+    ]
+    for one in of_kind(manifests, "Namespace"):
+        has = live.get(key(one), {}).get("metadata", {}).get("labels", {})
+        given = one["metadata"].get("labels", {})
+        if given.get(ENFORCE) != has.get(ENFORCE):
+            rules.append(f"{key(one)} ({ENFORCE})")
+    if not (strangers and rules):
+        return []
+    return [
+        f"A namespace of its own: {', '.join(strangers)} would be cut off by "
+        f"{' and '.join(rules)}, which hold for all pods there. Give the overlay "
+        "another `namespace:`, or take these out of deploy/base/kustomization.yaml."
+    ]
+
+
+def _shared_pods(manifests: list[Manifest], others: list[Manifest]) -> list[str]:
+    """Return which other Deployments have pods that are taken for those of this one."""
+    deployment = server(manifests)
+    selector = deployment["spec"]["selector"].get("matchLabels", {}).items()
+    shared = [
+        str(key(one))
+        for one in others
+        if selector <= one["spec"]["template"]["metadata"].get("labels", {}).items()
+    ]
+    if not shared:
+        return []
+    return [
+        f"The pods of {', '.join(shared)} have the labels of {key(deployment)}, too: "
+        "the Service sends them requests, and neither the autoscaler nor the "
+        "PodDisruptionBudget tells them apart. Delete what is no longer needed, or "
+        "give each variant a label: docs/deployment.md, Variants in one namespace."
+    ]
 
 
 def _no_room(

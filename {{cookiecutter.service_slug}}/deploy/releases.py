@@ -65,11 +65,15 @@ class Releases:
             COMPONENT: "release",
             "app.kubernetes.io/instance": self._which.name,
         }
+        # Without the name of the service: an overlay may label it anew.
+        self._selected = {
+            label: value for label, value in self._labels.items() if label != NAME
+        }
         self._where = ("--namespace", self._which.namespace)
 
     def read(self) -> dict[int, Release]:
         """Return the recorded releases by their numbers, the oldest first."""
-        selected = select(self._labels)
+        selected = select(self._selected)
         records = self._kubectl.items("configmaps", *self._where, *selected)
         found = {release.number: release for release in map(_release, records)}
         return dict(sorted(found.items()))

@@ -47,20 +47,25 @@ def amount(quantity: object) -> float:
 
 def requests(spec: Manifest, kind: str = "requests") -> Amounts:
     """Return what a pod asks for, or may use at most (`limits`)."""
-    needs = [
-        _amounts(container.get("resources", {}).get(kind, {}))
-        for container in spec["containers"]
-    ]
-    total = {name: sum(one.get(name, 0.0) for one in needs) for name in COUNTED}
-    # Init containers run before the others, one by one.
+    running = most = dict.fromkeys(COUNTED, 0.0)
+    # Init containers run before the others, one by one; those that are always started
+    # again (sidecars) run on beside what follows.
     for container in spec.get("initContainers", []):
-        needed = _amounts(container.get("resources", {}).get(kind, {}))
-        total = {name: max(total[name], needed.get(name, 0.0)) for name in COUNTED}
-    return total
+        at_once = _sum(running, _needs(container, kind))
+        most = {name: max(most[name], at_once[name]) for name in COUNTED}
+        running = at_once if container.get("restartPolicy") == "Always" else running
+    for container in spec["containers"]:
+        running = _sum(running, _needs(container, kind))
+    return {name: max(most[name], running[name]) for name in COUNTED}
 
 
-def _amounts(resources: Manifest) -> Amounts:
-    return {name: amount(value) for name, value in resources.items() if name in COUNTED}
+def _needs(container: Manifest, kind: str) -> Amounts:
+    resources = container.get("resources", {}).get(kind, {})
+    return {name: amount(resources.get(name, "0")) for name in COUNTED}
+
+
+def _sum(one: Amounts, other: Amounts) -> Amounts:
+    return {name: one[name] + other[name] for name in COUNTED}
 
 
 def _say(amounts: Amounts) -> str:
@@ -77,6 +82,8 @@ def _quota(quotas: list[Manifest], spec: Manifest) -> str:
         needed |= {f"{kind}.{name}": value for name, value in asked.items()}
         needed |= asked if kind == "requests" else {}
     for quota in quotas:
+        if not _counts(quota.get("spec", {})):
+            continue
         status = quota.get("status", {})
         for name, hard in status.get("hard", {}).items():
             used = amount(status.get("used", {}).get(name, "0"))
@@ -86,6 +93,13 @@ def _quota(quotas: list[Manifest], spec: Manifest) -> str:
                     f"{status['used'][name]} are used. Have it raised."
                 )
     return ""
+
+
+def _counts(quota: Manifest) -> bool:
+    """Return whether a quota counts pods of a Deployment, as far as its scopes tell."""
+    scopes = set(quota.get("scopes", []))
+    others = quota.get("scopeSelector", {}).get("matchExpressions", [])
+    return scopes <= {"NotTerminating", "NotBestEffort"} and not others
 
 
 def _waiting(pods: list[Manifest], deployment: Manifest, wanted: Amounts) -> str:

@@ -33,6 +33,13 @@ AUTHOR = {
     for role in ("AUTHOR", "COMMITTER")
     for field, value in (("NAME", "Template"), ("EMAIL", "template@localhost"))
 }
+# What `git rev-parse --local-env-vars` lists, but for settings. Git sets some for its
+# hooks: by them, commands in the clone would reach into the user's repository.
+OF_ANOTHER_REPOSITORY = """
+DIR WORK_TREE INDEX_FILE OBJECT_DIRECTORY ALTERNATE_OBJECT_DIRECTORIES COMMON_DIR PREFIX
+GRAFT_FILE SHALLOW_FILE NO_REPLACE_OBJECTS REPLACE_REF_BASE IMPLICIT_WORK_TREE
+INTERNAL_SUPER_PREFIX NAMESPACE QUARANTINE_PATH
+""".split()
 # What is generated has the line ends of the template, whatever Git is told here.
 ADD_OPTIONS = ("-c", "core.autocrlf=input", "-c", "core.safecrlf=false")
 # A file that the user adds to a directory stays where it is if others move.
@@ -79,8 +86,14 @@ def run(
         errors="replace",
     )
     if done.returncode:
-        raise Failed((done.stderr.strip() or done.stdout.strip())[-4000:])
+        said = done.stderr.strip() or done.stdout.strip()
+        raise Failed(without_credentials(said)[-4000:])
     return done.stdout
+
+
+def without_credentials(text: str) -> str:
+    """Return a text with no user, password or token in the addresses in it."""
+    return re.sub(r"(?<=://)[^/\s'\"]*@|\?\w+=[^\s'\"]*", "", text)
 
 
 def git(
@@ -94,6 +107,8 @@ def git(
 
 def reason(error: Failed) -> str:
     """Return the line of Git's words that gives the reason."""
+    if "safe.directory" in str(error):  # the remedy is in other lines
+        return " ".join(str(error).split())
     lines = str(error).splitlines() or ["nothing"]
     return next((x for x in lines if x.startswith(("fatal:", "error:"))), lines[-1])
 
@@ -140,7 +155,26 @@ def read_answers(record: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, s
         sys.exit(f"ANSWERS is no JSON ({error}): {text}")
     if not isinstance(changed, dict):
         sys.exit('ANSWERS is no object, such as {"dvc_remote": "s3"}: ' + text)
+    for question, answer in changed.items():
+        if isinstance(answer, bool) or not isinstance(answer, str | int | float):
+            sys.exit(f'ANSWERS: write the answer to {question} in quotes, as "yes".')
     return answers, {question: str(answer) for question, answer in changed.items()}
+
+
+def refuse_what_is_not_asked(
+    changed: Mapping[str, str], asked: Mapping[str, Any]
+) -> None:
+    """Check that the template asks what `ANSWERS` answers: cookiecutter does not.
+
+    Raises:
+        SystemExit: If it does not.
+    """
+    if unknown := sorted(changed.keys() - asked.keys()):
+        known = ", ".join(name for name in asked if not name.startswith("_"))
+        sys.exit(
+            "Nothing was changed. ANSWERS: the template does not ask "
+            f"{', '.join(unknown)}. It asks: {known}."
+        )
 
 
 def refuse_what_could_be_lost() -> None:
@@ -196,9 +230,10 @@ def clone_template(record: Mapping[str, Any], clone: Path) -> tuple[str, str]:
     Raises:
         SystemExit: If it cannot be had, or lacks the commit of the record.
     """
-    address, commit = record["template"], record["commit"]
+    commit = record["commit"]
+    address = without_credentials(record["template"])
     try:
-        git("clone", "--quiet", *CLONE_OPTIONS, address, str(clone))
+        git("clone", "--quiet", *CLONE_OPTIONS, record["template"], str(clone))
     except Failed as error:
         sys.exit(
             f"The template cannot be had from {address}. Git says: {reason(error)} "
@@ -232,9 +267,16 @@ def clone_template(record: Mapping[str, Any], clone: Path) -> tuple[str, str]:
 
 
 def generate(
-    clone: Path, commit: str, answers: Mapping[str, str], skip: list[str], place: Path
+    clone: Path,
+    directory: str,
+    commit: str,
+    answers: Mapping[str, str],
+    skip: list[str],
+    place: Path,
 ) -> dict[str, Any]:
     """Generate a service into a place; return its record.
+
+    `directory` is where in the clone the template is, "" for the whole of it.
 
     Raises:
         SystemExit: If the template refuses an answer, with its words.
@@ -245,7 +287,8 @@ def generate(
     output, configuration = scratch / "output", scratch / "settings.yaml"
     configuration.write_text(f"replay_dir: {json.dumps(str(scratch))}\n")
     uv = os.environ.get("UV") or shutil.which("uv") or ".venv/bin/uv"
-    command = (uv, *COOKIECUTTER, "cookiecutter", str(clone), "--no-input")
+    template = str(clone / directory)
+    command = (uv, *COOKIECUTTER, "cookiecutter", template, "--no-input")
     places = ("--config-file", str(configuration), "--output-dir", str(output))
     given = [f"{question}={answer}" for question, answer in answers.items()]
     quiet = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
@@ -323,13 +366,13 @@ def commit_of(root: Path, prefix: str, *parent: str) -> str:
     )
 
 
-def show(clone: Path, commits: tuple[str, str], old: str, new: str) -> None:
+def show(template: Path, commits: tuple[str, str], old: str, new: str) -> None:
     """Show the difference (page by page in a terminal), then what the template says."""
     sys.stdout.flush()
     subprocess.run(["git", "diff", "--find-renames", "--relative", old, new])
     print(git("diff", "--find-renames", "--relative", "--shortstat", old, new))
     plain = ("--unified=0", "--no-color", "--no-ext-diff")
-    changes = git("diff", *plain, *commits, "--", "CHANGELOG.md", cwd=clone)
+    changes = git("diff", *plain, *commits, "--", "CHANGELOG.md", cwd=template)
     added = [x[1:] for x in changes.splitlines() if re.match(r"\+(?!\+\+ )", x)]
     if added:
         print("\nWhat the template says of it:\n")
@@ -439,6 +482,8 @@ def report(hand: list[str], deleted: list[str], asked: list[str]) -> None:
 
 def main() -> None:
     """Update the service; exit with 1 if there are conflicts, as `git merge` does."""
+    for name in OF_ANOTHER_REPOSITORY:
+        os.environ.pop(f"GIT_{name}", None)
     record = read_record()
     answers, changed = read_answers(record)
     refuse_what_could_be_lost()
@@ -454,8 +499,10 @@ def main() -> None:
             print(f"Nothing new in the template: {branch} is at {newest[:12]}.")
             return
         newest = commit if is_current else newest  # the branch may be behind
-        generate(clone, commit, answers, skip, before / prefix)
-        made = generate(clone, newest, answers | changed, skip, after / prefix)
+        where = (clone, record.get("directory") or "")
+        generate(*where, commit, answers, skip, before / prefix)
+        made = generate(*where, newest, answers | changed, skip, after / prefix)
+        refuse_what_is_not_asked(changed, made["context"]["cookiecutter"])
         project = Path(prefix, "pyproject.toml")
         keep_the_later_cutoff(before / project, after / project)
         old = commit_of(before, prefix)
@@ -464,7 +511,7 @@ def main() -> None:
             print(f"Nothing new in the template for this service: {branch} changed.")
             return
         refuse_what_is_in_the_way(old, new)
-        show(clone, (commit, newest), old, new)
+        show(clone.joinpath(where[1]), (commit, newest), old, new)
     if not is_wanted():
         print("Nothing was changed.")
         return

@@ -1,7 +1,8 @@
 """Take newer releases of the dependencies and test them: `make upgrade`.
 
 It moves the date of `exclude-newer` in pyproject.toml, to today or to `DATE`, and
-locks anew. What changed is printed, and written to outputs/upgrade.md for the pipeline.
+locks anew; only by `DATE` does it go back. What changed is printed, and written to
+outputs/upgrade.md for the pipeline.
 """
 
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 
 PROJECT, LOCK = Path("pyproject.toml"), Path("uv.lock")
 NOTES = Path("outputs/upgrade.md")
-DATED = re.compile(r'^exclude-newer\s*=\s*"\d{4}-\d\d-\d\d.*$', re.MULTILINE)
+DATED = re.compile(r'^exclude-newer\s*=\s*"(\d{4}-\d\d-\d\d).*$', re.MULTILINE)
 BACK = f"git restore {PROJECT} {LOCK} && make setup"
 
 
@@ -26,8 +27,8 @@ def main() -> None:
     Raises:
         SystemExit: If it cannot be done (nothing is changed then) or the tests fail.
     """
-    newest = read_date()
     refuse_what_could_be_lost()
+    newest = read_date()
     before = {path: path.read_bytes() for path in (PROJECT, LOCK)}
     NOTES.unlink(missing_ok=True)
     try:
@@ -58,7 +59,11 @@ def main() -> None:
 
 def read_date() -> date:
     """Return the day up to which releases are taken."""
-    text = os.environ.get("DATE") or datetime.now(UTC).date().isoformat()
+    text = os.environ.get("DATE")
+    if not text:
+        found = DATED.search(PROJECT.read_text(encoding="utf-8"))
+        there = [date.fromisoformat(found[1])] if found else []
+        return max([datetime.now(UTC).date(), *there])
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -72,9 +77,11 @@ def refuse_what_could_be_lost() -> None:
     unchanged = ("git", "diff", "--quiet", "HEAD", "--", *files)
     for command in (known, unchanged):
         try:
-            done = subprocess.run(command, capture_output=True)
+            done = subprocess.run(command, capture_output=True, text=True)
         except FileNotFoundError:
             sys.exit("git is not installed: there would be no way back.")
+        if done.stderr.startswith("fatal:"):
+            sys.exit(f"Git says: {' '.join(done.stderr.split())}")
         if done.returncode:
             sys.exit(f"Commit {PROJECT} and {LOCK} first, so that there is a way back.")
 
