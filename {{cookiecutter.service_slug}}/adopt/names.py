@@ -14,8 +14,10 @@ from serving.fields import OUTPUTS
 from training.schema import GROUP, LABEL, TIME
 
 LONGEST = 50
-# The types of fields: a field of such a name would hide one from those below it.
+# What the lines of a contract use: a field of such a name that has a default would hide
+# it from the fields and methods below.
 TYPES = {"bool", "datetime", "float", "int", "list", "normalise", "str"}
+DECORATORS = {"classmethod", "property", "staticmethod"}
 # The options that take several columns, with commas between them.
 LISTS = {"DROP", "TEXT", "KEEP"}
 # What the German, Nordic and Slavic letters are without marks; NFKD knows the others.
@@ -43,7 +45,7 @@ def name_fields(columns: Sequence[str]) -> dict[str, str]:
         name = to_field(column) or f"column_{place}"
         if name[0].isdigit():
             name = f"field_{name}"
-        is_used = name in TYPES | taken or hasattr(Contract, name)
+        is_used = name in TYPES | DECORATORS | taken or hasattr(Contract, name)
         if keyword.iskeyword(name) or is_used:
             name = f"{name}_value" if name not in fields.values() else name
         free, number = name, 2

@@ -162,7 +162,7 @@ def test_a_floor_leaves_room_for_how_scores_differ(
     assert choose_floor(scores) == pytest.approx(floor, abs=0.011)
 
 
-@pytest.mark.parametrize("name", ["Variable", "label", "copy", "class"])
+@pytest.mark.parametrize("name", ["Variable", "label", "copy", "class", "property"])
 def test_a_name_that_no_field_may_have_gets_an_ending(table: Write, name: str) -> None:
     plan = plan_for(table(name, lambda number: number / 2))
 
