@@ -365,7 +365,8 @@ def choose_configs(
 def adopt(variables: Mapping[str, str], tell: Callable[[str], None] = print) -> None:
     """Infer, show, ask, write and train. Raises Refusal or PipelineError."""
     options = read_options(variables)
-    plan = infer(options)
+    known = ADOPTED.read_text(encoding="utf-8") if ADOPTED.exists() else ""
+    plan = infer(options, write.read_names(known))
     for line in describe(plan):
         tell(line)
     texts, said = make_files(plan, options)

@@ -120,8 +120,11 @@ class Plan:
         return [each for each in (self.label, self.group, self.time) if each]
 
 
-def infer(options: Options) -> Plan:
-    """Return what the table says. Raises Refusal, with the reason and what to do."""
+def infer(options: Options, known: Mapping[str, str] | None = None) -> Plan:
+    """Return what the table says. Raises Refusal, with the reason and what to do.
+
+    `known` holds the field of each column that was adopted before.
+    """
     for path in filter(None, (options.data, options.test)):
         check_size(path)
     if options.test and options.test.name == options.data.name:
@@ -141,7 +144,7 @@ def infer(options: Options) -> Plan:
             f"{options.data} is not in UTF-8 and is read as Windows-1252. If letters "
             "look wrong, save it as UTF-8."
         )
-    return _Inference(options, dialect, table, notes).run()
+    return _Inference(options, dialect, table, notes, known or {}).run()
 
 
 def _add_test_rows(table: pa.Table, path: Path, dialect: Dialect) -> pa.Table:
@@ -231,12 +234,14 @@ class _Inference:
         dialect: Dialect,
         table: pa.Table,
         notes: list[str],
+        known: Mapping[str, str],
     ) -> None:
         self._options = options
         self._dialect = dialect
         self._table = table
         self._first = table.column_names[0]
         self._notes = notes
+        self._known = known
         self._left_out: dict[str, str] = {}
 
     def run(self) -> Plan:
@@ -245,7 +250,7 @@ class _Inference:
         self._note_repeated()
         task, label, label_field = self._read_label(label)
         profiles = self._settle_signs(self._profile_all())
-        fields = name_fields([one.name for one in profiles])
+        fields = name_fields([one.name for one in profiles], self._known)
         features = [
             made
             for one in profiles

@@ -6,7 +6,7 @@ import keyword
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from adopt.layout import Refusal
 from serving.contract import Contract
@@ -37,11 +37,23 @@ def to_field(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name).strip("_")[:LONGEST].rstrip("_")
 
 
-def name_fields(columns: Sequence[str]) -> dict[str, str]:
-    """Return a name of a field for each column: all differ, and none is reserved."""
-    fields: dict[str, str] = {}
+def name_fields(
+    columns: Sequence[str], known: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return a name of a field for each column: all differ, and none is reserved.
+
+    A column that has a field in `known` keeps it.
+    """
     taken = {LABEL, GROUP, TIME, *OUTPUTS.values()}
+    fields = {
+        column: name
+        for column, name in (known or {}).items()
+        if column in columns and name not in taken
+    }
+    taken |= {*fields.values()}
     for place, column in enumerate(columns, start=1):
+        if column in fields:
+            continue
         name = to_field(column) or f"column_{place}"
         if name[0].isdigit():
             name = f"field_{name}"

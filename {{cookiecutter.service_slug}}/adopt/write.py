@@ -340,6 +340,22 @@ def write_source(plan: Plan, path: str, test_path: str | None, command: str) -> 
     )
 
 
+def read_names(text: str) -> dict[str, str]:
+    """Return the field of each column, as training/conf/data/adopted.yaml has them.
+
+    There is none if a person has left no such lines there.
+    """
+    try:
+        columns = yaml.safe_load(text)["columns"].items()
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return {}
+    return {
+        str(column).replace("\\${", "${"): name
+        for name, column in columns
+        if str(name).isidentifier()
+    }
+
+
 def _escape(value: Any) -> Any:
     """Return values in which ${ is no reference of Hydra's."""
     if isinstance(value, str):

@@ -321,6 +321,24 @@ def test_the_same_table_again_changes_nothing_and_a_column_more_one_line(
     assert added == {"    more: Annotated[int, Field(ge=0, le=12)]"}
 
 
+def test_a_column_keeps_the_field_that_it_had(table: Write) -> None:
+    file = table("年", lambda number: number % 7)
+    before = plan_for(file)
+    names = write.read_names(write.write_source(before, "claims.csv", None, ""))
+    names["Age"] = "years"  # a person has renamed it, here and in the contract
+    header, *rows = file.read_text(encoding="utf-8").splitlines()
+    rows = [f"{number % 5};{row}" for number, row in enumerate(rows)]
+    file.write_text("\n".join(["月;" + header, *rows]), encoding="utf-8")
+
+    plan = infer(Options(file, "outcome"), names)
+
+    fields = {each.column: each.name for each in plan.fields}
+    assert fields["年"] == before.fields[-1].name
+    assert fields["月"] not in before.dialect.columns
+    assert fields["Age"] == "years"
+    assert write.read_names("no: columns") == {}
+
+
 def test_rows_that_the_contract_refuses_are_listed_in_a_file(
     table: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
