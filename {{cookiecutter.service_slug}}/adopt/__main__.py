@@ -233,7 +233,7 @@ def draw_samples(schema: Schema, rows: pd.DataFrame) -> list[dict[str, Any]]:
     samples: list[dict[str, Any]] = []
     for number in order.index:
         sample = {
-            name: _shorten(name, value)
+            name: _shorten(name, value) if name in texts else _to_plain(value)
             for name, value in rows.loc[number, names].items()
             if not _is_missing(value)
         }
@@ -253,11 +253,11 @@ def _is_missing(value: Any) -> bool:
 
 
 def _shorten(name: Any, value: Any) -> Any:
-    if isinstance(value, str):
-        return write.shorten(name, value) if len(value) > 20 else value
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return value
+    return write.shorten(name, value) if len(value) > 20 else value
+
+
+def _to_plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def choose_model(

@@ -31,8 +31,9 @@ MODULES = {
     "datetime": "datetime",
     "normalise": "serving.text",
 }
-# Longer texts are cut in the samples: a line of code has 88 characters.
-LONGEST_SAMPLE = 76
+# Longer texts are cut in the samples: a line of code has 88 characters, with indent and
+# signs. So long are the name and the text together.
+LONGEST_SAMPLE = 75
 
 CONFIG = """\
 # Your file as it came, as `make adopt` found it: how it is written, and which column is
@@ -305,9 +306,23 @@ def write_examples(text: str, samples: Sequence[Mapping[str, Any]]) -> str:
             before = lines[value.lineno - 1].encode()[: value.col_offset].decode()
             last = value.end_lineno or value.lineno
             after = lines[last - 1].encode()[value.end_col_offset :].decode()
-            written = f"{before}{[dict(sample) for sample in samples]!r}{after}"
+            written = f"{before}[{', '.join(map(_write_sample, samples))}]{after}"
             return format_code(_apply(lines, [(value.lineno - 1, last, [written])]))
     raise Refusal("app/examples.py has no list EXAMPLES. Add `EXAMPLES = []`.")
+
+
+def _write_sample(sample: Mapping[str, Any]) -> str:
+    """Return a sample as code. A choice that is too long for a line has one to itself.
+
+    black breaks a line where there are parentheses, and adds none.
+    """
+    cells = []
+    for name, value in sample.items():
+        written = repr(value)
+        if isinstance(value, str) and len(name) + len(written) > LONGEST_SAMPLE:
+            written = f"({written})"
+        cells.append(f"{name!r}: {written}")
+    return "{" + ", ".join(cells) + "}"
 
 
 def shorten(name: str, text: str) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from adopt import write
-from adopt.__main__ import check_names, choose_floor, read_rows
+from adopt.__main__ import check_names, choose_floor, draw_samples, read_rows
 from adopt.apply import DVC, find_pipeline, place, undone_on_failure
 from adopt.infer import Field, Options, Plan, infer
 from adopt.layout import Refusal, read_free_memory
@@ -22,6 +22,7 @@ from adopt.names import name_fields, to_field
 from serving.fields import Kind, read_kinds, read_task
 from serving.testing import ROOT
 from training.dialect import to_number
+from training.schema import make_schema
 from training.stage import PipelineError
 
 CONTRACT = '''
@@ -319,6 +320,28 @@ def test_the_same_table_again_changes_nothing_and_a_column_more_one_line(
     assert again == first
     added = set(more.splitlines()) - set(first.splitlines())
     assert added == {"    more: Annotated[int, Field(ge=0, le=12)]"}
+
+
+@pytest.mark.parametrize(
+    "choice", ["Satisfied {}  with nearly all that I was sent by", "{} sentence " * 20]
+)
+def test_a_sample_has_the_choices_of_the_contract_and_short_lines(
+    table: Write, choice: str
+) -> None:
+    name = "How satisfied are you with what you have received?"
+    file = table(name, lambda number: choice.format("no so very".split()[number % 3]))
+    plan = plan_for(file)
+    module: Any = write.load_contract(write.write_contract(CONTRACT, plan, set()))
+    rows = read_rows(plan, file, module.LabelledInstance)
+
+    samples = draw_samples(make_schema(module.Instance, module.LabelledInstance), rows)
+    text = write.write_examples("EXAMPLES = []\n", samples)
+
+    assert max(map(len, text.splitlines())) <= 88
+    written: dict[str, Any] = {}
+    exec(text, written)
+    for sample in written["EXAMPLES"]:
+        module.Instance.model_validate(sample)
 
 
 def test_a_column_keeps_the_field_that_it_had(table: Write) -> None:
