@@ -457,6 +457,14 @@ REFUSED: dict[str, tuple[Write, str]] = {
         to_bytes(lambda content: content.replace(b"fire", b"f\xefre", 1)),
         "in UTF-8, but for line",
     ),
+    "a mark, and a byte of another encoding": (
+        to_bytes(lambda content: b"\xef\xbb\xbf" + content.replace(b"f", b"\xe4", 1)),
+        "begins as UTF-8 does, but not all.*Save",
+    ),
+    "half a letter of UTF-16": (
+        to_bytes(lambda content: content.decode().encode("utf-16") + b"x"),
+        "begins as UTF-16 does, but not all.*Save",
+    ),
     "a separator at the end of rows": (
         Csv(edit=lambda text: text.replace("\n", ",\n").replace(",\n", "\n", 1)),
         "rows end in ','.*Add one",

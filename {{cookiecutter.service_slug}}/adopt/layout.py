@@ -107,8 +107,14 @@ def find_dialect(path: Path) -> Dialect:
     if path.suffix.lower() not in TEXT_SUFFIXES or path.is_dir():
         return Dialect()
     encoding = _find_encoding(path)
-    with path.open(encoding=encoding, newline="") as text:
-        sample = text.read(SAMPLE)
+    try:
+        with path.open(encoding=encoding, newline="") as text:
+            sample = text.read(SAMPLE)
+    except UnicodeError:  # the mark at the start says what it is to be
+        raise Refusal(
+            f"{path} begins as {encoding.removesuffix('-sig').upper()} does, but not "
+            "all of it is in that encoding. Save it as UTF-8."
+        ) from None
     if "\0" in sample:
         raise Refusal(f"{path} is no text. Unpack it, or save it as .csv in UTF-8.")
     if hint := EXCEL.match(sample):
