@@ -5,6 +5,7 @@ the table, whatever they looked like in the file.
 """
 
 import csv
+import gzip
 import io
 import random
 import sys
@@ -456,6 +457,20 @@ REFUSED: dict[str, tuple[Write, str]] = {
     "one byte of another encoding": (
         to_bytes(lambda content: content.replace(b"fire", b"f\xefre", 1)),
         "in UTF-8, but for line",
+    ),
+    "packed, whatever it is called": (to_bytes(gzip.compress), "but packed. Unpack"),
+    "a workbook, whatever it is called": (
+        to_bytes(lambda _: b"PK\3\4\x14\0\6\0"),
+        "a workbook or an archive. Save",
+    ),
+    "Parquet, whatever it is called": (to_bytes(lambda _: b"PAR1\x15"), "Call it .parq"),
+    "JSON, whatever it is called": (
+        to_bytes(lambda _: b'{"age": 1, "outcome": "paid"}\n'),
+        "one object per line, and call it .jsonl",
+    ),
+    "a page of the web": (
+        to_bytes(lambda _: b"\n<!DOCTYPE html>\n<p>Sign in, please"),
+        "a page of the web.*Save the table itself",
     ),
     "a mark, and a byte of another encoding": (
         to_bytes(lambda content: b"\xef\xbb\xbf" + content.replace(b"f", b"\xe4", 1)),

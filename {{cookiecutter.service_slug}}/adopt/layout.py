@@ -29,6 +29,19 @@ BOMS = {
 NO_ASCII, LONG_RUN, MOST_UNLIKE = re.compile(rb"[\x80-\xff]+"), 4, 0.05
 # Excel takes the separator from such a line.
 EXCEL = re.compile(r'"?sep=[^\n]?"?\s*\n', re.IGNORECASE)
+# How files begin that are no tables of text, whatever they are called: what they are,
+# and the remedy.
+CONTENTS = {
+    rb"PK\x03\x04": "a workbook or an archive. Save it as .csv, or unpack it.",
+    rb"\xd0\xcf\x11\xe0": "a workbook. Save it as .csv.",
+    rb"\x1f\x8b|BZh\d1AY|\xfd7zXZ|\x28\xb5\x2f\xfd": "packed. Unpack it.",
+    rb"PAR1[\0-\x1f]": "a Parquet file. Call it .parquet.",
+    b"%PDF-": "a PDF. Save the table in it as .csv.",
+    rb"(?i)\s*<(?:!doctype|html|\?xml)": "a page of the web, perhaps a login, or XML. "
+    "Save the table itself as .csv.",
+    rb'\s*(?:\{\s*"|\[\s*[\[{])': "JSON. Write one object per line, and call it "
+    ".jsonl.",
+}
 # Bytes of memory for a byte of the file: while it is read, checked and learned from.
 # Parquet is compressed; its size is that of its columns.
 MEMORY_FACTOR = 8
@@ -106,6 +119,7 @@ def find_dialect(path: Path) -> Dialect:
     """Return how a file is written. Raises Refusal."""
     if path.suffix.lower() not in TEXT_SUFFIXES or path.is_dir():
         return Dialect()
+    _check_content(path)
     encoding = _find_encoding(path)
     try:
         with path.open(encoding=encoding, newline="") as text:
@@ -128,6 +142,15 @@ def find_dialect(path: Path) -> Dialect:
     return Dialect(
         encoding=encoding, separator=_find_separator(sample, quote, path), quote=quote
     )
+
+
+def _check_content(path: Path) -> None:
+    """Raise Refusal if a file is something else than its name says."""
+    with path.open("rb") as file:
+        begin = file.read(200)
+    for pattern, found in CONTENTS.items():
+        if re.match(pattern, begin.removeprefix(codecs.BOM_UTF8)):
+            raise Refusal(f"{path} is no table of text, but {found}")
 
 
 def _find_encoding(path: Path) -> str:
