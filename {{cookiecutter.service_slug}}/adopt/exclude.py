@@ -41,6 +41,8 @@ PERSONAL_TEXTS = {
         r"(?=(?:\D*\d){7,15}\D*$)\+?[\d(][\d\s()/.-]{7,}\d"
     ),
 }
+# The number of a telephone, a passport or an insurance has seven digits at least.
+LEAST_LONG = 10**6
 
 # The correlation, of values or of ranks, from which on a number is the label itself.
 SAME = 0.99999
@@ -86,6 +88,8 @@ def _find_personal(one: Profile) -> str:
         for kind, pattern in PERSONAL_TEXTS.items():
             if sum(map(bool, map(pattern.fullmatch, sample))) > len(sample) / 2:
                 return f"personal data: {kind}"
+    if one.holds is Holds.NUMBERS and not _are_long(one):
+        return ""  # a count, a length or a duration: phone_minutes
     words = to_field(one.name).split("_")
     pairs = {first + second for first, second in zip(words, words[1:], strict=False)}
     is_name = words == ["name"] or "name" in words and bool(PERSON & {*words})
@@ -94,6 +98,11 @@ def _find_personal(one: Profile) -> str:
     if len(values) < max(2, len(one.cells) - one.missing) / 5:
         return ""
     return "it looks like personal data"
+
+
+def _are_long(one: Profile) -> bool:
+    """Return whether most numbers have as many digits as those that identify."""
+    return one.is_whole and bool((one.numbers >= LEAST_LONG).mean() > 0.5)
 
 
 def _find_identifier(one: Profile, is_first: bool) -> str:

@@ -420,6 +420,24 @@ def test_a_number_that_repeats_is_an_identifier_by_a_name_that_says_so(
     assert (name in plan_for(table(name, cell)).left_out) is is_identifier
 
 
+@pytest.mark.parametrize(
+    ("name", "cell", "is_personal"),
+    [
+        ("phone_minutes", lambda number: number * 1.7, False),
+        ("email_count", lambda number: number * 7 % 41, False),
+        ("customer_name_length", lambda number: number % 40, False),
+        ("address_changes", lambda number: number * 3 % 50, False),
+        ("mobile", lambda number: 1_515_000_000 + number * 7_919, True),
+    ],
+)
+def test_a_count_is_no_personal_data_though_its_name_has_such_a_word(
+    table: Write, name: str, cell: Callable[[int], Any], is_personal: bool
+) -> None:
+    reason = plan_for(table(name, cell)).left_out.get(name, "")
+
+    assert ("personal data" in reason) is is_personal
+
+
 def test_a_contract_that_has_lost_its_class_is_refused(table: Write) -> None:
     text = CONTRACT.replace("class Instance(", "class Claim(").replace(
         "(Instance)", "(Claim)"
