@@ -32,17 +32,33 @@ PERSON = {"customer", "patient", "client", "passenger", "employee", "user", "per
 PERSONAL = {"surname", "forename", "firstname", "lastname", "fullname", "email", "mail"}
 PERSONAL |= {"phone", "telephone", "mobile", "fax", "address", "street", "ssn", "iban"}
 PERSONAL |= {"passport", "birthday", "birthdate", "dob", "username", "ip"}
+MAIL, PHONES = re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}"), "telephone numbers"
 PERSONAL_TEXTS = {
-    "e-mail addresses": re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}"),
+    "e-mail addresses": MAIL,
     "IP addresses": re.compile(
         r"\d{1,3}(?:\.\d{1,3}){3}|[\da-fA-F]{0,4}(?::[\da-fA-F]{0,4}){4,7}"
     ),
-    "telephone numbers": re.compile(
-        r"(?=(?:\D*\d){7,15}\D*$)\+?[\d(][\d\s()/.-]{7,}\d"
+    "numbers of bank accounts": re.compile(
+        r"(?=.{15})[A-Z]{2}\d{2}(?: ?[A-Z\d]{4}){2,7}(?: ?[A-Z\d]{1,3})?"
     ),
+    "numbers of cards": re.compile(r"\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}"),
+    PHONES: re.compile(r"(?=(?:\D*\d){7,15}\D*$)\+?[\d(][\d\s()/.-]{7,}\d"),
 }
+# A word of a name: Anna, O'Neill, Roth-Koch, J.
+WORD, MOSTLY_NAMES = re.compile(r"(?:[^\W\d_]|['’.-])+"), 0.9
+ADDRESS = re.compile(
+    r"(?i)(?:str\.|stra(?:ss|ß)e\b|weg\b|platz\b"
+    r"|\b(?:street|avenue|road|lane|rue|via|calle|st|ave|rd)\b).*\d"
+    r"|\d.*\b(?:street|avenue|road|lane|rue|st|ave|rd)\b"
+)
+# So many different telephone numbers at least: fewer are classes, such as 10000-20000.
+LEAST_PHONES = 20
 # The number of a telephone, a passport or an insurance has seven digits at least.
 LEAST_LONG = 10**6
+
+# Integers that all have as many digits, so many at least, are no measures: a model
+# reads seven digits of each.
+LEAST_DIGITS = 9
 
 # The correlation, of values or of ranks, from which on a number is the label itself.
 SAME = 0.99999
@@ -86,6 +102,8 @@ def _find_personal(one: Profile) -> str:
     if one.holds is Holds.TEXTS:
         sample = values[:SEEN]
         for kind, pattern in PERSONAL_TEXTS.items():
+            if kind == PHONES and len(values) < LEAST_PHONES:
+                continue
             if sum(map(bool, map(pattern.fullmatch, sample))) > len(sample) / 2:
                 return f"personal data: {kind}"
     if one.holds is Holds.NUMBERS and not _are_long(one):
@@ -100,9 +118,38 @@ def _find_personal(one: Profile) -> str:
     return "it looks like personal data"
 
 
+def find_persons(one: Profile) -> str:
+    """Return what a text may have of persons; "" if it has nothing."""
+    if one.holds is not Holds.TEXTS or len(one.counts) <= FEW_ROWS:
+        return ""
+    sample = list(one.counts)[:SEEN]
+    if named := [text for text in sample if _is_name(text)]:
+        if len(named) > len(sample) * MOSTLY_NAMES:
+            return f"may have names of persons, such as {named[0]!r}"
+    if any(map(MAIL.search, sample)):
+        return "has e-mail addresses in its texts"
+    if sum(map(bool, map(ADDRESS.search, sample))) > len(sample) / 2:
+        return "may have addresses, such as " + repr(sample[0])
+    return ""
+
+
+def _is_name(text: str) -> bool:
+    """Return whether a text is two to four words that are written as names are."""
+    words = re.split(r"[\s,]+", text)
+    is_word = (word[:1].isupper() and WORD.fullmatch(word) for word in words)
+    return 2 <= len(words) <= 4 and all(is_word)
+
+
 def _are_long(one: Profile) -> bool:
     """Return whether most numbers have as many digits as those that identify."""
     return one.is_whole and bool((one.numbers >= LEAST_LONG).mean() > 0.5)
+
+
+def _count_digits(one: Profile) -> int:
+    """Return how many digits all numbers have; 0 if they differ, or are few."""
+    lowest, highest = one.numbers.min(), one.numbers.max()
+    digits = len(f"{highest:.0f}")
+    return digits if lowest >= 10 ** (max(digits, LEAST_DIGITS) - 1) else 0
 
 
 def _find_identifier(one: Profile, is_first: bool) -> str:
@@ -118,6 +165,11 @@ def _find_identifier(one: Profile, is_first: bool) -> str:
         is_sequence = different == given == one.numbers.max() - one.numbers.min() + 1
         if is_sequence and (named_so or is_first or given > FEW_ROWS):
             return f"it numbers the rows; as a feature: {say('KEEP', one.name)}"
+        if is_unique and given > FEW_ROWS and (digits := _count_digits(one)):
+            return (
+                f"numbers of {digits} digits each, such as those of telephones or "
+                f"times; {hint}"
+            )
         return f"an identifier; {hint}" if named_so and different > 2 else ""
     if one.holds is not Holds.TEXTS:
         return ""

@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from adopt.exclude import check_leakage, find_reason
+from adopt.exclude import check_leakage, find_persons, find_reason
 from adopt.layout import Refusal, check_size, find_dialect, join, read_whole
-from adopt.names import find_column, name_fields, show
+from adopt.names import find_column, name_fields, say, show
 from adopt.profile import (
     Holds,
     Profile,
@@ -388,6 +388,11 @@ class _Inference:
             return None
         if one.name not in options.keep:
             check_leakage(one, label, task)
+        if not is_named and (persons := find_persons(one)):
+            self._notes.append(
+                f"{one.name} {persons}. Leave it out ({say('DROP', one.name)}), or say "
+                f"that it is wanted ({say('TEXT', one.name)})."
+            )
         optional = f"; {one.missing:,} missing" if one.missing else ""
         made = _write_type(one, name, one.name in options.text)
         if one.missing:

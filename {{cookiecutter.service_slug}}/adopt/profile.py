@@ -50,6 +50,8 @@ MOST_UNITS = 4
 
 # 007 is not 7, and float64 holds no 16 digits.
 CODE = re.compile(r"0[0-9]+|[0-9]{16,}")
+# The number of a telephone with the code of its country: +34 612 345 678.
+PHONE = re.compile(r"\+(?=(?:\D*\d){8,15}\D*$)\d[\d\s()/-]*")
 # It may be 1234, where the decimal sign is a comma.
 THOUSAND = r"^-?[1-9][0-9]{0,2}(?:\.[0-9]{3})+$"
 
@@ -240,7 +242,7 @@ def _profile_texts(
     words = [text.lower() for text in written]
     if {*words} <= {"true", "false"}:
         return Profile(name, Holds.FLAGS, pc.utf8_lower(cells))
-    if any(CODE.fullmatch(word) for word in words):
+    if any(CODE.fullmatch(word) or PHONE.fullmatch(word) for word in words):
         return texts
     return _read_numbers(texts, words, comma) or texts
 

@@ -438,6 +438,45 @@ def test_a_count_is_no_personal_data_though_its_name_has_such_a_word(
     assert ("personal data" in reason) is is_personal
 
 
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        (lambda number: f"+34 612 {100 + number} 678", "telephone numbers"),
+        (lambda number: 5_551_000_000 + number * 7_919, "numbers of 10 digits each"),
+        (lambda number: f"DE89 3704 0044 0532 {1000 + number} 00", "bank accounts"),
+        (lambda number: f"4111 1111 {1000 + number} 1111", "numbers of cards"),
+        (lambda number: ["10000-20000", "20000-30000"][number % 4 > 1], ""),
+        (lambda number: number * 1_234_567, ""),
+    ],
+)
+def test_what_identifies_is_left_out_whatever_its_column_is_called(
+    table: Write, cell: Callable[[int], Any], says: str
+) -> None:
+    reason = plan_for(table("col7", cell)).left_out.get("col7", "")
+
+    assert says in reason and bool(says) is bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("{}, Anna Z.", "col7 may have names of persons, such as"),
+        ("write to {}@example.com", "col7 has e-mail addresses in its texts. Leave"),
+        ("{} Street 12", "col7 may have addresses, such as"),
+        ("{}str. 12", "col7 may have addresses, such as"),
+    ],
+)
+def test_texts_that_may_be_of_persons_are_pointed_out(
+    table: Write, cell: str, says: str
+) -> None:
+    letters = "abcdefghijklmnopqrstuvwxyzäöü"
+    names = [f"{letters[n % 29]}{letters[n // 29]}".capitalize() for n in range(60)]
+    file = table("col7", lambda number: cell.format(names[number]))
+
+    assert [note for note in plan_for(file).notes if says in note]
+    assert not [note for note in plan_for(file, text=["col7"]).notes if says in note]
+
+
 def test_a_contract_that_has_lost_its_class_is_refused(table: Write) -> None:
     text = CONTRACT.replace("class Instance(", "class Claim(").replace(
         "(Instance)", "(Claim)"
