@@ -1,9 +1,11 @@
 """Infer the contract from a table: the fields, their types and ranges, and the task."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +25,7 @@ from adopt.profile import (
 )
 from serving.contract import MAX_NUMBER, Task
 from serving.fields import Kind
-from training.dialect import Dialect
+from training.dialect import NO_VALUE, Dialect
 from training.schema import GROUP, LABEL, TIME
 
 # A label of integers has classes if there are at most MOST_CLASSES of them, with at
@@ -37,6 +39,12 @@ FEWEST_ROWS = 20
 # Each column is a field of the contract and an input of the model, and its name stands
 # in each request.
 MOST_FIELDS = 1_000
+# What people write in a row below the others, in lower case, and how many such there are.
+TOTALS = {*"total totals totale sum sums summe suma soma somme razem итого всего".split()}
+TOTALS |= {*"gesamt insgesamt gesamtsumme gesamtergebnis subtotal 合計 合计 总计 總計".split()}
+TOTALS |= {*"average mean durchschnitt mittelwert moyenne media promedio".split()}
+TOTALS |= {"grand total", "total general", "total général"}
+FOOTER = 5
 # The share of repeated rows from which on the user is told.
 REPEATED_SHARE = 0.01
 
@@ -134,9 +142,10 @@ def infer(options: Options, known: Mapping[str, str] | None = None) -> Plan:
         )
     dialect = find_dialect(options.data)
     table = read_whole(options.data, dialect)
+    options = _resolve(options, table.column_names)
+    _check_last(table, options.label, options.data)
     if options.test:
         table = _add_test_rows(table, options.test, dialect)
-    options = _resolve(options, table.column_names)
     _check_width(options, table.column_names)
     notes = []
     if dialect.encoding == "cp1252":
@@ -145,6 +154,44 @@ def infer(options: Options, known: Mapping[str, str] | None = None) -> Plan:
             "look wrong, save it as UTF-8."
         )
     return _Inference(options, dialect, table, notes, known or {}).run()
+
+
+def _check_last(table: pa.Table, label: str, path: Path) -> None:
+    """Raise Refusal if the last row with a label sums up the others.
+
+    One of its texts says so; another cell is empty, or the sum or mean of those above.
+    """
+    rows = table.slice(max(0, len(table) - FOOTER)).to_pylist()
+    labelled = [row for row in rows if _is_given(row[label])]
+    last = labelled[-1] if labelled else {}
+    has_gaps = not all(map(_is_given, last.values()))
+    for name, cell in last.items():
+        if not isinstance(cell, str) or name == label:
+            continue
+        if " ".join(cell.lower().split()).strip(" :*") not in TOTALS:
+            continue
+        is_single = pc.sum(pc.equal(table[name], cell)).as_py() == 1
+        if is_single and (has_gaps or any(_ends_in_sum(table, name) for name in last)):
+            raise Refusal(
+                f"{path}: the last row, with {cell!r} in {name!r}, sums up the others. "
+                "It is none of them to learn from: remove it."
+            )
+
+
+def _is_given(cell: object) -> bool:
+    return cell is not None and str(cell).strip().lower() not in NO_VALUE
+
+
+def _ends_in_sum(table: pa.Table, name: str) -> bool:
+    """Return whether the last number of a column is the sum or the mean of the others."""
+    try:
+        one = profile(name, table[name].combine_chunks())
+    except Unclear:
+        return False
+    if one.holds is not Holds.NUMBERS or len(one.numbers) < 3:
+        return False
+    *above, last = one.numbers.tolist()
+    return any(math.isclose(last, x, rel_tol=1e-4) for x in (sum(above), fmean(above)))
 
 
 def _add_test_rows(table: pa.Table, path: Path, dialect: Dialect) -> pa.Table:

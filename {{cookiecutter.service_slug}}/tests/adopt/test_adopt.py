@@ -206,6 +206,28 @@ def test_a_time_that_cannot_be_told_is_refused(
     assert "DROP=" not in str(caught.value)  # the column is wanted
 
 
+@pytest.mark.parametrize(
+    ("last", "is_refused"),
+    [
+        ("Total;;72.420,00;;;", True),
+        ("Summe: ;44;72420,00;Bonn;true;a", True),
+        ("C060;44;1100,50;Total;true;a", False),  # a name in a row like the others
+        (";;;;;", False),  # left out, as it has no label
+    ],
+)
+def test_a_last_row_that_sums_up_the_others_is_refused(
+    table: Write, last: str, is_refused: bool
+) -> None:
+    file = table()
+    file.write_text(f"{file.read_text('utf-8')}\n{last}\n;;;;;\n", encoding="utf-8")
+
+    if is_refused:
+        with pytest.raises(Refusal, match="sums up the others.*remove it"):
+            plan_for(file, "price")
+    else:
+        assert plan_for(file, "price").rows == 60 + last.startswith("C")
+
+
 def test_a_time_may_be_a_number_with_a_unit(table: Write, tmp_path: Path) -> None:
     file = table("Seen", lambda number: f"{number},5 days")
     plan = plan_for(file, time="seen")
