@@ -35,6 +35,7 @@ from adopt.apply import (
     place,
     run_dvc,
     show_changes,
+    stop_on_signals,
     undone_on_failure,
 )
 from adopt.infer import MOST_CLASSES, Options, Plan, describe, infer
@@ -433,6 +434,7 @@ def finish(plan: Plan, tell: Callable[[str], None]) -> None:
 
 def main() -> int:
     """Adopt a table and return the exit code."""
+    stop_on_signals()
     try:
         check_names(os.environ)
         if os.environ.get("MODEL"):

@@ -3,6 +3,7 @@
 import difflib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,9 @@ DVC, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 CONTRACT, EXAMPLES = Path("app/contract.py"), Path("app/examples.py")
 CONF = Path("training/conf")
 CONFIG, DEBUG = CONF / "config.yaml", CONF / "experiment/debug.yaml"
+
+# Ctrl-C, the end of a terminal, `kill`. Seconds in which DVC ends after one.
+STOPS, PATIENCE = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM), 30
 
 
 def show_changes(texts: Mapping[Path, str]) -> list[str]:
@@ -82,22 +86,29 @@ def undone_on_failure(paths: Sequence[Path]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for path, content in kept.items():
-            if content is not None:
-                path.write_bytes(content)
-            elif path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        for path in outputs:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        # DVC has told Git about the pointers.
-        unstage = ["git", "reset", "--quiet", "--", *map(str, new)]
-        with suppress(OSError):
-            subprocess.run(unstage, capture_output=True)
-        if kept[Path("dvc.lock")] is not None:
-            run_dvc("checkout", "--force", "--quiet", check=False)
+        with _uninterrupted():
+            _restore(kept, new, outputs)
         raise
+
+
+def _restore(
+    kept: Mapping[Path, bytes | None], new: Sequence[Path], outputs: Sequence[Path]
+) -> None:
+    for path, content in kept.items():
+        if content is not None:
+            path.write_bytes(content)
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for path in outputs:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    # DVC has told Git about the pointers.
+    unstage = ["git", "reset", "--quiet", "--", *map(str, new)]
+    with suppress(OSError):
+        subprocess.run(unstage, capture_output=True)
+    if kept[Path("dvc.lock")] is not None:
+        run_dvc("checkout", "--force", "--quiet", check=False)
 
 
 def place(path: Path) -> Path:
@@ -127,13 +138,52 @@ def _list_outputs() -> list[Path]:
 
 
 def run_dvc(*arguments: str, check: bool = True) -> None:
-    """Run DVC in the environment of the service. Raises Refusal if it fails."""
+    """Run DVC in the environment of the service. Raises Refusal if it fails.
+
+    If this process is interrupted, DVC and what it runs have ended before it goes on.
+    """
     programs = Path(sys.executable).parent
     variables = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     sys.stdout.flush()
-    done = subprocess.run([programs / "dvc", *arguments], env=variables)
-    if check and done.returncode:
+    # A group of its own: a stage that outlived DVC would write into restored files.
+    dvc = subprocess.Popen(
+        [programs / "dvc", *arguments], env=variables, process_group=0
+    )
+    try:
+        dvc.wait()
+    except BaseException:
+        with _uninterrupted():
+            _stop(dvc)
+        raise
+    if check and dvc.returncode:
         raise Refusal(
             f"dvc {arguments[0]} failed, and all files are as they were. The reason "
             "stands above."
         )
+
+
+def _stop(leader: "subprocess.Popen[bytes]") -> None:
+    """Interrupt a group of processes, and kill what has not ended in time."""
+    for number, seconds in ((signal.SIGINT, PATIENCE), (signal.SIGKILL, None)):
+        with suppress(ProcessLookupError, PermissionError):  # it has ended
+            os.killpg(leader.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            leader.wait(seconds)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ignore signals to stop, also in the programs that are run."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stop_on_signals() -> None:
+    """Let all signals to stop be what Ctrl-C is, but those that are ignored."""
+    for number in STOPS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)

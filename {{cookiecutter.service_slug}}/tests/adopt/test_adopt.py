@@ -3,9 +3,11 @@
 import codecs
 import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,15 @@ import pytest
 
 from adopt import write
 from adopt.__main__ import check_names, choose_floor, draw_samples, read_rows
-from adopt.apply import DVC, find_pipeline, place, undone_on_failure
+from adopt.apply import (
+    DVC,
+    STOPS,
+    find_pipeline,
+    place,
+    run_dvc,
+    stop_on_signals,
+    undone_on_failure,
+)
 from adopt.infer import Field, Options, Plan, infer
 from adopt.layout import Refusal, read_free_memory
 from adopt.names import name_fields, to_field
@@ -598,8 +608,36 @@ def test_nothing_is_written_without_a_yes(table: Write) -> None:
     assert (ROOT / "app/contract.py").read_bytes() == before
 
 
-def test_a_failure_leaves_every_file_as_it_was(
+@pytest.fixture
+def stops() -> Iterator[None]:
+    """Signals stop this process as they stop `make adopt`."""
+    before = {number: signal.getsignal(number) for number in STOPS}
+    stop_on_signals()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("stops")
+def test_what_dvc_runs_has_ended_before_files_are_restored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = f"(sleep 2; touch {tmp_path}/late) & sleep 0.5; kill -TERM {os.getpid()}"
+    (tmp_path / "dvc").write_text(f"#!/bin/sh\n{stage}\nwait\n", encoding="utf-8")
+    (tmp_path / "dvc").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+
+    with pytest.raises(KeyboardInterrupt):
+        run_dvc("repro")
+
+    time.sleep(2)
+    assert not (tmp_path / "late").exists()
+
+
+@pytest.mark.usefixtures("stops")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_failure_leaves_every_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("contract.py").write_text("old", encoding="utf-8")
@@ -610,7 +648,8 @@ def test_a_failure_leaves_every_file_as_it_was(
             Path("new.csv").write_text("new", encoding="utf-8")
             Path("data").mkdir()
             Path("data/raw.parquet").write_text("new", encoding="utf-8")
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), number)
+            time.sleep(1)
 
     assert Path("contract.py").read_text(encoding="utf-8") == "old"
     assert [path.name for path in tmp_path.rglob("*.*")] == ["contract.py"]
