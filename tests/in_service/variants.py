@@ -359,6 +359,10 @@ REFUSED: dict[str, tuple[Write, str]] = {
         Csv(edit=prefix("Claims of 2026\n\n")),
         "remove titles above|column",
     ),
+    "cells with a title above": (
+        Csv(edit=prefix("Claims of 2026,,,,,,\nby us,,,,,,\n")),
+        "below the first line has 'outcome'.*remove the lines above",
+    ),
     "row names of R": (
         Csv(edit=lambda text: text.replace("\n", '\n"1",').replace('"1",', "", 0)),
         "Name the first column|has 7 columns",

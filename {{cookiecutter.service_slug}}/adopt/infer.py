@@ -45,6 +45,8 @@ TOTALS |= {*"gesamt insgesamt gesamtsumme gesamtergebnis subtotal 合計 合计 
 TOTALS |= {*"average mean durchschnitt mittelwert moyenne media promedio".split()}
 TOTALS |= {"grand total", "total general", "total général"}
 FOOTER = 5
+# Rows among which the names of the columns may be, below titles.
+HEADER = 10
 # The share of repeated rows from which on the user is told.
 REPEATED_SHARE = 0.01
 
@@ -142,7 +144,7 @@ def infer(options: Options, known: Mapping[str, str] | None = None) -> Plan:
         )
     dialect = find_dialect(options.data)
     table = read_whole(options.data, dialect)
-    options = _resolve(options, table.column_names)
+    options = _resolve(options, table)
     _check_last(table, options.label, options.data)
     if options.test:
         table = _add_test_rows(table, options.test, dialect)
@@ -212,11 +214,12 @@ def _add_test_rows(table: pa.Table, path: Path, dialect: Dialect) -> pa.Table:
     return join(parts, f"TEST: {path} and DATA have")
 
 
-def _resolve(options: Options, columns: Sequence[str]) -> Options:
+def _resolve(options: Options, table: pa.Table) -> Options:
     """Return the options with the columns as the file has them.
 
     Raises Refusal with all mistakes at once.
     """
+    columns = table.column_names
     mistakes: list[str] = []
     roles: dict[str, str] = {}
 
@@ -224,7 +227,7 @@ def _resolve(options: Options, columns: Sequence[str]) -> Options:
         try:
             found = find_column(name, columns, option)
         except Refusal as error:
-            mistakes.append(str(error))
+            mistakes.append(f"{error}{_find_below(name, table)}")
             return name
         if roles.setdefault(found, option) != option and {roles[found], option} != {
             "TEXT",
@@ -257,6 +260,17 @@ def _resolve(options: Options, columns: Sequence[str]) -> Options:
     if mistakes:
         raise Refusal("\n".join(mistakes))
     return resolved
+
+
+def _find_below(name: str, table: pa.Table) -> str:
+    """Return what to do if a row has the names that the first line should have."""
+    for row in table.slice(0, HEADER).to_pylist():
+        if name.lower() in (str(cell).strip().lower() for cell in row.values()):
+            return (
+                f" A row below the first line has {name!r}: if it names the columns, "
+                "remove the lines above it."
+            )
+    return ""
 
 
 def _check_width(options: Options, columns: Sequence[str]) -> None:
