@@ -50,6 +50,8 @@ def make_rows(count: int = 240) -> list[Row]:
 
 ROWS = make_rows()
 UUID_BYTES = [number.to_bytes(16) for number in range(len(ROWS))]
+MONTHS = "enero febrero marzo abril mayo junio julio agosto septiembre octubre".split()
+MONTHS += ["noviembre", "diciembre"]
 JSON_TEXTS = [f'{{"by": {number}}}' for number in range(len(ROWS))]
 
 
@@ -291,6 +293,10 @@ ADOPTED: dict[str, Write] = {
     ),
     "days as integers": with_cells(filed=lambda value, _: value.replace("-", "")),
     "names of months": with_cells(filed=lambda value, _: spell(value, "%d %b %Y")),
+    "names of months of others": with_cells(
+        filed=lambda value, _: f"{value[8:]} de {MONTHS[int(value[5:7]) - 1]} de 2026"
+    ),
+    "signs of months": with_cells(filed=lambda value, _: spell(value, "%Y年%m月%d日")),
     "names of months first": with_cells(
         filed=lambda value, _: spell(value, "%B %d, %Y")
     ),

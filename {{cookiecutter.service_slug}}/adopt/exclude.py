@@ -78,7 +78,7 @@ def find_reason(one: Profile, is_first: bool, is_named: bool) -> str:
         return f"it holds {one.holds}"
     if one.holds is Holds.TIMES and not one.form:
         odd = show(map(repr, find_odd_times(list(one.counts))), 3)
-        return f"a model reads no times; not all are written in one way: {odd}"
+        return f"a model reads no times; some are written in a way of their own: {odd}"
     if one.holds is Holds.TIMES:
         return (
             f"a model reads no times; to split by it, {say('TIME', one.name)}; or "

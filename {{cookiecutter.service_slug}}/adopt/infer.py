@@ -644,8 +644,8 @@ class _Inference:
         if not time.form:
             odd = show(map(repr, find_odd_times(list(time.counts))), 3)
             raise Refusal(
-                f"TIME: the times of {name!r} are not all written in one way: {odd}. "
-                "Write them as 2026-01-31 or 2026-01-31T12:00:00."
+                f"TIME: some times of {name!r} are written in a way of their own: {odd}. "
+                "Write all as 2026-01-31 or 2026-01-31T12:00:00."
             )
         if time.form.startswith(("%d/%m", "%d-%m")):
             other = re.sub("^%d(.)%m", r"%m\1%d", time.form)
