@@ -27,6 +27,7 @@ from training.dialect import (
     to_number,
     to_numbers,
     to_texts,
+    to_vectors,
 )
 from training.validation import DECIMAL
 
@@ -240,6 +241,8 @@ def _profile_texts(
     texts = Profile(name, Holds.TEXTS, cells)
     if as_text:
         return texts
+    if vectors := _read_vectors(name, cells):
+        return vectors
     if times := _read_times(name, cells):
         return times
     if numbers := _read_plain(name, cells):
@@ -251,6 +254,14 @@ def _profile_texts(
     if any(CODE.fullmatch(word) or PHONE.fullmatch(word) for word in words):
         return texts
     return _read_numbers(texts, words, comma) or texts
+
+
+def _read_vectors(name: str, cells: pa.Array) -> Profile | None:
+    """Return the profile of lists of numbers; None if some texts are none."""
+    if not pc.all(pc.starts_with(cells, "[")).as_py():
+        return None
+    lists = to_vectors(cells)
+    return profile(name, lists) if types.is_list(lists.type) else None
 
 
 def _read_plain(name: str, cells: pa.Array) -> Profile | None:

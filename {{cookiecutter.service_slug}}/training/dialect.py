@@ -141,6 +141,8 @@ def _translate_column(array: pa.Array, column: Column, dialect: Dialect) -> pa.A
                 array = pc.utf8_trim_whitespace(array)
                 array = drop_marks(array, NO_VALUE - set(column.choices))
                 return map_texts(array, lambda cell: _choose(cell, column.choices))
+        case "list" | "tuple" if types.is_large_string(array.type):
+            return to_vectors(array)
         case "bool" if types.is_large_string(array.type):
             array = pc.utf8_lower(pc.utf8_trim_whitespace(array))
             return drop_marks(array, NO_NUMBER)
@@ -204,6 +206,25 @@ def to_numbers(
     others = pc.if_else(is_plain, pa.scalar(None, array.type), array)
     others = drop_marks(map_texts(others, convert), NO_NUMBER)
     return pc.if_else(is_plain, array, others)
+
+
+def to_vectors(array: pa.Array) -> pa.Array:
+    """Return texts such as [1, 2.5] as lists of numbers; as they are if some are none.
+
+    numpy writes no commas between them.
+    """
+    cells = drop_marks(array, NO_NUMBER).to_pylist()
+    try:
+        lists = [None if cell is None else _read_list(cell.strip()) for cell in cells]
+    except ValueError:
+        return array
+    return pa.array(lists, pa.list_(pa.float64()))
+
+
+def _read_list(cell: str) -> list[float]:
+    if not cell.startswith("[") or not cell.endswith("]"):
+        raise ValueError("no list")
+    return [float(number) for number in cell[1:-1].replace(",", " ").split()]
 
 
 def drop_marks(array: pa.Array, marks: set[str]) -> pa.Array:

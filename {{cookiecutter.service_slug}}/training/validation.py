@@ -281,7 +281,7 @@ def _read_cell(column: Column, cell: Any, is_text: bool) -> Any:
         if _are_flags(column.choices):
             return column.choices.get(FLAGS.get(cell.lower(), cell), cell)
         return column.choices.get(cell, cell)
-    if is_text and column.type in ("list", "tuple"):
+    if isinstance(cell, str) and is_text and column.type in ("list", "tuple"):
         try:
             return json.loads(cell)
         except ValueError:
@@ -350,7 +350,7 @@ def _convert(column: Column, chunk: Chunk) -> tuple[pa.Array, Mask]:
     if array is None:
         array = pa.nulls(len(chunk.places), pa.large_string())
     missing = pc.is_null(array, nan_is_null=True)
-    if chunk.is_text and column.marks:
+    if chunk.is_text and column.marks and _is_text(array):
         marks = pa.array(sorted(column.marks), pa.large_string())
         missing = pc.or_(missing, pc.is_in(array, marks))
 

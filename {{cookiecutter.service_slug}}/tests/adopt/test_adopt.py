@@ -238,6 +238,18 @@ def test_a_last_row_that_sums_up_the_others_is_refused(
         assert plan_for(file, "price").rows == 60 + last.startswith("C")
 
 
+@pytest.mark.parametrize("form", ["[{0}, {1:.2f}, 0]", "[{0} {1:.2f} 0.  ]"])
+def test_lists_of_numbers_in_a_text_are_vectors(table: Write, form: str) -> None:
+    file = table("Seen", lambda n: form.format(n, n / 7) if n else "")
+    plan = plan_for(file)
+    contract = write.load_contract(write.write_contract(CONTRACT, plan, set()))
+
+    rows = read_rows(plan, file, contract.LabelledInstance)
+
+    assert "list[float], Field(min_length=3, max_length=3)" in lines(plan)[-1]
+    assert [*rows["seen"]][7] == [7, 1, 0]
+
+
 def test_a_time_may_be_a_number_with_a_unit(table: Write, tmp_path: Path) -> None:
     file = table("Seen", lambda number: f"{number},5 days")
     plan = plan_for(file, time="seen")
