@@ -176,7 +176,9 @@ def _replace_fields(
             continue
         first, last = _span(statement, lines)
         if field in wanted and not anew:
-            edits.append((statement.lineno - 1, last, ["    " + wanted[field]]))
+            comment = lines[last - 1].encode()[statement.end_col_offset :].decode()
+            line = f"    {wanted[field]}{comment}"
+            edits.append((statement.lineno - 1, last, [line]))
         else:
             edits.append((first, last, []))
     added = [
@@ -264,7 +266,15 @@ def _assigned(text: str, name: str) -> bool:
 
 
 def _names(tree: ast.AST) -> set[str]:
-    return {each.id for each in ast.walk(tree) if isinstance(each, ast.Name)}
+    """Return the names that code uses, also in annotations that are quoted."""
+    names: set[str] = set()
+    for each in ast.walk(tree):
+        if isinstance(each, ast.Name):
+            names.add(each.id)
+        for part in (getattr(each, "annotation", None), getattr(each, "returns", None)):
+            if isinstance(part, ast.AST):
+                names |= set(re.findall(r"[^\W\d]\w*", ast.unparse(part)))
+    return names
 
 
 def _update_imports(text: str) -> str:

@@ -352,6 +352,16 @@ def test_what_a_person_has_written_survives(table: Write) -> None:
         assert gone not in written
 
 
+def test_comments_and_imports_survive_a_field_of_another_type(table: Write) -> None:
+    text = CONTRACT.replace("from typing", "from datetime import datetime\nfrom typing")
+    text = text.replace("(self) -> str", '(self, day: "datetime | None") -> str')
+
+    written = write.write_contract(text, plan_for(table()), set())
+
+    assert "le=120)]  # adults only" in written
+    assert "from datetime import datetime" in written
+
+
 def test_the_same_table_again_changes_nothing_and_a_column_more_one_line(
     table: Write,
 ) -> None:
