@@ -147,7 +147,7 @@ def infer(options: Options, known: Mapping[str, str] | None = None) -> Plan:
     options = _resolve(options, table)
     _check_last(table, options.label, options.data)
     if options.test:
-        table = _add_test_rows(table, options.test, dialect)
+        table = _add_test_rows(table, options.test, options.drop, dialect)
     _check_width(options, table.column_names)
     notes = []
     if dialect.encoding == "cp1252":
@@ -196,10 +196,12 @@ def _ends_in_sum(table: pa.Table, name: str) -> bool:
     return any(math.isclose(last, x, rel_tol=1e-4) for x in (sum(above), fmean(above)))
 
 
-def _add_test_rows(table: pa.Table, path: Path, dialect: Dialect) -> pa.Table:
+def _add_test_rows(
+    table: pa.Table, path: Path, dropped: Sequence[str], dialect: Dialect
+) -> pa.Table:
     """Return a table with the rows to test on behind its own. Raises Refusal."""
     tested = read_whole(path, dialect)
-    if missing := set(table.column_names) - set(tested.column_names):
+    if missing := {*table.column_names} - {*tested.column_names, *dropped}:
         hint, written = "", find_dialect(path).separator
         if written != dialect.separator:
             hint = (
@@ -208,9 +210,10 @@ def _add_test_rows(table: pa.Table, path: Path, dialect: Dialect) -> pa.Table:
             )
         raise Refusal(
             f"TEST: {path} lacks the columns {show(sorted(missing))}. "
-            f"It needs those of DATA.{hint}"
+            f"It needs those of DATA, but for what DROP leaves out.{hint}"
         )
-    parts = [table, tested.select(table.column_names)]
+    known = [name for name in table.column_names if name in tested.column_names]
+    parts = [table, tested.select(known)]
     return join(parts, f"TEST: {path} and DATA have")
 
 

@@ -281,6 +281,16 @@ def test_rows_to_test_on_may_have_a_mark_but_no_other_separator(table: Write) ->
         plan_for(table(), test=test)
 
 
+def test_rows_to_test_on_need_no_column_that_is_left_out(table: Write) -> None:
+    test = table().with_name("test.csv")
+    rows = pd.read_csv(table(), sep=";", dtype=str)
+    rows.drop(columns="Age").to_csv(test, sep=";", index=False)
+
+    assert plan_for(table(), test=test, drop=["age"]).rows == 120
+    with pytest.raises(Refusal, match="lacks the columns Age.*but for what DROP"):
+        plan_for(table(), test=test)
+
+
 def test_rows_to_test_on_of_other_types_are_refused(table: Write) -> None:
     test = table().with_name("test.parquet")
     pd.read_csv(table(), sep=";").to_parquet(test)
