@@ -511,6 +511,10 @@ REFUSED: dict[str, tuple[Write, str]] = {
         "mixes units .*none, 'A'",
     ),
     "minus signs behind": (with_cells(income=sometimes("12-")), "cells that are none"),
+    "all minus signs behind": (
+        with_cells(income=lambda value, n: f"{value}-" if n % 3 else value),
+        "minus signs behind its numbers.*Write them in front",
+    ),
     "numbers without end": (with_cells(income=sometimes("1e400")), "beyond 1e308"),
     "ambiguous points": (
         Csv(separator=";", cells={"income": lambda v, _: f"{v / 1000:.3f}"}),

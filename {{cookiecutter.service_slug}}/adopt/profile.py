@@ -46,6 +46,8 @@ CURRENCIES = {"Rs", "Rs.", "Fr.", "kr", "kr.", "zł", "Kč", "Ft", "руб.", "�
 CURRENCIES |= {*"USD EUR GBP CHF JPY INR CNY SEK NOK DKK PLN CZK HUF RON BGN".split()}
 CURRENCIES |= {*"CAD AUD NZD SGD HKD BRL MXN ARS CLP COP ZAR TRY RUB UAH KRW".split()}
 CURRENCIES |= {*"THB IDR MYR PHP VND ILS AED SAR EGP NGN KES PKR BDT TWD".split()}
+# A number as SAP writes it, if it is negative.
+BEHIND = re.compile(r"[\d.,'’ ]*\d[.,]?-")
 # If numbers have more different words beside them than these, the words are no units.
 MOST_UNITS = 4
 
@@ -367,7 +369,16 @@ def _find_sign(
 
 
 def _check_mixture(texts: Profile, cells: Sequence[str], wrong: Sequence[str]) -> None:
-    """Raise Unclear if most cells are numbers: then the others are mistakes."""
+    """Raise Unclear if most cells are numbers: then the others are mistakes.
+
+    Also if the minus signs of the others are behind them.
+    """
+    if len(cells) > MANY_NUMBERS and all(map(BEHIND.fullmatch, wrong)):
+        raise Unclear(
+            f"{texts.name!r} has minus signs behind its numbers ({wrong[0]!r}). Write "
+            "them in front",
+            texts.name,
+        )
     counts = texts.counts
     bad = sum(counts[cell] for cell in wrong)
     total = sum(counts[cell] for cell in cells)
