@@ -296,6 +296,8 @@ ADOPTED: dict[str, Write] = {
     "names of months of others": with_cells(
         filed=lambda value, _: f"{value[8:]} de {MONTHS[int(value[5:7]) - 1]} de 2026"
     ),
+    "durations of pandas": with_cells(filed=lambda _, n: f"{n % 9} days 01:{n % 60:02}:00"),
+    "durations of ISO 8601": with_cells(filed=lambda _, n: f"PT{n % 24}H{n % 60}M"),
     "signs of months": with_cells(filed=lambda value, _: spell(value, "%Y年%m月%d日")),
     "names of months first": with_cells(
         filed=lambda value, _: spell(value, "%B %d, %Y")

@@ -39,9 +39,10 @@ FEWEST_ROWS = 20
 # Each column is a field of the contract and an input of the model, and its name stands
 # in each request.
 MOST_FIELDS = 1_000
-# What people write in a row below the others, in lower case, and how many such there are.
-TOTALS = {*"total totals totale sum sums summe suma soma somme razem итого всего".split()}
-TOTALS |= {*"gesamt insgesamt gesamtsumme gesamtergebnis subtotal 合計 合计 总计 總計".split()}
+# What people write in a row below the others, in lower case; how many such there are.
+TOTALS = {*"total totals totale sum sums summe suma soma somme razem итого".split()}
+TOTALS |= {*"gesamt insgesamt gesamtsumme gesamtergebnis subtotal".split()}
+TOTALS |= {*"всего 合計 合计 总计 總計".split()}
 TOTALS |= {*"average mean durchschnitt mittelwert moyenne media promedio".split()}
 TOTALS |= {"grand total", "total general", "total général"}
 FOOTER = 5
@@ -185,7 +186,7 @@ def _is_given(cell: object) -> bool:
 
 
 def _ends_in_sum(table: pa.Table, name: str) -> bool:
-    """Return whether the last number of a column is the sum or the mean of the others."""
+    """Return whether the last number is the sum or the mean of the others."""
     try:
         one = profile(name, table[name].combine_chunks())
     except Unclear:
@@ -647,8 +648,8 @@ class _Inference:
         if not time.form:
             odd = show(map(repr, find_odd_times(list(time.counts))), 3)
             raise Refusal(
-                f"TIME: some times of {name!r} are written in a way of their own: {odd}. "
-                "Write all as 2026-01-31 or 2026-01-31T12:00:00."
+                f"TIME: some times of {name!r} are written in a way of their own: "
+                f"{odd}. Write all as 2026-01-31 or 2026-01-31T12:00:00."
             )
         if time.form.startswith(("%d/%m", "%d-%m")):
             other = re.sub("^%d(.)%m", r"%m\1%d", time.form)

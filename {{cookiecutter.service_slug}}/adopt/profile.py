@@ -61,17 +61,26 @@ THOUSAND = r"^-?[1-9][0-9]{0,2}(?:\.[0-9]{3})+$"
 # Numbers with signs between them, or the name of a month between two.
 TIME = re.compile(
     r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ].*)?"
-    r"|(?:\w{3,9},? )?\d{1,2}\.?[- ](?:de )?[^\W\d_]{3,10}\.?,?[- ](?:de )?\d{2,4}(?: .*)?"
+    r"|(?:\w{3,9},? )?\d{1,2}\.?[- ](?:de )?[^\W\d_]{3,10}\.?,?[- ](?:de )?\d{2,4}"
+    r"(?: .*)?"
     r"|(?:\w{3,9},? )?[^\W\d_]{3,9}\.? \d{1,2},? (?:\d{4}|[\d:]{5,8})(?: .*)?"
     r"|(?:19|20)\d{2}-?(?:0[1-9]|1[0-2])(?:-?(?:0[1-9]|[12]\d|3[01]))?"
     r"|\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[AaPp][Mm])?"
     r"|\d{4} ?[年년] ?\d{1,2} ?[月월].*"
 )
+# As pandas, a clock or ISO 8601 write it.
+DURATION = re.compile(
+    r"-?(?:\d+ days? [+-]?\d{1,2}:[\d:.]+|\d{1,4}:\d{2}:\d{2}(?:\.\d+)?"
+    r"|P(?=[\dT])(?:[\d.]+[YMWD])*(?:T(?:[\d.]+[HMS])+)?)"
+)
 # How months begin in other languages than English, which is read.
-MONTHS = {*"mär mai okt dez fév avr aoû jui déc ene abr ago dic gen mag giu lug set".split()}
-MONTHS |= {*"ott fev out maa mei maj sty lut kwi cze lip sie wrz paź lis gru mrt".split()}
-MONTHS |= {*"янв фев мар апр мая май июн июл авг сен окт ноя дек oca şub nis haz tem".split()}
-MONTHS |= {*"ağu eyl eki kas ara jan feb mar apr may jun jul aug sep oct nov dec".split()}
+MONTHS = {
+    *"jan feb mar apr may jun jul aug sep oct nov dec mär mai okt dez".split(),
+    *"fév avr aoû jui déc ene abr ago dic gen mag giu lug set ott".split(),
+    *"fev out maa mei mrt maj sty lut kwi cze lip sie wrz paź lis gru".split(),
+    *"янв фев мар апр мая май июн июл авг сен окт ноя дек".split(),
+    *"oca şub nis haz tem ağu eyl eki kas ara".split(),
+}
 DAYS = ["%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y"]
 DAYS += ["%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d %b %Y", "%d %B %Y"]
 DAYS += ["%d-%b-%Y", "%d-%b-%y", "%d. %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y"]
@@ -412,17 +421,19 @@ def _read_times(name: str, cells: pa.Array) -> Profile | None:
         if fits(sample, form) and fits(written, form):
             return Profile(name, Holds.TIMES, cells, form=form)
     read = np.any([_parse(sample, form) for form in FORMS], axis=0)
-    is_time = read | [_has_month(cell) for cell in sample]
+    is_time = read | [_is_other_time(cell) for cell in sample]
     return Profile(name, Holds.TIMES, cells) if is_time.mean() >= MOSTLY_TIMES else None
 
 
 def _are_times(cells: Sequence[str]) -> bool:
-    matches = sum(map(bool, map(TIME.fullmatch, cells)))
+    matches = sum(bool(TIME.fullmatch(x) or DURATION.fullmatch(x)) for x in cells)
     return matches >= len(cells) * MOSTLY_TIMES
 
 
-def _has_month(cell: str) -> bool:
-    """Return whether a cell names a month, in one of many languages."""
+def _is_other_time(cell: str) -> bool:
+    """Return whether a cell is a duration, or names a month in some language."""
+    if DURATION.fullmatch(cell):
+        return True
     words = re.findall(r"[^\W\d_]+", cell.lower())
     return any(word[:3] in MONTHS or word[:1] in "年년" for word in words)
 
