@@ -296,7 +296,9 @@ ADOPTED: dict[str, Write] = {
     "names of months of others": with_cells(
         filed=lambda value, _: f"{value[8:]} de {MONTHS[int(value[5:7]) - 1]} de 2026"
     ),
-    "durations of pandas": with_cells(filed=lambda _, n: f"{n % 9} days 01:{n % 60:02}:00"),
+    "durations of pandas": with_cells(
+        filed=lambda _, n: f"{n % 9} days 01:{n % 60}:00"
+    ),
     "durations of ISO 8601": with_cells(filed=lambda _, n: f"PT{n % 24}H{n % 60}M"),
     "signs of months": with_cells(filed=lambda value, _: spell(value, "%Y年%m月%d日")),
     "names of months first": with_cells(
@@ -365,7 +367,7 @@ REFUSED: dict[str, tuple[Write, str]] = {
     "another name": (Csv(names=(*NAMES[:-1], "outcom")), "mean 'outcom'"),
     "title above": (
         Csv(edit=prefix("Claims of 2026\n\n")),
-        "remove titles above|column",
+        "has one column.*Remove titles above",
     ),
     "cells with a title above": (
         Csv(edit=prefix("Claims of 2026,,,,,,\nby us,,,,,,\n")),
@@ -475,7 +477,7 @@ REFUSED: dict[str, tuple[Write, str]] = {
         to_bytes(lambda _: b"PK\3\4\x14\0\6\0"),
         "a workbook or an archive. Save",
     ),
-    "Parquet, whatever it is called": (to_bytes(lambda _: b"PAR1\x15"), "Call it .parq"),
+    "Parquet, whatever it is called": (to_bytes(lambda _: b"PAR1\x15"), "Call it .par"),
     "JSON, whatever it is called": (
         to_bytes(lambda _: b'{"age": 1, "outcome": "paid"}\n'),
         "one object per line, and call it .jsonl",
@@ -512,7 +514,7 @@ REFUSED: dict[str, tuple[Write, str]] = {
         with_cells(age=lambda v, n: f"{v}A" if n % 2 else v),
         "mixes units .*none, 'A'",
     ),
-    "minus signs behind": (with_cells(income=sometimes("12-")), "cells that are none"),
+    "minus signs behind": (with_cells(income=sometimes("12-")), "signs behind its num"),
     "all minus signs behind": (
         with_cells(income=lambda value, n: f"{value}-" if n % 3 else value),
         "minus signs behind its numbers.*Write them in front",

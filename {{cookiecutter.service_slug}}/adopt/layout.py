@@ -227,10 +227,11 @@ def _find_separator(sample: str, quote: str, path: Path) -> str:
             found[separator] = alike, width
     if not found:
         first = sample.lstrip().splitlines()[0]
+        title = any(separator in sample for separator in SEPARATORS)
         raise Refusal(
             f"{path} has one column: its first line is {first[:80]!r}. A label and "
             "something to predict it from are needed, with commas, semicolons, tabs "
-            "or | between the columns."
+            f"or | between the columns.{' Remove titles above them.' if title else ''}"
         )
     best = max(found, key=lambda separator: found[separator])
     if found[best][0] < 1:

@@ -247,7 +247,7 @@ def test_lists_of_numbers_in_a_text_are_vectors(table: Write, form: str) -> None
     rows = read_rows(plan, file, contract.LabelledInstance)
 
     assert "list[float], Field(min_length=3, max_length=3)" in lines(plan)[-1]
-    assert [*rows["seen"]][7] == [7, 1, 0]
+    assert [*rows["seen"][7]] == [7, 1, 0]
 
 
 def test_a_time_may_be_a_number_with_a_unit(table: Write, tmp_path: Path) -> None:
@@ -387,7 +387,8 @@ def test_the_same_table_again_changes_nothing_and_a_column_more_one_line(
 
 
 @pytest.mark.parametrize(
-    "choice", ["Satisfied {}  with nearly all that I was sent by", "{} sentence " * 20]
+    "choice",
+    ["Satisfied {}  with nearly all that I was sent", "{} text" + " more" * 20],
 )
 def test_a_sample_has_the_choices_of_the_contract_and_short_lines(
     table: Write, choice: str
@@ -414,7 +415,7 @@ def test_a_column_keeps_the_field_that_it_had(table: Write) -> None:
     names = write.read_names(write.write_source(before, "claims.csv", None, ""))
     names["Age"] = "years"  # a person has renamed it, here and in the contract
     header, *rows = file.read_text(encoding="utf-8").splitlines()
-    rows = [f"{number % 5};{row}" for number, row in enumerate(rows)]
+    rows = [f"{number % 4};{row}" for number, row in enumerate(rows)]
     file.write_text("\n".join(["月;" + header, *rows]), encoding="utf-8")
 
     plan = infer(Options(file, "outcome"), names)
