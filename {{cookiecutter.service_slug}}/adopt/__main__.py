@@ -40,7 +40,7 @@ from adopt.apply import (
 )
 from adopt.infer import MOST_CLASSES, Options, Plan, describe, infer
 from adopt.layout import Refusal
-from adopt.names import say, split_names
+from adopt.names import say, show, split_names
 from bench import report
 from serving.contract import Task
 from serving.fields import Kind
@@ -310,7 +310,9 @@ def make_files(plan: Plan, options: Options) -> tuple[dict[Path, str], list[str]
     schema = make_schema(module.Instance, module.LabelledInstance)
     rows = read_rows(plan, options.data, module.LabelledInstance)
     if options.test:
-        read_rows(plan, options.test, module.LabelledInstance)
+        tested = read_rows(plan, options.test, module.LabelledInstance)
+        if plan.task is Task.CLASSIFICATION:
+            check_test_labels(rows[LABEL], tested[LABEL], options.test)
     samples = draw_samples(schema, rows)
     path = place(options.data).as_posix()
     test_path = place(options.test).as_posix() if options.test else None
@@ -331,6 +333,19 @@ def make_files(plan: Plan, options: Options) -> tuple[dict[Path, str], list[str]
     if removed := write.list_removed(before, contract):
         said.append(f"Removed with the fields that they check: {', '.join(removed)}.")
     return texts, said
+
+
+def check_test_labels(
+    learned: "pd.Series[str]", tested: "pd.Series[str]", path: Path
+) -> None:
+    """Raise Refusal if a label of the rows to test on is learned from no row."""
+    unknown = tested[~tested.isin(set(learned))].value_counts()
+    if len(unknown):
+        shown = show(f"{label!r} ({count} rows)" for label, count in unknown.items())
+        raise Refusal(
+            f"TEST: {path} has labels that no row of DATA has: {shown}. They cannot be "
+            "learned: add rows with them to DATA, or remove these."
+        )
 
 
 def _is_same_task(plan: Plan, contract: str) -> bool:

@@ -16,7 +16,13 @@ import pandas as pd
 import pytest
 
 from adopt import write
-from adopt.__main__ import check_names, choose_floor, draw_samples, read_rows
+from adopt.__main__ import (
+    check_names,
+    check_test_labels,
+    choose_floor,
+    draw_samples,
+    read_rows,
+)
 from adopt.apply import (
     DVC,
     STOPS,
@@ -289,6 +295,14 @@ def test_rows_to_test_on_need_no_column_that_is_left_out(table: Write) -> None:
     assert plan_for(table(), test=test, drop=["age"]).rows == 120
     with pytest.raises(Refusal, match="lacks the columns Age.*but for what DROP"):
         plan_for(table(), test=test)
+
+
+def test_rows_to_test_on_have_no_label_that_is_not_learned() -> None:
+    learned, tested = pd.Series(["a", "b"]), pd.Series(["b", "new", "new"])
+
+    check_test_labels(learned, tested[:1], Path("test.csv"))
+    with pytest.raises(Refusal, match=r"no row of DATA has: 'new' \(2 rows\)"):
+        check_test_labels(learned, tested, Path("test.csv"))
 
 
 def test_rows_to_test_on_of_other_types_are_refused(table: Write) -> None:
