@@ -21,7 +21,8 @@ pytestmark = [pytest.mark.slow(seconds=60), pytest.mark.xdist_group("adopted")]
 def write_claims(file: Path, more: bool = False) -> Path:
     """A table as a spreadsheet of another country writes it."""
     draw = random.Random(3)
-    header = "Claim ID;Größe (m²);Preis €;Region;Filed;E-mail;Notes;Outcome"
+    header = "Claim ID;Größe (m²);Preis €;Region;Filed;E-mail;Notes"
+    header += ";How satisfied are you with what you have received from us?;Outcome"
     lines = [header + ";Floors" * more]
     for number in range(400):
         size, region = draw.randint(20, 180), draw.choice(["Nord", "Süd", "West"])
@@ -32,6 +33,8 @@ def write_claims(file: Path, more: bool = False) -> Path:
         cells = [f"C-{number:05}", size if number % 37 else "", f"{price} €", region]
         cells += [f"{1 + number % 28:02}.{1 + number % 12:02}.2026"]
         cells += [f"p{number}@example.com", f"water in the cellar, {number % 91} cm"]
+        degree = ("Not", "So", "Very")[number % 3]
+        cells += [f"{degree}  satisfied with nearly all of it"]
         cells += ["paid" if is_paid else "denied", *[number % 5] * more]
         lines.append(";".join(map(str, cells)))
     file.write_text("\n".join(lines), encoding="cp1252")
