@@ -81,19 +81,16 @@ def _has_adopted_model(pipeline: str) -> bool:
 def undone_on_failure(paths: Sequence[Path]) -> Iterator[None]:
     """Put files back as they were if anything fails, Ctrl-C included."""
     kept = {path: path.read_bytes() if path.is_file() else None for path in paths}
-    new = [path for path, content in kept.items() if content is None]
     outputs = [path for path in _list_outputs() if not path.exists()]
     try:
         yield
     except BaseException:
         with _uninterrupted():
-            _restore(kept, new, outputs)
+            _restore(kept, outputs)
         raise
 
 
-def _restore(
-    kept: Mapping[Path, bytes | None], new: Sequence[Path], outputs: Sequence[Path]
-) -> None:
+def _restore(kept: Mapping[Path, bytes | None], outputs: Sequence[Path]) -> None:
     for path, content in kept.items():
         if content is not None:
             path.write_bytes(content)
@@ -103,8 +100,15 @@ def _restore(
             path.unlink(missing_ok=True)
     for path in outputs:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    # DVC has told Git about the pointers.
-    unstage = ["git", "reset", "--quiet", "--", *map(str, new)]
+    # DVC has told Git about what it wrote: pointers, .gitignore and dvc.lock.
+    told = [
+        str(path)
+        for path, content in kept.items()
+        if content is None
+        or path.suffix in (".dvc", ".lock")
+        or path.name == ".gitignore"
+    ]
+    unstage = ["git", "reset", "--quiet", "--", *told]
     with suppress(OSError):
         subprocess.run(unstage, capture_output=True)
     if kept[Path("dvc.lock")] is not None:

@@ -687,11 +687,18 @@ def test_a_failure_leaves_every_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("contract.py").write_text("old", encoding="utf-8")
+    names = ("contract.py", "claims.csv.dvc", "new.csv", "dvc.lock")
+    for name in names[:2]:
+        Path(name).write_text("old", encoding="utf-8")
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.com")
+    for arguments in (("init", "-q"), ("add", "."), ("commit", "-qm", "a")):
+        subprocess.run([*git, *arguments], check=True)
 
     with pytest.raises(KeyboardInterrupt):
-        with undone_on_failure([*map(Path, ("contract.py", "new.csv", "dvc.lock"))]):
-            Path("contract.py").write_text("new", encoding="utf-8")
+        with undone_on_failure([*map(Path, names)]):
+            for name in names[:2]:
+                Path(name).write_text("new", encoding="utf-8")
+            subprocess.run(["git", "add", "claims.csv.dvc"], check=True)  # as DVC does
             Path("new.csv").write_text("new", encoding="utf-8")
             Path("data").mkdir()
             Path("data/raw.parquet").write_text("new", encoding="utf-8")
@@ -699,4 +706,4 @@ def test_a_failure_leaves_every_file_as_it_was(
             time.sleep(1)
 
     assert Path("contract.py").read_text(encoding="utf-8") == "old"
-    assert [path.name for path in tmp_path.rglob("*.*")] == ["contract.py"]
+    assert subprocess.check_output(["git", "status", "--short"]) == b""
