@@ -695,13 +695,7 @@ def _write_type(one: Profile, name: str, as_text: bool) -> Field:
     if one.holds is Holds.FLAGS:
         return Field(name, one.name, "bool", "flag")
     if one.holds is Holds.VECTORS:
-        size = f"min_length={one.length}, max_length={one.length}"
-        return Field(
-            name,
-            one.name,
-            f"Annotated[list[float], Field({size})]",
-            f"vector of {one.length}",
-        )
+        return _write_vector(one, name)
     if one.holds is Holds.NUMBERS:
         return _write_number(one, name)
     texts = list(one.counts)
@@ -728,10 +722,25 @@ def _write_type(one: Profile, name: str, as_text: bool) -> Field:
     )
 
 
-def _write_number(one: Profile, name: str) -> Field:
-    """Return the field of a column of numbers. Raises Unclear if one is too large."""
-    numbers = one.numbers
-    low, high = float(numbers.min()), float(numbers.max())
+def _write_vector(one: Profile, name: str) -> Field:
+    """Return the field of a column of vectors. Raises Unclear if a number is too large.
+
+    All numbers have bounds, as a linear model overflows with those near float32's.
+    """
+    flat = one.cells.drop_null().flatten().cast(pa.float64(), safe=False)
+    low, high = _find_range(one, flat)
+    lowest, highest = _widen(low, high, False, "")
+    bounds = f"ge={_write(lowest)}, le={_write(highest)}"
+    size = f"min_length={one.length}, max_length={one.length}"
+    item = f"Annotated[float, Field({bounds})]" if low < high else "float"
+    type_ = f"Annotated[list[{item}], Field({size})]"
+    said = f"vector of {one.length}, numbers from {low:g} to {high:g}"
+    return Field(name, one.name, type_, said)
+
+
+def _find_range(one: Profile, numbers: pa.Array) -> tuple[float, float]:
+    """Return the least and the largest number. Raises Unclear if one is too large."""
+    low, high = pc.min_max(numbers).as_py().values()
     if max(high, -low) > MAX_NUMBER:
         raise Unclear(
             f"{one.name!r} has numbers beyond {MAX_NUMBER:.2g}, which no model reads, "
@@ -739,6 +748,12 @@ def _write_number(one: Profile, name: str) -> Field:
             "them empty",
             one.name,
         )
+    return low, high
+
+
+def _write_number(one: Profile, name: str) -> Field:
+    """Return the field of a column of numbers. Raises Unclear if one is too large."""
+    low, high = _find_range(one, one.cells)
     is_whole = one.is_whole
     # JSON made of a table with gaps has 3.0 for 3, which no `int` takes.
     is_int = is_whole and not one.missing and not one.has_points

@@ -252,7 +252,8 @@ def test_lists_of_numbers_in_a_text_are_vectors(table: Write, form: str) -> None
 
     rows = read_rows(plan, file, contract.LabelledInstance)
 
-    assert "list[float], Field(min_length=3, max_length=3)" in lines(plan)[-1]
+    item = "Annotated[float, Field(ge=0, le=120)]"
+    assert f"list[{item}], Field(min_length=3, max_length=3)" in lines(plan)[-1]
     assert [*rows["seen"][7]] == [7, 1, 0]
 
 
