@@ -264,17 +264,19 @@ def _to_plain(value: Any) -> Any:
 def choose_model(
     schema: Schema, rows: pd.DataFrame
 ) -> tuple[str, list[float], list[str]]:
-    """Return the family that cross-validation prefers, its scores, and what to say."""
+    """Return the family that cross-validation prefers, its scores, and what to say.
+
+    The family is empty where the service has none of those that are compared.
+    """
     names = ["linear", "boosting"]
     classes = 1 if schema.task is Task.REGRESSION else rows[LABEL].nunique()
     if classes > MOST_CLASSES or all(f.kind is Kind.TEXT for f in schema.fields):
         names = ["linear"]
+    names = [name for name in names if (CONF / "model" / f"{name}.yaml").exists()]
     if len(rows) > COMPARED:
         rows = rows.sample(COMPARED, random_state=0).reset_index(drop=True)
     scores: dict[str, list[float]] = {}
     for name in names:
-        if not (CONF / "model" / f"{name}.yaml").exists():
-            continue
         family = compose([f"model={name}"]).model.create()
         try:
             with warnings.catch_warnings(action="ignore"):
@@ -282,7 +284,7 @@ def choose_model(
         except (PipelineError, ValueError):  # such as too few rows of a label
             continue
     if not scores:
-        return names[-1], [], []
+        return names[-1] if names else "", [], []
     means = {name: float(np.mean(each)) for name, each in scores.items()}
     best = max(means, key=lambda name: means[name])
     shown = ", ".join(f"{name} {score:.3f}" for name, score in means.items())

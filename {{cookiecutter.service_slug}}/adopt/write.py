@@ -391,10 +391,13 @@ def _escape(value: Any) -> Any:
 
 
 def write_config(text: str, model: str, gate: Mapping[str, float]) -> str:
-    """Return training/conf/config.yaml with the data, a model and a gate."""
-    text = re.sub(
-        r"(?m)^( *- model: ).*$", rf"\g<1>{model}", choose_data(text), count=1
-    )
+    """Return training/conf/config.yaml with the data, a model and a gate.
+
+    Without a model, the text's own stays.
+    """
+    text = choose_data(text)
+    if model:
+        text = re.sub(r"(?m)^( *- model: ).*$", rf"\g<1>{model}", text, count=1)
     return write_gate(text, gate)
 
 

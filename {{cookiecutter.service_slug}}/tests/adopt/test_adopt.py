@@ -20,6 +20,7 @@ from adopt.__main__ import (
     check_names,
     check_test_labels,
     choose_floor,
+    choose_model,
     draw_samples,
     read_rows,
 )
@@ -422,6 +423,23 @@ def test_a_sample_has_the_choices_of_the_contract_and_short_lines(
     exec(text, written)
     for sample in written["EXAMPLES"]:
         module.Instance.model_validate(sample)
+
+
+def test_without_the_families_that_are_compared_the_model_stays(
+    table: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = table()
+    plan = plan_for(file)
+    module: Any = write.load_contract(write.write_contract(CONTRACT, plan, set()))
+    schema = make_schema(module.Instance, module.LabelledInstance)
+    rows = read_rows(plan, file, module.LabelledInstance)
+    monkeypatch.setattr("adopt.__main__.CONF", tmp_path)  # a service without them
+    text = "defaults:\n  - data: intents\n  - model: mine\ngate: {}\n"
+
+    name, *_ = choose_model(schema, rows)
+
+    assert "- model: mine\n" in write.write_config(text, name, {})
+    assert "- model: linear\n" in write.write_config(text, "linear", {})
 
 
 def test_a_column_keeps_the_field_that_it_had(table: Write) -> None:
