@@ -89,11 +89,13 @@ class AccessLayer:
         try:
             await self._app(scope, receive, send_with_id)
         except HTTPException as error:
-            if status:
+            if status and not (text and text.is_held):
                 raise
+            text = None
             await problem_response(error)(scope, receive, send_with_id)
         except Exception:
-            if not status:
+            if not status or (text and text.is_held):
+                text = None
                 await problem_response(CRASH)(scope, receive, send_with_id)
             raise  # the server logs the traceback
         finally:
