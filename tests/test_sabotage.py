@@ -494,9 +494,21 @@ SABOTAGE = {
         "if False:",
         "pytest tests/serving/test_framing.py -k h11",
     ),
+    "a request line of another protocol": Sabotage(
+        "serving/protocol.py",
+        "            text.startswith(HTTP, end)\n",
+        "            True\n",
+        "pytest tests/serving/test_connection.py -k only_a_request_line",
+    ),
+    "a request line in the middle of a piece": Sabotage(
+        "serving/protocol.py",
+        "return piece[: end + 1] or piece",
+        "return piece",
+        "pytest tests/serving/test_connection.py -k only_a_request_line",
+    ),
     "a transfer coding that is not undone": Sabotage(
         "serving/protocol.py",
-        'if self._codings not in ([], [b"chunked"]):',
+        'if self._codings and self._codings != [b"chunked"]:',
         "if False:",
         "pytest tests/serving/test_connection.py -k came_before",
     ),
@@ -831,11 +843,11 @@ SABOTAGE = {
         "self._replays = False",
         "pytest tests/serving/test_process.py -k http_2",
     ),
-    "the second of many that would change the protocol": Sabotage(
+    "a body after a head that is parsed again": Sabotage(
         "serving/protocol.py",
-        "error = self._feed(head) or self._feed(piece)",
+        "error = self._feed(head) or self._feed(rest)",
         "error = self._feed(head)",
-        "pytest tests/serving/test_protocol.py -k thousands",
+        "pytest tests/serving/test_process.py -k http_2",
     ),
     "who does not wait for room and is not paused": Sabotage(
         "serving/admission.py",

@@ -4,6 +4,7 @@ import re
 from collections.abc import Awaitable, Iterable
 from time import perf_counter
 from typing import Any
+from urllib.parse import quote
 
 from fastapi.routing import RouteContext
 from starlette.exceptions import HTTPException
@@ -88,11 +89,13 @@ class AccessLayer:
         try:
             await self._app(scope, receive, send_with_id)
         except HTTPException as error:
-            if status:
+            if status and not (text and text.is_held):
                 raise
+            text = None
             await problem_response(error)(scope, receive, send_with_id)
         except Exception:
-            if not status:
+            if not status or (text and text.is_held):
+                text = None
                 await problem_response(CRASH)(scope, receive, send_with_id)
             raise  # the server logs the traceback
         finally:
@@ -154,8 +157,10 @@ class RemovePrefix:
         is_prefixed = path == prefix or path.startswith(f"{prefix}/")
         if is_prefixed and self._paths.of(scope) == UNMATCHED:
             scope["path"] = path.removeprefix(prefix) or "/"
-            raw_path = scope.get("raw_path") or b""
-            scope["raw_path"] = raw_path.removeprefix(prefix.encode()) or b"/"
+            # As many segments, as they may be percent-encoded.
+            segments = prefix.count("/") + 1
+            raw_path = (scope.get("raw_path") or b"").split(b"/", segments)
+            scope["raw_path"] = b"/" + b"".join(raw_path[segments:])
         await self._app(scope, receive, send)
 
 
@@ -179,7 +184,7 @@ class AddPrefix:
         inner = {
             **scope,
             "path": self._prefix + path,
-            "raw_path": self._prefix.encode() + raw_path,
+            "raw_path": quote(self._prefix).encode("ascii") + raw_path,
             ROUTE_PATH: path,
         }
 

@@ -242,6 +242,7 @@ class TextError:
             if name not in (b"content-type", b"content-length")
         ]
         self._text = b""
+        self.is_held = True  # nothing of it has been sent
 
     async def hold(self) -> None:
         """Send nothing yet."""
@@ -253,6 +254,7 @@ class TextError:
         self._text += message.get("body", b"")
         if message.get("more_body", False):
             return
+        self.is_held = False
         detail = self._text.decode("utf-8", "replace") or _phrase(self._status)
 
         def send_with_headers(message: Message) -> Awaitable[None]:

@@ -16,7 +16,6 @@ https://github.com/Kludex/uvicorn/blob/main/uvicorn/protocols/http/httptools_imp
 
 import asyncio
 import math
-import re
 from collections import deque
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -53,8 +52,9 @@ RETRY = "retry"
 SPECIAL = frozenset({b"expect", b"host", b"transfer-encoding"})
 
 HTTP = b" HTTP/"  # comes after the target in a request line
-SPACES = re.compile(rb" +")
-BEFORE = b"."  # for what the pieces before had of a message
+VERSION = b"P/1."  # is in every request line that the parser takes, with RTSP, too
+END = b"\n\r\n"  # the end of every head, and of every body in chunks
+LINE_BYTES = len(b"GET / HTT")  # that every request line has before VERSION
 
 
 class Protocol(HttpToolsProtocol):
@@ -79,8 +79,7 @@ class Protocol(HttpToolsProtocol):
         self._hosts = 0
         self._codings: list[bytes] = []
         self._replays = False  # whether this head will be parsed again
-        self._raw = b""  # the piece that is parsed, after the last line of a request
-        self._line = bytearray()  # what came before it of a head, at least its line
+        self._start_text = b""  # of the head that comes, at least its request line
 
         self._unparsed = memoryview(b"")
         self._closed_by_client = False
@@ -122,8 +121,7 @@ class Protocol(HttpToolsProtocol):
         """Parse data, as far as the pipeline has room for its requests."""
         if self._ignores_input:
             self._discard(len(data))
-        elif len(data) <= PIECE_BYTES and not self._unparsed:
-            self._raw = data if self._place == "before" else BEFORE + data
+        elif not self._unparsed and self._is_one_piece(data):
             self._parse(data)
             if self.pipeline and self._is_full:
                 self.flow.hold(QUEUE)
@@ -183,10 +181,18 @@ class Protocol(HttpToolsProtocol):
         self._replays = parser.should_upgrade()
         if self._replays:
             return
-        if self._began != 1 or not self._raw.startswith(
-            HTTP, len(method) + 1 + len(self.url)
+        # llhttp also takes RTSP, and several spaces in place of one:
+        # https://github.com/nodejs/llhttp/blob/main/src/llhttp/http.ts
+        text, end = self._start_text, len(method) + 1 + len(self.url)
+        if not (
+            text.startswith(HTTP, end)
+            or text.lstrip(b"\r\n").startswith(HTTP, end)  # after empty lines
         ):
-            self._check_line(method)
+            raise ProblemError(
+                INVALID_HTTP,
+                "The request line is not `METHOD TARGET HTTP/1.1` with single spaces.",
+            )
+        self._start_text = b""
 
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
         url = parse_url(self.url)
@@ -287,9 +293,6 @@ class Protocol(HttpToolsProtocol):
             self._connection.abort()
             return
 
-        if self._place == "before":
-            self._raw, self._line = b"", bytearray()
-
         age = now - self.since
         goes_on = self._place == "body" and self.cycle.response_complete
         if self._lingering or (self._active is None and goes_on):
@@ -354,12 +357,9 @@ class Protocol(HttpToolsProtocol):
         """Parse what was received, in pieces, until the pipeline is full."""
         data, position = self._unparsed, 0
         while position < len(data) and not self._is_full:
-            end = position + max(self._missing_body(), PIECE_BYTES)
-            self._raw = bytes(data[position : position + PIECE_BYTES])
-            if self._place != "before":
-                self._raw = BEFORE + self._raw
-            self._parse(data[position:end])
-            position = end
+            piece = self._cut(data[position:])
+            self._parse(piece)
+            position += len(piece)
             if self._ignores_input:
                 self._discard(len(data[position:]))
                 position = len(data)
@@ -370,6 +370,35 @@ class Protocol(HttpToolsProtocol):
         else:
             self.flow.release(QUEUE)
 
+    def _is_one_piece(self, data: bytes) -> bool:
+        """Return whether `_cut` has nothing to cut, as with most data."""
+        if self._place == "before":
+            # The head of one request, with all or some of its body.
+            is_one = data.rfind(b"\r") == data.find(END) + 1
+            return is_one and len(data) <= PIECE_BYTES
+        return self._place == "body" and len(data) <= self._missing_body()
+
+    def _cut(self, data: memoryview) -> bytes | memoryview:
+        """Return the first piece of the data. A request begins only at its start.
+
+        The parser does not tell where in a piece a request begins, and its line is
+        checked. So a piece ends with a head or a body; one with chunks, before each
+        line that may be that of a request. Empty lines may come first.
+        """
+        if missing := self._missing_body():
+            return data[:missing]
+        piece = bytes(data[:PIECE_BYTES])
+        if self._place == "body":  # in chunks
+            version = piece.find(VERSION, piece.find(b"\n") + LINE_BYTES)
+            end = piece.rfind(b"\n", 0, max(version, 0))
+        elif self._place == "head" and piece.startswith((b"\n", b"\r\n")):
+            end = piece.find(b"\n")  # maybe of an end that has come in two parts
+        else:
+            text = piece.lstrip(b"\r\n") if self._place == "before" else piece
+            end = piece.find(END, len(piece) - len(text))
+            end += len(END) - 1 if end >= 0 else 0
+        return piece[: end + 1] or piece
+
     def _parse(self, piece: bytes | memoryview) -> None:
         """Parse a piece. A head with `Upgrade` is parsed again, without that field.
 
@@ -378,26 +407,28 @@ class Protocol(HttpToolsProtocol):
         as the next request.
         """
         place, body_bytes = self._place, self._body_bytes
+        if place == "before":
+            self._start_text = piece  # type: ignore[assignment]  # it is bytes here
+        elif place == "head" and b"\n" not in self._start_text:
+            self._start_text += piece
         self._began = 0
         error = self._feed(piece)
-        while isinstance(error, HttpParserUpgrade):
+        if error and isinstance(error, HttpParserUpgrade):
             head = self._head_without_upgrade()
-            piece = memoryview(piece)[error.args[0] :]
+            rest = memoryview(piece)[error.args[0] :]
             # A parser that has seen `Connection: close` takes no more data.
             self.parser = HttpRequestParser(self)
             self._began -= 1
-            error = self._feed(head) or self._feed(piece)
+            error = self._feed(head) or self._feed(rest)
         if error:
             self._refuse(error)
             return
         if self._place == "before" or self._began:
             if self._began and self._place == "head":
                 self.since = self._connections.now
-                self._line = bytearray(self._raw[self._find_start() :])
+                self._start_text = self._find_start(bytes(piece), place)
             return
         if place == self._place:
-            if place == "head" and len(self._line) < len(self.url) + 2 * PIECE_BYTES:
-                self._line += self._raw[1:]
             self._count(len(piece), self._body_bytes - body_bytes)
 
     def _feed(self, data: bytes | memoryview) -> Exception | None:
@@ -433,37 +464,21 @@ class Protocol(HttpToolsProtocol):
             raise ProblemError(INVALID_HTTP, "The version is not HTTP/1.1.")
         if self._hosts != 1 and (self._hosts or version == "1.1"):
             raise ProblemError(INVALID_HTTP, "There must be one header field Host.")
-        if self._codings not in ([], [b"chunked"]):
+        if self._codings and self._codings != [b"chunked"]:
             raise ProblemError(
                 UNKNOWN_CODING, "The only Transfer-Encoding is `chunked`."
             )
         if method == b"CONNECT":
             raise ProblemError(INVALID_HTTP, "This is no proxy: CONNECT is not served.")
 
-    def _check_line(self, method: bytes) -> None:
-        """Raise ProblemError for a request line that is not exactly one of HTTP.
-
-        llhttp also takes RTSP and ICE, and several spaces in place of one:
-        https://github.com/nodejs/llhttp/blob/main/src/llhttp/http.ts
-        """
-        line = method + b" " + self.url + HTTP
-        if self._began:
-            before, found, after = self._raw[self._find_start() :].partition(line)
-            self._raw = after
-        else:  # the head has come in pieces
-            before, found, _ = (bytes(self._line) + self._raw[1:]).partition(line)
-            self._line = bytearray()
-        # The same line may come once more.
-        loose = SPACES.sub(b" ", before).replace(b" RTSP/", HTTP)
-        if not found or line in loose:
-            raise ProblemError(
-                INVALID_HTTP,
-                "The request line is not `METHOD TARGET HTTP/1.1` with single spaces.",
-            )
-
-    def _find_start(self) -> int:
-        """Return where the last request that began may be in the piece, at least."""
-        return self._raw.find(b"\n") + 1 if self._began > 1 else 0
+    def _find_start(self, piece: bytes, place: str) -> bytes:
+        """Return what a piece has of the head that has begun in it, and not ended."""
+        if place == "body":  # in chunks; the request line has not ended
+            return piece.rpartition(b"\n")[2]
+        if self._began == 1:
+            return piece.lstrip(b"\r\n")
+        # By `_is_one_piece`: the first `END`, the body of that message, then this head.
+        return piece[piece.find(END) + len(END) + self._body_bytes :].lstrip(b"\r\n")
 
     def _describe_excess(self) -> tuple[ProblemType, str]:
         settings = self._settings

@@ -161,8 +161,18 @@ def check_secrets(settings: type[ServingSettings]) -> None:
         return
     given = {name.lower() for name, value in os.environ.items() if value}
     names = settings.model_fields.keys() - given
-    files = [file for file in sorted(SECRETS.iterdir()) if file.name.lower() in names]
-    reasons = [f"  {file} {why}" for file in files if (why := _explain_no_value(file))]
+    try:
+        files = sorted(SECRETS.iterdir())
+    except OSError as error:
+        raise SettingsError(
+            f"{SECRETS} cannot be read: {error.strerror}. Give the service the "
+            "right to list it, then start again."
+        ) from None
+    reasons = [
+        f"  {file} {why}"
+        for file in files
+        if file.name.lower() in names and (why := _explain_no_value(file))
+    ]
     if reasons:
         raise SettingsError(
             "These settings have a file and no value:\n"

@@ -181,6 +181,36 @@ def test_a_file_without_keys_does_not_turn_them_off(
     assert "/api_keys" in str(caught.value)
 
 
+def test_a_directory_of_secrets_that_cannot_be_listed_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("serving.settings.SECRETS", tmp_path)
+    monkeypatch.setattr(Path, "iterdir", fail)
+
+    with pytest.raises(SettingsError, match=f"{tmp_path} cannot be read: Permission"):
+        load_settings(Settings)
+
+
+def test_secrets_are_read_as_kubernetes_mounts_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    version = tmp_path / "..2026_11_27"
+    version.mkdir()
+    (version / "port").write_text("8123\n")
+    (tmp_path / "..data").symlink_to(version.name)
+    (tmp_path / "port").symlink_to("..data/port")
+    (tmp_path / "kubernetes.io/serviceaccount").mkdir(parents=True)
+    (tmp_path / "of-another-program").write_text("")
+    monkeypatch.setattr("serving.settings.SECRETS", tmp_path)
+    monkeypatch.setitem(Settings.model_config, "secrets_dir", tmp_path)
+    monkeypatch.delenv("PORT", raising=False)
+
+    assert load_settings(Settings).port == 8123
+
+
 def test_a_new_key_fits_its_entry(capsys: pytest.CaptureFixture[str]) -> None:
     assert auth.main(["acme"]) == 0
 

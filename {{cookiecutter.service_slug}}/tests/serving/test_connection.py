@@ -506,25 +506,33 @@ def test_what_came_before_the_end_is_answered(
     assert line.ended
 
 
-@pytest.mark.parametrize("together", [True, False], ids=["together", "bytewise"])
-def test_the_name_of_another_protocol_may_stand_elsewhere(
-    open_line: Open, app: Recorder, together: bool
+@pytest.mark.parametrize("step", [1, 7, 1_000, 100_000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"OPTIONS / RTSP/1.0\r\n",
+        b"GET  / HTTP/1.1\r\n\r\n",
+        b"\r\n\r\nGET / RTSP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1",
+    ],
+)
+@pytest.mark.parametrize(
+    ("last", "status"), [(b"GET / ", 200), (b"GET  / ", 400)], ids=["right", "wrong"]
+)
+def test_only_a_request_line_is_checked_as_one(
+    open_line: Open, app: Recorder, step: int, body: bytes, last: bytes, status: int
 ) -> None:
     line = open_line()
-    body = b"OPTIONS / RTSP/1.0\r\n"
-    heads = [
-        b"POST /RTSP/ HTTP/1.1\r\nX: GET / RTSP/1.0\r\nHost: a\r\n",
-        CHUNKED.removesuffix(b"\r\n"),
-    ]
-    request = heads[0] + b"Content-Length: 20\r\n\r\n" + body
-    request += heads[1] + b"\r\n14\r\n" + body + b"\r\n0\r\n\r\n"
-    line.send(*[request] if together else [bytes([byte]) for byte in request])
+    length, upgrade = b"%d\r\n" % len(body), b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+    head = b"POST /RTSP/ HTTP/1.1\r\nX: GET  / RTSP/1.0\r\nHost: a\r\n" + upgrade
+    stream = head + b"Content-Length: " + length + b"\r\n" + body
+    stream += CHUNKED + b"%x\r\n" % len(body) + body + b"\r\n0\r\nX: GET  /\r\n\r\n"
+    stream += POST.replace(b"4\r\n\r\nbody", length + b"\r\n") + body
+    stream += last + b"HTTP/1.1\r\nHost: a\r\n\r\n"
+    line.send(*[stream[at : at + step] for at in range(0, len(stream), step)])
 
-    assert [(target, sent) for _, target, sent in app.requests] == [
-        (b"/RTSP/", body),
-        (b"/", body),
-    ]
-    assert line.statuses == [200, 200]
+    assert [sent for *_, sent in app.requests] == [body] * 3 + [b""] * (status == 200)
+    assert line.statuses == [200, 200, 200, status]
 
 
 def test_a_client_that_closes_its_side_gets_its_answers(

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import httpx2
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 from starlette.staticfiles import StaticFiles
 
@@ -93,6 +94,23 @@ def test_every_path_is_found_whatever_the_prefix(
         assert client.get(f"{sent}/v2/models/nothing").json()["error"]
         assert client.get(f"{sent}/files/nothing").status_code == 404
         assert 'route="/files",' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("prefix", ["/a", "/a/b", "/\xe4"])
+@pytest.mark.parametrize("rest", ["/x%2Fy", "/", ""])
+def test_a_route_sees_the_raw_path_with_the_prefix(prefix: str, rest: str) -> None:
+    app = create_app(ServingSettings(root_path=prefix))
+    seen = []
+
+    def show(request: Request) -> None:
+        seen.append(request.scope["raw_path"])
+
+    app.add_api_route("/x/y", show)
+    app.add_api_route("/", show)
+    client = TestClient(app)
+    encoded = prefix.replace("a", "%61").replace("\xe4", "%C3%A4")
+    assert client.get(encoded + rest).status_code == 200
+    assert seen == [(quote(prefix) + (rest or "/")).encode("ascii")]
 
 
 def test_a_root_of_your_own_comes_first() -> None:

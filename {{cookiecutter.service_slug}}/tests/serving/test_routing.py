@@ -257,6 +257,25 @@ def test_an_error_in_a_short_text_is_a_problem_document(
     assert answer.cookies == {"a": "b", "c": "d"}
 
 
+@pytest.mark.parametrize("error", [RuntimeError(), HTTPException(409)])
+def test_a_crash_in_the_middle_of_a_text_error_is_a_problem_document(
+    settings: ServingSettings, error: Exception
+) -> None:
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"4")]
+        start = {"type": "http.response.start", "status": 410, "headers": headers}
+        await send(start)
+        raise error
+
+    app = build(settings)
+    app.mount("/x", fail)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.get("/x/")
+
+    assert answer.status_code == answer.json()["status"] == 500
+    assert len(answer.headers.get_list("x-request-id")) == 1
+
+
 PATHS = [
     *(f"/included/{name}" for name in WAYS),
     *("/guarded/fast", "/direct", "/mounted/plain"),
