@@ -101,7 +101,7 @@ RESULTS = cast(
     {
         "compare": MADE_UP | {"took": 60},
         "rate": KEPT_WITH
-        | {"a": "this", "b": "that", "rounds": 5, "seconds": 3}
+        | {"a": "this", "b": "that", "starts": 2, "rounds": 5, "seconds": 3}
         | {
             "rates": {
                 "64": {"a": 9700, "b": 10_000, "low": 0.96, "ratio": 0.97, "high": 0.98}

@@ -568,8 +568,8 @@ SABOTAGE = {
     ),
     "a bound that is documented wrongly": Sabotage(
         "docs/bounds.md",
-        "| `MAX_HEAD_BYTES` | `65536` |",
-        "| `MAX_HEAD_BYTES` | `1024` |",
+        "| `MAX_HEADERS` | `256` |",
+        "| `MAX_HEADERS` | `128` |",
         "pytest tests/serving/test_bounds.py",
     ),
     "a bound without a row": Sabotage(

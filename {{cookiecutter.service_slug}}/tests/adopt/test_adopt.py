@@ -676,8 +676,8 @@ def test_nothing_is_written_without_a_yes(table: Write) -> None:
 
 @pytest.fixture
 def stops() -> Iterator[None]:
-    """Signals stop this process as they stop `make adopt`."""
-    before = {number: signal.getsignal(number) for number in STOPS}
+    """Signals stop this process as they stop `make adopt`, also if it ignored them."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in STOPS}
     stop_on_signals()
     yield
     for number, handler in before.items():

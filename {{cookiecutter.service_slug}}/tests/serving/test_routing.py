@@ -656,6 +656,7 @@ def test_what_a_handler_raises_is_answered_alike(
     assert (missing.status_code, missing.json()) == (404, {"own": "form"})
     assert crash.status_code == 500
     assert crash.headers["content-type"] == "application/problem+json"
+    assert crash.json()["type"] == "urn:problem-type:internal-error"
     assert "secret" not in crash.text
 
 
