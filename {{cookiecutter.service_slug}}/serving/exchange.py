@@ -105,7 +105,7 @@ class Exchange(RequestResponseCycle):
             self.transport.write(CONTINUE)
         while not (self.disconnected or self.response_complete):
             if not (self.more_body or self.delivered):
-                break
+                break  # the whole body is there
             self.flow.resume_reading()
             await self.message_event.wait()
             self.message_event.clear()

@@ -153,6 +153,7 @@ def test_a_score_that_is_no_number_is_a_problem_that_names_the_instance(
         model.answer([Claim(note="a dent")] * 3)
 
     assert caught.value.type is NO_PREDICTION
+    assert "without a result" in str(caught.value.detail)
 
 
 @pytest.mark.parametrize("place", [0, 2, 4])
