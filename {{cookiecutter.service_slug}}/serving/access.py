@@ -130,9 +130,9 @@ class RoutePaths:
 
         Return `UNMATCHED` if no route matches.
         """
-        path = scope["path"]
+        path: str = scope["path"]
         if path in self._fixed:
-            return str(path)
+            return path
         for pattern, name in self._patterns:
             if pattern.match(path):
                 return name

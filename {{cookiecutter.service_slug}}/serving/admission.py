@@ -251,7 +251,6 @@ class Admission:
 
     def release(self, body: "Body") -> None:
         """Stop counting a request with a body."""
-        self.deadline.stop(body)
         self.release_bytes(body)
         if body.in_flight:
             body.in_flight = False
@@ -409,6 +408,8 @@ class Body:
 
     def close(self) -> None:
         """Release all that the body holds: the request has ended."""
+        if self._started:
+            self._admission.deadline.stop(self)
         self._admission.release(self)
         if self._slots:
             self._slots.release(self)

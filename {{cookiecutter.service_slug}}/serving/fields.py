@@ -427,8 +427,8 @@ class Fields(Generic[InstanceT]):
         """Return characters plus instances: the time of a prediction grows with it."""
         return len(instances) + sum(
             len(getattr(instance, name) or "")
-            for instance in instances
             for name in self._texts
+            for instance in instances
         )
 
 

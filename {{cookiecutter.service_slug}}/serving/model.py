@@ -149,7 +149,7 @@ class Model(Generic[InstanceT]):
         if not self.labels:
             return [Answer(value=value) for value in rows[:, 0].tolist()]
         best = rows.argmax(axis=1)
-        scores = rows[np.arange(len(rows)), best].clip(max=1.0).tolist()
+        scores = np.minimum(rows[np.arange(len(rows)), best], 1.0).tolist()
         labels = [self.labels[label] for label in best.tolist()]
         abstained = [score < self._threshold for score in scores]
         return list(map(Answer, labels, scores, abstained, rows))

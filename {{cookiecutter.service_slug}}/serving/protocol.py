@@ -146,7 +146,8 @@ class Protocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """Start the next request: the client takes its answers."""
         super().resume_writing()
-        self._go_on()
+        if not (self._active or self._lingering or self._connection.is_closing()):
+            self._go_on()
 
     # Called by the parser.
 
@@ -154,7 +155,9 @@ class Protocol(HttpToolsProtocol):
         """Begin the head of a request."""
         if self._final:
             raise HttpParserError("Data after the last request")
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._place = "head"
         self._began += 1
         self._head_bytes = self._hosts = 0
@@ -194,15 +197,24 @@ class Protocol(HttpToolsProtocol):
             )
         self._start_text = b""
 
-        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
         url = parse_url(self.url)
         raw_path = url.path or b"/"
         path = raw_path.decode("ascii")
-        scope["method"] = method.decode("ascii")
-        scope["http_version"] = version
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["raw_path"] = raw_path
-        scope["query_string"] = url.query or b""
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "method": method.decode("ascii"),
+            "root_path": self.root_path,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": url.query or b"",
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+        }
 
         self._place = "body"
         self._head_bytes = self._body_bytes = 0
@@ -222,7 +234,6 @@ class Protocol(HttpToolsProtocol):
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
-        del self.scope  # the exchange has it
         if not keep_alive:
             exchange.persistent = False
         if exchange.waiting_for_100_continue:
@@ -515,8 +526,6 @@ class Protocol(HttpToolsProtocol):
 
     def _go_on(self) -> None:
         """Start the next request, or end the connection if there will be none."""
-        if self._active or self._lingering or self._connection.is_closing():
-            return
         if self.flow.write_paused:
             return
         if self.pipeline:
@@ -525,7 +534,7 @@ class Protocol(HttpToolsProtocol):
             self._parse_on()
             if self._closed_by_client and not self._unparsed:
                 self._drop_incomplete()
-        elif not self._is_full:
+        elif self.flow.read_paused and not self._is_full:
             self.flow.release(QUEUE)
         if self._active:
             return

@@ -66,17 +66,12 @@ class JsonBody:
         assert field is not None
         info = field.field_info
         self.required = info.is_required()
-        self._validator = BoundedValidator(
+        validator = BoundedValidator(
             TypeAdapter[Any](cast(Any, Annotated[info.annotation, info]))
         )
+        self.parse = validator.parse
         # FastAPI combines several bodies into a model with a field for each.
         self._embedded = route._embed_body_fields
-
-    async def parse(self, body: bytes) -> Any:
-        """Return the validated body. Raises ProblemError (400, 422)."""
-        if len(body) <= INLINE_BYTES:
-            return self._validator.parse(body)
-        return await run_outside(self._validator.parse, body)
 
     async def read(self, request: Request) -> Request:
         """Return the request with its body validated. Raises ProblemError (400–422)."""
@@ -87,7 +82,10 @@ class JsonBody:
         if not body and not self.required:
             return request
         self.check_headers(headers)
-        value = await self.parse(body)
+        if len(body) <= INLINE_BYTES:
+            value = self.parse(body)
+        else:
+            value = await run_outside(self.parse, body)
         if self._embedded:
             model = cast(BaseModel, value)
             fields = type(model).model_fields
@@ -175,7 +173,7 @@ class FastRoute:
         self._body = JsonBody(
             route, cast(ContractRoute, route.original_route).check_headers
         )
-        self._status = route.status_code or 200
+        self.status = route.status_code or 200
         answers = TypeAdapter[Any](route.response_model)
         self._answer_type = route.response_model
         self._validate = partial(answers.validate_python, from_attributes=True)
@@ -193,26 +191,15 @@ class FastRoute:
         """Return the body of the answer, or the response that the handler made."""
         self._body.check_headers(dict(reversed(scope["headers"])))
         body = scope[BODY] = await read_body(receive)
-        request = await self._body.parse(body)
+        is_small = len(body) <= INLINE_BYTES
+        parse, encode = self._body.parse, self._encode
+        request = parse(body) if is_small else await run_outside(parse, body)
         answer = await self._endpoint(**{self._parameter: request})
         if isinstance(answer, Response):
             return answer
         if type(answer) is not self._answer_type:  # as FastAPI does: check and filter
             answer = self._validate(answer)
-        if len(body) <= INLINE_BYTES:
-            return self._encode(answer)
-        return await run_outside(self._encode, answer)
-
-    async def send(self, content: bytes, send: Send) -> None:
-        """Send the body of an answer."""
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(content)),
-        ]
-        await send(
-            {"type": "http.response.start", "status": self._status, "headers": headers}
-        )
-        await send({"type": "http.response.body", "body": content})
+        return encode(answer) if is_small else await run_outside(encode, answer)
 
 
 class FastPath:
@@ -239,8 +226,15 @@ class FastPath:
             return
         if isinstance(answer, Response):
             await answer(scope, receive, send)
-        else:
-            await route.send(answer, send)
+            return
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(answer)),
+        ]
+        await send(
+            {"type": "http.response.start", "status": route.status, "headers": headers}
+        )
+        await send({"type": "http.response.body", "body": answer})
 
 
 def build_error_handler(app: FastAPI) -> ASGIApp:
