@@ -23,8 +23,9 @@ from serving.problems import UNAUTHORIZED, ProblemError, documented, problem_res
 from serving.requests import TENANT, UNLIMITED
 from serving.settings import SECRETS, SettingsError
 
-# Paths without a key: probes, metrics and the documentation of the API.
+# Paths that are read without a key: probes, metrics and the documentation of the API.
 PUBLIC = UNLIMITED | docs.PATHS | {"/openapi.json"}
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
 SCHEME = "ApiKey"
 
 _is_name = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?").fullmatch
@@ -69,7 +70,7 @@ def read_keys(text: str) -> list[ApiKey]:
 
 
 def guard(app: Application, keys: list[ApiKey]) -> None:
-    """Require a key on every path outside `PUBLIC`, if there are keys."""
+    """Require a key for all but reads of `PUBLIC`, if there are keys."""
     if not keys:
         app.start_notes.append(
             "API keys are off: requests need no key (make key NAME=…)."
@@ -78,7 +79,7 @@ def guard(app: Application, keys: list[ApiKey]) -> None:
     names = sorted({key.name for key in keys})
     app.start_notes.append(f"API keys are on, for: {', '.join(names)}.")
     # Inside all other middleware: CORS answers a preflight, which has no key.
-    app.user_middleware.append(Middleware(ApiKeyLayer, keys=keys))
+    app.user_middleware.append(Middleware(ApiKeyLayer, keys=keys, owner=app))
     app.document_edits.append(document_keys)
 
 
@@ -89,13 +90,21 @@ class ApiKeyLayer:
     the key in the scope, which logs and metrics show as the tenant.
     """
 
-    def __init__(self, app: ASGIApp, keys: list[ApiKey]) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: list[ApiKey], owner: Application | None = None
+    ) -> None:
+        """`owner` is the application that the layer guards, with its routes."""
         self.app = app
         self._keys = keys
+        self._public = PUBLIC
+        if owner is not None and docs.is_root_yours(owner):
+            self._public -= {"/"}
 
     # Not `async def`: another coroutine would cost as much as the hash.
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "lifespan" or scope["path"] in PUBLIC:
+        if scope["type"] == "lifespan":
+            return self.app(scope, receive, send)
+        if scope["path"] in self._public and scope.get("method") in READS:
             return self.app(scope, receive, send)
         given = bearer_token(scope)
         tenant = self._name_of(given) if given else None
@@ -147,10 +156,12 @@ def document_keys(document: dict[str, Any]) -> None:
     schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes[SCHEME] = {"type": "http", "scheme": "bearer"}
     for path, operations in document["paths"].items():
-        if path in PUBLIC:
-            continue
-        for operation in operations.values():
-            operation["security"] = [{SCHEME: []}]
+        for method, operation in operations.items():
+            if path in PUBLIC - {"/"} and method.upper() in READS:
+                continue
+            # In addition to what a route of yours asks for.
+            others = operation.get("security", [{}])
+            operation["security"] = [{SCHEME: [], **other} for other in others]
             operation["responses"]["401"] = documented(401)[401]
 
 

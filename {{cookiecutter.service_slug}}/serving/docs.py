@@ -14,6 +14,9 @@ from fastapi.openapi.docs import (
     get_swagger_ui_oauth2_redirect_html,
 )
 from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.routing import iter_route_contexts
+
+from serving.routing import find_earlier_match
 
 PAGE = "/docs"
 RETURN = f"{PAGE}/oauth2-redirect"  # where a login of OAuth leads back to
@@ -55,11 +58,19 @@ def add_page(app: FastAPI) -> None:
 
 def redirect_root(app: FastAPI) -> None:
     """Redirect `GET /` to the page, unless a route of yours takes it."""
-
-    async def redirect(request: Request) -> Response:
-        return RedirectResponse(f"{prefix(request)}{PAGE}")
-
     app.add_route("/", redirect, include_in_schema=False)
+
+
+async def redirect(request: Request) -> Response:
+    """Redirect to the page."""
+    return RedirectResponse(f"{prefix(request)}{PAGE}")
+
+
+def is_root_yours(app: FastAPI) -> bool:
+    """Return whether a route of yours takes `GET /`."""
+    routes = iter_route_contexts(app.routes)
+    yours = [route for route in routes if route.endpoint is not redirect]
+    return bool(find_earlier_match("/", "GET", yours))
 
 
 def prefix(request: Request) -> str:

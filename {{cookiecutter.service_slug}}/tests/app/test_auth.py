@@ -4,10 +4,13 @@ import asyncio
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from fastapi import Depends
+from fastapi.security import APIKeyHeader
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 
 from app import auth
 from app.main import create_app
@@ -108,6 +111,21 @@ def test_probes_metrics_and_docs_need_no_key(guarded: TestClient) -> None:
         assert guarded.get(path).status_code == 200, path
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/"), ("POST", "/"), ("POST", "/docs")]
+)
+def test_a_route_of_yours_asks_for_a_key_at_any_path(method: str, path: str) -> None:
+    app = create_app(Settings(api_keys=SecretStr(KEYS)))
+    app.add_api_route(path, lambda: "secret", methods=[method])
+
+    with TestClient(app) as client:
+        assert client.request(method, path).status_code == 401
+        assert client.request(method, path, headers=bearer(KEY)).text == '"secret"'
+        assert client.get("/docs").status_code == 200
+        operation = client.get("/openapi.json").json()["paths"][path][method.lower()]
+    assert operation["security"] == [{"ApiKey": []}]
+
+
 def test_the_document_says_that_a_key_is_asked_for(guarded: TestClient) -> None:
     document = guarded.get("/openapi.json").json()
 
@@ -115,6 +133,17 @@ def test_the_document_says_that_a_key_is_asked_for(guarded: TestClient) -> None:
     assert document["paths"]["/v1/predict"]["post"]["security"] == [{"ApiKey": []}]
     assert "401" in document["paths"]["/v1/predict"]["post"]["responses"]
     assert "security" not in document["paths"]["/readyz"]["get"]
+
+
+def test_a_scheme_of_a_route_is_documented_beside_the_key() -> None:
+    app = create_app(Settings(api_keys=SecretStr(KEYS)))
+
+    @app.get("/own")
+    async def own(_: Annotated[str, Depends(APIKeyHeader(name="X-Own"))]) -> None:
+        """Ask for a header as well."""
+
+    operation = app.openapi()["paths"]["/own"]["get"]
+    assert operation["security"] == [{"ApiKey": [], "APIKeyHeader": []}]
 
 
 def test_the_name_of_the_key_is_the_tenant(guarded: TestClient) -> None:
