@@ -119,7 +119,7 @@ class RoutePaths:
         self._fixed: set[str] = set()
         self._patterns: list[tuple[re.Pattern[str], str]] = []
         for route in routes:
-            path = str(route.path)
+            path = str(route.path) or "/"  # a mount at the root has none
             if isinstance(route.original_route, Mount) or "{" in path:
                 self._patterns.append((route.path_regex, path))
             else:
@@ -143,8 +143,9 @@ class RoutePaths:
 class RemovePrefix:
     """ASGI middleware that removes ROOT_PATH where the proxy has not removed it.
 
-    All further layers see the paths of the routes. A path that is a route's stays as it
-    is: with ROOT_PATH=/v1, the proxy has made `/v1/model` of `/v1/v1/model`.
+    All further layers see the paths of the routes. A path of a route that begins with
+    the prefix stays as it is: with ROOT_PATH=/v1, the proxy has made `/v1/model` of
+    `/v1/v1/model`.
     """
 
     def __init__(self, app: ASGIApp, prefix: str, paths: RoutePaths) -> None:
@@ -155,7 +156,7 @@ class RemovePrefix:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, prefix = scope.get("path", ""), self._prefix
         is_prefixed = path == prefix or path.startswith(f"{prefix}/")
-        if is_prefixed and self._paths.of(scope) == UNMATCHED:
+        if is_prefixed and not self._paths.of(scope).startswith(prefix):
             scope["path"] = path.removeprefix(prefix) or "/"
             # As many segments, as they may be percent-encoded.
             segments = prefix.count("/") + 1

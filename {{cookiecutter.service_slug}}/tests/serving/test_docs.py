@@ -96,6 +96,23 @@ def test_every_path_is_found_whatever_the_prefix(
         assert 'route="/files",' in client.get("/metrics").text
 
 
+@pytest.mark.parametrize("path", ["/", "/{rest:path}"])
+@pytest.mark.parametrize("sent", ["", "/a"], ids=["removed", "kept"])
+def test_a_prefix_is_removed_where_a_route_matches_every_path(
+    tmp_path: Path, path: str, sent: str
+) -> None:
+    (tmp_path / "index.html").write_text("hello")
+    app = create_app(ServingSettings(root_path="/a"))
+    if path == "/":
+        app.mount(path, StaticFiles(directory=tmp_path))
+    else:
+        app.add_api_route(path, lambda: "hello")
+    with TestClient(app) as client:
+        assert client.get(f"{sent}/livez").status_code == 200
+        assert "hello" in client.get(f"{sent}/index.html").text
+        assert f'route="{path}",status="200"' in client.get(f"{sent}/metrics").text
+
+
 @pytest.mark.parametrize("prefix", ["/a", "/a/b", "/\xe4"])
 @pytest.mark.parametrize("rest", ["/x%2Fy", "/", ""])
 def test_a_route_sees_the_raw_path_with_the_prefix(prefix: str, rest: str) -> None:
