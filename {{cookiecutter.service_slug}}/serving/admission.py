@@ -439,7 +439,8 @@ def body_too_large(limit: int) -> ProblemError:
     """Return the error for a body that is too large (413). It closes the connection."""
     return ProblemError(
         BODY_TOO_LARGE,
-        f"The body is larger than {limit} bytes: send fewer instances at a time.",
+        f"The body is larger than {limit} bytes: send less at a time, such as fewer "
+        "instances.",
         headers={"Connection": "close"},
     )
 

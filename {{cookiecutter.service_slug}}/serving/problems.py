@@ -15,6 +15,7 @@ from fastapi.exception_handlers import (
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
+from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
@@ -78,7 +79,7 @@ INVALID_HTTP = ProblemType("invalid-http", 400, "The request is not HTTP/1.1")
 INVALID_JSON = ProblemType("invalid-json", 400, "The body is not JSON")
 CLIENT_LEFT = ProblemType("client-left", 400, "The client left")
 UNAUTHORIZED = ProblemType("unauthorized", 401, "The API key is missing or unknown")
-NOT_FOUND = ProblemType("not-found", 404, "No route has this path")
+NOT_FOUND = ProblemType("not-found", 404, "There is nothing at this path")
 UNKNOWN_MODEL = ProblemType("unknown-model", 404, "The service has no such model")
 METHOD_NOT_ALLOWED = ProblemType(
     "method-not-allowed", 405, "The route does not have this method"
@@ -206,11 +207,15 @@ def problem_response(error: HTTPException) -> Response:
     type_, errors = _PLAIN.get(error.status_code), None
     if isinstance(error, ProblemError):
         type_, errors = error.type, error.errors
+    # FastAPI allows any JSON; a problem document has a text.
+    detail: Any = error.detail
+    if not isinstance(detail, str):
+        detail = to_json(detail, fallback=str, inf_nan_mode="constants").decode()
     problem = Problem(
         type=type_.uri if type_ else "about:blank",
         title=type_.title if type_ else _phrase(error.status_code),
         status=error.status_code,
-        detail=str(error.detail),
+        detail=detail,
         errors=errors,
     )
     return ProblemResponse(problem, error.headers)
@@ -363,8 +368,9 @@ def document_problems(document: dict[str, Any]) -> None:
 
 def _add_problems(path: str, operation: dict[str, Any]) -> None:
     statuses: list[int] = [] if path in UNLIMITED else [503]
-    if "requestBody" in operation:
-        statuses += [400, 408, 413, 415, 422]
+    if body := operation.get("requestBody"):
+        unsupported = [415] if "application/json" in body["content"] else []
+        statuses += [400, 408, 413, *unsupported, 422]
     elif "parameters" in operation:
         statuses += [422]
     answers = operation["responses"]

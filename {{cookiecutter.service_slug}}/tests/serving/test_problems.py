@@ -1,10 +1,13 @@
 """docs/problems.md lists the problem types as they are."""
 
+import json
 import re
+from typing import Any
 
 import pytest
+from fastapi import HTTPException
 
-from serving.problems import TYPES, document_problems, documented
+from serving.problems import TYPES, document_problems, documented, problem_response
 from serving.testing import ROOT
 
 PAGE = ROOT / "docs" / "problems.md"
@@ -23,6 +26,16 @@ def test_the_page_lists_every_type_of_the_engine() -> None:
 
 def test_causes_that_differ_have_types_that_differ() -> None:
     assert len({each.uri for each in TYPES}) == len(TYPES)
+
+
+@pytest.mark.parametrize(
+    ("detail", "text"),
+    [("gone", "gone"), ({"code": 7, "at": [None]}, '{"code":7,"at":[null]}')],
+)
+def test_a_detail_that_is_no_text_is_sent_as_json(detail: Any, text: str) -> None:
+    answer = problem_response(HTTPException(410, detail))
+
+    assert json.loads(bytes(answer.body))["detail"] == text
 
 
 def test_any_status_can_be_documented() -> None:
