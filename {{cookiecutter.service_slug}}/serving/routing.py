@@ -37,6 +37,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.problems import (
+    CONTRACT_VIOLATION,
     UNSUPPORTED_CODING,
     UNSUPPORTED_MEDIA_TYPE,
     ProblemError,
@@ -74,7 +75,10 @@ class JsonBody:
         self._embedded = route._embed_body_fields
 
     async def read(self, request: Request) -> Request:
-        """Return the request with its body validated. Raises ProblemError (400–422)."""
+        """Return the request with its body validated. Raises ProblemError (400, 415).
+
+        A body that breaks the contract (422) is reported after the dependencies.
+        """
         headers = dict(reversed(request.scope["headers"]))
         if self.required:
             self.check_headers(headers)
@@ -82,10 +86,16 @@ class JsonBody:
         if not body and not self.required:
             return request
         self.check_headers(headers)
-        if len(body) <= INLINE_BYTES:
-            value = self.parse(body)
-        else:
-            value = await run_outside(self.parse, body)
+        try:
+            if len(body) <= INLINE_BYTES:
+                value = self.parse(body)
+            else:
+                value = await run_outside(self.parse, body)
+        except ProblemError as error:
+            if error.type is not CONTRACT_VIOLATION:
+                raise
+            # FastAPI solves the dependencies first: one of them may reject the client.
+            return ParsedRequest(request, body, Invalid(error))
         if self._embedded:
             model = cast(BaseModel, value)
             fields = type(model).model_fields
@@ -94,6 +104,18 @@ class JsonBody:
                 for name in model.model_fields_set
             }
         return ParsedRequest(request, body, value)
+
+
+class Invalid(dict[str, Any]):
+    """Stands for a body that breaks the contract, and for each of several bodies."""
+
+    def __init__(self, error: ProblemError) -> None:
+        super().__init__()
+        self.error = error
+
+    def get(self, *_: Any) -> Any:
+        """Return what stands for one of several bodies."""
+        return self
 
 
 class ParsedRequest(Request):
@@ -355,7 +377,12 @@ def replay_body(scope: Scope, receive: Receive) -> Receive:
 
 
 def take_as_validated(value: Any, *_: Any, **__: Any) -> tuple[Any, list[Any]]:
-    """Replace `ModelField.validate` of a body, which `JsonBody` has validated."""
+    """Replace `ModelField.validate` of a body, which `JsonBody` has validated.
+
+    Raises ProblemError (422) for a body that breaks the contract.
+    """
+    if isinstance(value, Invalid):
+        raise value.error
     return value, []
 
 
@@ -368,9 +395,12 @@ def find_return_type(endpoint: Callable[..., Any]) -> Any:
 
 
 def has_json_body(route: RouteLike) -> bool:
-    """Return whether a route has a body that is not a form."""
-    field = route.body_field
-    return field is not None and not isinstance(field.field_info, params.Form)
+    """Return whether a route has a body that it declares as JSON.
+
+    FastAPI reads forms, and bodies of another media type, such as `Body(media_type=…)`.
+    """
+    info = None if route.body_field is None else route.body_field.field_info
+    return isinstance(info, params.Body) and info.media_type == JSON
 
 
 def is_plain_json(response_class: Any) -> bool:

@@ -363,7 +363,7 @@ def refuse() -> None:
 
 
 @pytest.mark.parametrize("place", ["route", "router", "included router"])
-def test_a_dependency_is_asked_wherever_it_is_declared(
+def test_a_dependency_is_asked_wherever_it_is_declared_and_before_the_contract(
     settings: ServingSettings, place: str
 ) -> None:
     def given(here: str) -> dict[str, Any]:
@@ -371,11 +371,32 @@ def test_a_dependency_is_asked_wherever_it_is_declared(
 
     inner = APIRouter(**given("router"))
     inner.add_api_route("/x", plain, methods=["POST"], **given("route"))
+    inner.add_api_route("/several", two, methods=["POST"], **given("route"))
     app = build(settings)
     app.include_router(inner, **given("included router"))
 
     with TestClient(app) as client:
         assert client.post("/x", json={"name": "a"}).status_code == 403
+        for path in ("/x", "/several"):
+            assert client.post(path, json={"name": 1}).status_code == 403
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream"])
+def test_a_body_that_a_route_declares_as_another_media_type_is_read(
+    settings: ServingSettings, kind: str
+) -> None:
+    async def count(body: Annotated[bytes, Body(media_type=kind)]) -> int:
+        return len(body)
+
+    headers = {"Content-Type": kind}
+    with asking(settings, count) as client:
+        answer = client.post("/x", content=b"\xff\x00", headers=headers)
+        large = client.post("/x", content=b"a" * 2_001, headers=headers)
+        documented = client.get("/openapi.json").json()["paths"]["/x"]["post"]
+
+    assert (answer.status_code, answer.json()) == (200, 2)
+    assert large.status_code == 413
+    assert "415" not in documented["responses"]
 
 
 def test_mistakes_of_parameters_say_which(client: TestClient) -> None:
