@@ -27,7 +27,7 @@ from fastapi.routing import (
     _effective_route_context_var,
     request_response,
 )
-from pydantic import BaseModel, TypeAdapter
+from pydantic import AliasChoices, BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import from_json
 from starlette.applications import Starlette
@@ -449,4 +449,6 @@ async def read_body(receive: Receive) -> bytes:
 def _alias(field: FieldInfo) -> str | None:
     """Return the name by which FastAPI looks for a parameter in a body."""
     alias = field.validation_alias or field.alias
+    if isinstance(alias, AliasChoices):
+        alias = alias.choices[0]
     return alias if isinstance(alias, str) else field.alias

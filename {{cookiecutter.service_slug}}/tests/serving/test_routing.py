@@ -27,7 +27,7 @@ from fastapi import (
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
-from pydantic import AfterValidator
+from pydantic import AfterValidator, AliasChoices
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -528,6 +528,23 @@ def test_several_bodies_are_validated_together(settings: ServingSettings) -> Non
         bad = client.post("/x", json=good | {"painted": {"colour": "blue"}})
 
     assert bad.json()["errors"][0]["pointer"] == "/painted/colour"
+
+
+@pytest.mark.parametrize("alias", ["one", AliasChoices("one", "two")])
+@pytest.mark.parametrize("default", [..., 0])
+def test_a_body_is_found_by_its_alias(
+    settings: ServingSettings, alias: str | AliasChoices, default: Any
+) -> None:
+    body = Body(default, embed=True, validation_alias=alias)
+
+    async def number(value: int = body) -> int:
+        return value
+
+    with asking(settings, number) as client:
+        assert client.post("/x", json={"one": 1}).json() == 1
+        assert client.post("/x", json={"one": "a"}).status_code == 422
+        if alias != "one":
+            assert client.post("/x", json={"two": 2}).json() == 2
 
 
 def test_a_body_may_be_left_out_where_the_route_says_so(
