@@ -1,6 +1,7 @@
 """The outermost layer: give every request an id, count it and log it."""
 
 import re
+from asyncio import CancelledError
 from collections.abc import Awaitable, Iterable
 from time import perf_counter
 from typing import Any
@@ -93,7 +94,7 @@ class AccessLayer:
                 raise
             text = None
             await problem_response(error)(scope, receive, send_with_id)
-        except Exception:
+        except (Exception, CancelledError):  # also of a task that a handler awaited
             if not status or (text and text.is_held):
                 text = None
                 await problem_response(CRASH)(scope, receive, send_with_id)
