@@ -13,6 +13,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
 from starlette.middleware import Middleware
+from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import docs, health, traces
@@ -152,6 +153,18 @@ class Application(FastAPI):
         plan = plan_routes(routes, "traces are on" if self._is_traced else "")
         for note in (*self.start_notes, str(plan)):
             logger.info("%s", note)
+
+        sockets = [
+            str(route.path)
+            for route in routes
+            if isinstance(route.original_route, WebSocketRoute)
+        ]
+        if sockets:
+            logger.warning(
+                "The server has no websockets: %s can be reached in tests only. "
+                "Use server-sent events.",
+                ", ".join(sockets),
+            )
 
         paths, prefix, stack = RoutePaths(routes), self.root_path, self._fastapi()
         if prefix:

@@ -4,6 +4,7 @@ A route is ordinary FastAPI. The fast path is taken where a route allows it; the
 are the same where it does not.
 """
 
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -493,12 +494,14 @@ def test_the_start_log_says_which_routes_take_the_fast_path(
     router = APIRouter()
     router.add_api_route("/a", plain, methods=["POST"])
     router.add_api_route("/b", guarded, methods=["POST"])
+    router.add_api_websocket_route("/socket", lambda websocket: None)
 
     with caplog.at_level("INFO", "serving"), TestClient(build(settings, router)):
         pass
 
     assert "Fast path: POST /a. Through FastAPI: " in caplog.text
     assert "POST /b (it has a dependency)" in caplog.text
+    assert "no websockets: /socket can be reached in tests only" in caplog.text
 
 
 def test_a_status_of_its_own_and_a_field_that_is_none_are_kept(
@@ -666,10 +669,11 @@ class Missing(Exception):
 def test_what_a_handler_raises_is_answered_alike(
     settings: ServingSettings, endpoint: str
 ) -> None:
-    errors: dict[str, Exception] = {
+    errors: dict[str, BaseException] = {
         "teapot": HTTPException(418, "short and stout", {"X-Tea": "green"}),
         "missing": Missing(),
         "crash": RuntimeError("secret"),
+        "cancelled": CancelledError(),
     }
 
     async def fail(item: Item) -> Echo:
@@ -687,15 +691,18 @@ def test_what_a_handler_raises_is_answered_alike(
     with TestClient(app, raise_server_exceptions=False) as client:
         teapot = client.post("/x", json={"name": "teapot"})
         missing = client.post("/x", json={"name": "missing"})
-        crash = client.post("/x", json={"name": "crash"})
+        crashes = [
+            client.post("/x", json={"name": name}) for name in ("crash", "cancelled")
+        ]
 
     assert (teapot.status_code, teapot.headers["x-tea"]) == (418, "green")
     assert teapot.json()["detail"] == "short and stout"
     assert (missing.status_code, missing.json()) == (404, {"own": "form"})
-    assert crash.status_code == 500
-    assert crash.headers["content-type"] == "application/problem+json"
-    assert crash.json()["type"] == "urn:problem-type:internal-error"
-    assert "secret" not in crash.text
+    for crash in crashes:
+        assert crash.status_code == 500
+        assert crash.headers["content-type"] == "application/problem+json"
+        assert crash.json()["type"] == "urn:problem-type:internal-error"
+        assert "secret" not in crash.text
 
 
 def test_every_operation_documents_its_problems(client: TestClient) -> None:
