@@ -42,7 +42,13 @@ from serving.build import Application, build_app
 from serving.contract import Contract
 from serving.model import Model, ModelError
 from serving.problems import ProblemError, ProblemType
-from serving.routing import plan_routes, prepare_routes
+from serving.routing import (
+    JSON,
+    ContractRoute,
+    Handler,
+    plan_routes,
+    prepare_routes,
+)
 from serving.service import Service
 from serving.settings import ServingSettings
 
@@ -414,13 +420,41 @@ def test_mistakes_of_parameters_say_which(client: TestClient) -> None:
     ]
 
 
+class Timed(ContractRoute):
+    """A route class of a team's own, as FastAPI documents them."""
+
+    def get_route_handler(self) -> Handler:
+        """Return a handler that adds a header."""
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            response = await handler(request)
+            response.headers["x-time"] = "1"
+            return response
+
+        return handle
+
+
+def test_a_route_class_of_your_own_keeps_its_handler_and_the_contract(
+    settings: ServingSettings,
+) -> None:
+    router = APIRouter(route_class=Timed)
+    router.add_api_route("/x", plain, methods=["POST"])
+    with TestClient(build(settings, router)) as client:
+        good = client.post("/x", json={"name": "a", "at": "2026-01-02T03:04:05Z"})
+        bad = client.post("/x", content="{", headers={"Content-Type": JSON})
+
+    assert (good.status_code, good.headers["x-time"]) == (200, "1")
+    assert bad.json()["type"] == "urn:problem-type:invalid-json"
+
+
 def obstacles(
     endpoint: Callable[..., Any], path: str = "/x", **options: Any
 ) -> dict[tuple[str, str], str]:
     """Return why a route does not take the fast path; nothing if it does."""
     app = FastAPI(openapi_url=None)
     options = {"methods": ["POST"]} | options
-    app.add_api_route(path, endpoint, **options)
+    app.router.add_api_route(path, endpoint, **options)
     prepare_routes(app.routes)
     return plan_routes(iter_route_contexts(app.routes)).through_fastapi
 
@@ -448,6 +482,7 @@ async def of_path(item: Item, number: int) -> Echo:
 @pytest.mark.parametrize(
     ("endpoint", "options", "reason"),
     [
+        (plain, {"route_class_override": Timed}, "it has a custom route class"),
         (guarded, {}, "it has a dependency"),
         (plain, {"dependencies": [Depends(allow)]}, "it has a dependency"),
         (two, {}, "it takes several bodies, or embeds one"),
