@@ -131,8 +131,10 @@ TYPES = (
 OF_CONNECTIONS = (
     *(INVALID_HTTP, HEAD_TIMEOUT, TARGET_TOO_LONG, HEAD_TOO_LARGE, UNKNOWN_CODING),
 )
-# Types of the errors that Starlette raises as HTTPException, by status.
-_PLAIN = {type_.status: type_ for type_ in (NOT_FOUND, METHOD_NOT_ALLOWED)}
+# Types of the errors that Starlette and FastAPI raise as HTTPException, by status.
+_PLAIN = {
+    type_.status: type_ for type_ in (NOT_FOUND, METHOD_NOT_ALLOWED, BODY_TOO_LARGE)
+}
 
 
 class ProblemError(HTTPException):

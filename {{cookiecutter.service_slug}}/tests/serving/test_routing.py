@@ -388,6 +388,16 @@ def test_a_dependency_is_asked_wherever_it_is_declared_and_before_the_contract(
             assert client.post(path, json={"name": 1}).status_code == 403
 
 
+def test_a_body_limit_of_a_route_gives_the_same_problem(
+    settings: ServingSettings,
+) -> None:
+    with asking(settings, plain, max_body_size=20) as client:
+        answer = client.post("/x", json={"name": "a" * 20})
+
+    assert answer.status_code == 413
+    assert answer.json()["type"] == "urn:problem-type:body-too-large"
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream"])
 def test_a_body_that_a_route_declares_as_another_media_type_is_read(
     settings: ServingSettings, kind: str
