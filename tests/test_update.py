@@ -27,7 +27,7 @@ from tests.conftest import (
 
 BODY = "{{cookiecutter.service_slug}}"
 PROGRAM = ROOT / BODY / "maintenance" / "update.py"
-BACK = ("git", "restore", "--source=HEAD", "--staged", "--worktree", ".")
+BACK = "git add --update . && git restore --source=HEAD --staged --worktree ."
 
 
 @dataclass(frozen=True)
@@ -234,8 +234,8 @@ def test_a_conflict_is_one_of_git_and_the_next_update_goes_on_from_it(
     assert "UU README.md" in status(service)
     text = service.read("README.md")
     assert text.index("<<<<<<<") < text.index("## Mine") < text.index("## Theirs")
-    assert f"go back to where you were: {' '.join(BACK)}" in done.stdout
-    run(*BACK, cwd=service.path)
+    assert f"go back to where you were: {BACK}" in done.stdout
+    run("sh", "-c", BACK, cwd=service.path)
     assert status(service) == [] and "## Mine" in service.read("README.md")
 
     update(service)
@@ -254,6 +254,7 @@ def test_files_that_the_template_moves_or_drops_keep_the_edits(
 ) -> None:
     edit(service.path / "serving" / "server.py", "", "# My server.\n")
     edit(service.path / "serving" / "traces.py", "", "# My traces.\n")
+    edit(service.path / "serving" / "problems.py", "", "# My problems.\n")
     (service.path / "app" / "mine.py").write_text(
         "from serving import server\nfrom serving.problems import unavailable\n"
     )
@@ -267,6 +268,7 @@ def test_files_that_the_template_moves_or_drops_keep_the_edits(
     (body / "serving" / "traces.py").unlink()
     (body / "bench").rename(body / "measure")
     edit(body / "engine" / "server.py", "return 0", "return 0  # moved")
+    edit(body / "engine" / "problems.py", "", "# Their problems.\n")
     edit(body / "demo" / "ask.py", '"""', '"""Changed. ')
     (body / "mine.txt").write_text("the template's\n")
     template.commit()
@@ -304,7 +306,13 @@ def test_files_that_the_template_moves_or_drops_keep_the_edits(
         "stay deleted as you left them:\n\n  demo/ask.py\n",
     ):
         assert line in said
-    assert [x for x in status(service) if "U" in x[:2]] == ["UD serving/traces.py"]
+    unmerged = [x for x in status(service) if "U" in x[:2]]
+    assert unmerged == ["UU engine/problems.py", "UD serving/traces.py"]
+    (service.path / "notes.txt").write_text("in no commit\n")
+    run("sh", "-c", BACK, cwd=service.path)
+    assert status(service) == [] and not (service.path / "engine").exists()
+    assert service.read("serving/problems.py").startswith("# My problems.\n")
+    assert service.read("notes.txt") == "in no commit\n"
 
 
 @pytest.mark.slow
@@ -340,7 +348,7 @@ def test_in_a_larger_repository_only_the_service_is_changed(
         "services/one/README.md",
         "services/two/README.md",
     }
-    run(*BACK, cwd=one.path)
+    run("sh", "-c", BACK, cwd=one.path)
     assert status(Service(larger)) == [" M services/two/README.md"]
 
 

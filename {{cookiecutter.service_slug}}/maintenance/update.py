@@ -25,7 +25,8 @@ from typing import Any
 RECORD = Path(".cruft.json")
 # In a separate environment, as it is needed a few times a year.
 COOKIECUTTER = ("tool", "run", "--quiet", "--from", "cookiecutter>=2.7,<3")
-BACK = "git restore --source=HEAD --staged --worktree ."
+# `git restore` refuses conflicts of files that HEAD does not have; `git add` ends them.
+BACK = "git add --update . && git restore --source=HEAD --staged --worktree ."
 
 # The two generations become commits that no branch names; they need some author.
 AUTHOR = {
