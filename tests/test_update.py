@@ -219,15 +219,26 @@ def test_it_may_be_called_by_a_hook_of_git(
     assert "Nothing new in the template: main" in said
 
 
+# Ctrl-C while Git merges.
+INTERRUPTED = """#!/bin/sh
+case "$*" in *cherry-pick*) kill -INT $PPID $$;; esac
+exec {git} "$@"
+"""
+
+
 @pytest.mark.slow
 def test_a_conflict_is_one_of_git_and_the_next_update_goes_on_from_it(
-    template: Template, service: Service
+    template: Template, service: Service, tmp_path: Path
 ) -> None:
     edit(service.path / "README.md", "## Start", "## Mine")
     commit(service)
     template.change("README.md", "## Start", "## Theirs")
+    shim = tmp_path / "shim" / "git"
+    shim.parent.mkdir()
+    shim.write_text(INTERRUPTED.format(git=shutil.which("git")))
+    shim.chmod(0o755)
 
-    done = update(service)
+    done = update(service, PATH=f"{shim.parent}:{ENVIRONMENT['PATH']}")
 
     assert done.returncode != 0
     assert "README.md: both sides changed the same lines" in done.stdout
@@ -488,6 +499,35 @@ def test_the_git_of_the_user_does_not_show_in_the_clone_of_the_template(
     program["show"](clone, commits, *commits)
 
     assert "What the template says of it:\n\n  new\n" in capfd.readouterr().out
+
+
+def test_line_ends_of_the_user_are_no_conflict(tmp_path: Path) -> None:
+    file, base = tmp_path / "file", "1\n2\n3\n4\n5\n"
+    run("git", "init", "--quiet", cwd=tmp_path)
+    for text in (base, base + "theirs\n"):
+        file.write_text(text)
+        Template(tmp_path).commit()
+    theirs = Template(tmp_path).revision()
+    run("git", "reset", "--quiet", "--hard", "HEAD~1", cwd=tmp_path)
+    file.write_text(base.replace("1", "mine"), newline="\r\n")
+    Template(tmp_path).commit()
+
+    with contextlib.chdir(tmp_path):
+        assert runpy.run_path(str(PROGRAM))["merge"](theirs) == ([], [])
+
+    assert file.read_text().splitlines() == ["mine", "2", "3", "4", "5", "theirs"]
+
+
+def test_without_uv_it_says_what_is_missing(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").symlink_to(str(shutil.which("git")))
+    variables = {"PATH": str(tmp_path / "bin"), "ANSWERS": '{"team": "x"}'}
+
+    command = (sys.executable, str(PROGRAM))
+    done = run(*command, cwd=service.path, check=False, **variables)
+
+    assert done.returncode != 0
+    assert done.stdout.startswith("uv is not installed"), done.stdout
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,8 @@ MERGE_OPTIONS = (
     *("-c", "merge.directoryRenames=false"),
     *("-c", "merge.renameLimit=9999", "-c", "merge.renames=true"),
 )
+# A file that the user keeps with CRLF is no conflict in all of its lines.
+PICK = ("cherry-pick", "--no-commit", "--strategy-option", "ignore-cr-at-eol")
 # The clone has none of the hooks that the user has for all repositories, and its remote
 # is `origin`, whatever the user's Git calls it.
 CLONE_OPTIONS = ("--origin", "origin", "--config", f"core.hooksPath={os.devnull}")
@@ -287,7 +290,9 @@ def generate(
     git("init", "--quiet", cwd=scratch)  # so that hooks make no repository
     output, configuration = scratch / "output", scratch / "settings.yaml"
     configuration.write_text(f"replay_dir: {json.dumps(str(scratch))}\n")
-    uv = os.environ.get("UV") or shutil.which("uv") or ".venv/bin/uv"
+    uv = shutil.which(os.environ.get("UV") or "uv") or shutil.which(".venv/bin/uv")
+    if not uv:
+        sys.exit("uv is not installed, and it runs cookiecutter: pip install uv")
     template = str(clone / directory)
     command = (uv, *COOKIECUTTER, "cookiecutter", template, "--no-input")
     places = ("--config-file", str(configuration), "--output-dir", str(output))
@@ -295,7 +300,7 @@ def generate(
     quiet = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     try:
         run(*command, *places, *given, extra=quiet)
-    except (Failed, OSError) as error:
+    except Failed as error:
         sys.exit(
             f"Commit {commit[:12]} of the template cannot be generated:\n\n{error}\n\n"
             "If it refuses an answer, give another: make update "
@@ -400,7 +405,7 @@ def merge(update: str) -> tuple[list[str], list[str]]:
     """
     refused = ""
     try:
-        git(*MERGE_OPTIONS, "cherry-pick", "--no-commit", update)
+        git(*MERGE_OPTIONS, *PICK, update)
     except Failed as error:
         refused = str(error)
     stages: dict[str, str] = {}
@@ -516,6 +521,8 @@ def main() -> None:
     if not is_wanted():
         print("Nothing was changed.")
         return
+    # Half of a merge has no way back: this second is finished, by Git as well.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     hand, deleted = merge(new)
     asked = [
         f"{question}: {answer}"
