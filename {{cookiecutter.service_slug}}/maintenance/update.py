@@ -482,7 +482,7 @@ def report(hand: list[str], deleted: list[str], asked: list[str]) -> None:
         print("\nThis needs a hand:\n")
         print("\n".join(f"  {line}" for line in hand))
         print("\n`git add` each file that is done (`git rm` what is to go).", end="")
-    print("\nThen: make setup train docs lint test, and commit.")
+    print("\nThen: make setup train monitoring docs lint test, and commit.")
     print(f"To go back to where you were: {BACK}")
 
 
