@@ -74,7 +74,8 @@ def test_an_update_adds_what_a_generation_gives_and_keeps_the_edits(
     theirs = {*MINE, OPENAPI, ".cruft.json", "uv.lock"}
     results_of_training = ("reports/", "docs/model-card.md", "dvc.lock")
 
-    assert "needs a hand" not in said and "make setup train docs lint test" in said
+    assert "needs a hand" not in said
+    assert "make setup train monitoring docs lint test" in said
     assert given <= updated.files()
     for name in sorted(given - theirs):
         if not name.startswith(results_of_training):

@@ -27,7 +27,7 @@ from tests.conftest import (
 
 BODY = "{{cookiecutter.service_slug}}"
 PROGRAM = ROOT / BODY / "maintenance" / "update.py"
-BACK = ("git", "restore", "--source=HEAD", "--staged", "--worktree", ".")
+BACK = "git add --update . && git restore --source=HEAD --staged --worktree ."
 
 
 @dataclass(frozen=True)
@@ -219,23 +219,34 @@ def test_it_may_be_called_by_a_hook_of_git(
     assert "Nothing new in the template: main" in said
 
 
+# Ctrl-C while Git merges.
+INTERRUPTED = """#!/bin/sh
+case "$*" in *cherry-pick*) kill -INT $PPID $$;; esac
+exec {git} "$@"
+"""
+
+
 @pytest.mark.slow
 def test_a_conflict_is_one_of_git_and_the_next_update_goes_on_from_it(
-    template: Template, service: Service
+    template: Template, service: Service, tmp_path: Path
 ) -> None:
     edit(service.path / "README.md", "## Start", "## Mine")
     commit(service)
     template.change("README.md", "## Start", "## Theirs")
+    shim = tmp_path / "shim" / "git"
+    shim.parent.mkdir()
+    shim.write_text(INTERRUPTED.format(git=shutil.which("git")))
+    shim.chmod(0o755)
 
-    done = update(service)
+    done = update(service, PATH=f"{shim.parent}:{ENVIRONMENT['PATH']}")
 
     assert done.returncode != 0
     assert "README.md: both sides changed the same lines" in done.stdout
     assert "UU README.md" in status(service)
     text = service.read("README.md")
     assert text.index("<<<<<<<") < text.index("## Mine") < text.index("## Theirs")
-    assert f"go back to where you were: {' '.join(BACK)}" in done.stdout
-    run(*BACK, cwd=service.path)
+    assert f"go back to where you were: {BACK}" in done.stdout
+    run("sh", "-c", BACK, cwd=service.path)
     assert status(service) == [] and "## Mine" in service.read("README.md")
 
     update(service)
@@ -254,6 +265,7 @@ def test_files_that_the_template_moves_or_drops_keep_the_edits(
 ) -> None:
     edit(service.path / "serving" / "server.py", "", "# My server.\n")
     edit(service.path / "serving" / "traces.py", "", "# My traces.\n")
+    edit(service.path / "serving" / "problems.py", "", "# My problems.\n")
     (service.path / "app" / "mine.py").write_text(
         "from serving import server\nfrom serving.problems import unavailable\n"
     )
@@ -267,6 +279,7 @@ def test_files_that_the_template_moves_or_drops_keep_the_edits(
     (body / "serving" / "traces.py").unlink()
     (body / "bench").rename(body / "measure")
     edit(body / "engine" / "server.py", "return 0", "return 0  # moved")
+    edit(body / "engine" / "problems.py", "", "# Their problems.\n")
     edit(body / "demo" / "ask.py", '"""', '"""Changed. ')
     (body / "mine.txt").write_text("the template's\n")
     template.commit()
@@ -304,7 +317,13 @@ def test_files_that_the_template_moves_or_drops_keep_the_edits(
         "stay deleted as you left them:\n\n  demo/ask.py\n",
     ):
         assert line in said
-    assert [x for x in status(service) if "U" in x[:2]] == ["UD serving/traces.py"]
+    unmerged = [x for x in status(service) if "U" in x[:2]]
+    assert unmerged == ["UU engine/problems.py", "UD serving/traces.py"]
+    (service.path / "notes.txt").write_text("in no commit\n")
+    run("sh", "-c", BACK, cwd=service.path)
+    assert status(service) == [] and not (service.path / "engine").exists()
+    assert service.read("serving/problems.py").startswith("# My problems.\n")
+    assert service.read("notes.txt") == "in no commit\n"
 
 
 @pytest.mark.slow
@@ -340,7 +359,7 @@ def test_in_a_larger_repository_only_the_service_is_changed(
         "services/one/README.md",
         "services/two/README.md",
     }
-    run(*BACK, cwd=one.path)
+    run("sh", "-c", BACK, cwd=one.path)
     assert status(Service(larger)) == [" M services/two/README.md"]
 
 
@@ -480,6 +499,35 @@ def test_the_git_of_the_user_does_not_show_in_the_clone_of_the_template(
     program["show"](clone, commits, *commits)
 
     assert "What the template says of it:\n\n  new\n" in capfd.readouterr().out
+
+
+def test_line_ends_of_the_user_are_no_conflict(tmp_path: Path) -> None:
+    file, base = tmp_path / "file", "1\n2\n3\n4\n5\n"
+    run("git", "init", "--quiet", cwd=tmp_path)
+    for text in (base, base + "theirs\n"):
+        file.write_text(text)
+        Template(tmp_path).commit()
+    theirs = Template(tmp_path).revision()
+    run("git", "reset", "--quiet", "--hard", "HEAD~1", cwd=tmp_path)
+    file.write_text(base.replace("1", "mine"), newline="\r\n")
+    Template(tmp_path).commit()
+
+    with contextlib.chdir(tmp_path):
+        assert runpy.run_path(str(PROGRAM))["merge"](theirs) == ([], [])
+
+    assert file.read_text().splitlines() == ["mine", "2", "3", "4", "5", "theirs"]
+
+
+def test_without_uv_it_says_what_is_missing(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").symlink_to(str(shutil.which("git")))
+    variables = {"PATH": str(tmp_path / "bin"), "ANSWERS": '{"team": "x"}'}
+
+    command = (sys.executable, str(PROGRAM))
+    done = run(*command, cwd=service.path, check=False, **variables)
+
+    assert done.returncode != 0
+    assert done.stdout.startswith("uv is not installed"), done.stdout
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -119,5 +119,6 @@ def find_missing(exchanges: list[Exchange]) -> Iterator[str]:
             if not statuses & found:
                 yield (
                     f"{operation.name} has no example of {kind}: let a test in "
-                    "tests/app get one."
+                    "tests/app get one. (Without an API key, each path but the open "
+                    "ones answers 401: see `guarded` in tests/app/test_auth.py.)"
                 )

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,8 @@ from typing import Any
 RECORD = Path(".cruft.json")
 # In a separate environment, as it is needed a few times a year.
 COOKIECUTTER = ("tool", "run", "--quiet", "--from", "cookiecutter>=2.7,<3")
-BACK = "git restore --source=HEAD --staged --worktree ."
+# `git restore` refuses conflicts of files that HEAD does not have; `git add` ends them.
+BACK = "git add --update . && git restore --source=HEAD --staged --worktree ."
 
 # The two generations become commits that no branch names; they need some author.
 AUTHOR = {
@@ -47,6 +49,8 @@ MERGE_OPTIONS = (
     *("-c", "merge.directoryRenames=false"),
     *("-c", "merge.renameLimit=9999", "-c", "merge.renames=true"),
 )
+# A file that the user keeps with CRLF is no conflict in all of its lines.
+PICK = ("cherry-pick", "--no-commit", "--strategy-option", "ignore-cr-at-eol")
 # The clone has none of the hooks that the user has for all repositories, and its remote
 # is `origin`, whatever the user's Git calls it.
 CLONE_OPTIONS = ("--origin", "origin", "--config", f"core.hooksPath={os.devnull}")
@@ -286,7 +290,9 @@ def generate(
     git("init", "--quiet", cwd=scratch)  # so that hooks make no repository
     output, configuration = scratch / "output", scratch / "settings.yaml"
     configuration.write_text(f"replay_dir: {json.dumps(str(scratch))}\n")
-    uv = os.environ.get("UV") or shutil.which("uv") or ".venv/bin/uv"
+    uv = shutil.which(os.environ.get("UV") or "uv") or shutil.which(".venv/bin/uv")
+    if not uv:
+        sys.exit("uv is not installed, and it runs cookiecutter: pip install uv")
     template = str(clone / directory)
     command = (uv, *COOKIECUTTER, "cookiecutter", template, "--no-input")
     places = ("--config-file", str(configuration), "--output-dir", str(output))
@@ -294,7 +300,7 @@ def generate(
     quiet = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     try:
         run(*command, *places, *given, extra=quiet)
-    except (Failed, OSError) as error:
+    except Failed as error:
         sys.exit(
             f"Commit {commit[:12]} of the template cannot be generated:\n\n{error}\n\n"
             "If it refuses an answer, give another: make update "
@@ -399,7 +405,7 @@ def merge(update: str) -> tuple[list[str], list[str]]:
     """
     refused = ""
     try:
-        git(*MERGE_OPTIONS, "cherry-pick", "--no-commit", update)
+        git(*MERGE_OPTIONS, *PICK, update)
     except Failed as error:
         refused = str(error)
     stages: dict[str, str] = {}
@@ -476,7 +482,7 @@ def report(hand: list[str], deleted: list[str], asked: list[str]) -> None:
         print("\nThis needs a hand:\n")
         print("\n".join(f"  {line}" for line in hand))
         print("\n`git add` each file that is done (`git rm` what is to go).", end="")
-    print("\nThen: make setup train docs lint test, and commit.")
+    print("\nThen: make setup train monitoring docs lint test, and commit.")
     print(f"To go back to where you were: {BACK}")
 
 
@@ -515,6 +521,8 @@ def main() -> None:
     if not is_wanted():
         print("Nothing was changed.")
         return
+    # Half of a merge has no way back: this second is finished, by Git as well.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     hand, deleted = merge(new)
     asked = [
         f"{question}: {answer}"
