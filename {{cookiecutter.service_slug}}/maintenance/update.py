@@ -521,8 +521,8 @@ def main() -> None:
     if not is_wanted():
         print("Nothing was changed.")
         return
-    # Half of a merge has no way back: this second is finished, by Git as well.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Half of a merge has no way back: neither this program nor Git is interrupted.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     hand, deleted = merge(new)
     asked = [
         f"{question}: {answer}"
