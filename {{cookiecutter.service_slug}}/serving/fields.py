@@ -21,7 +21,7 @@ InstanceT = TypeVar("InstanceT", bound=BaseModel)
 # What a model reads where a text or a category is None.
 MISSING = ""
 
-RETRAIN = "Train it again with this app/contract.py (make train)."
+RETRAIN = "Train the model again with this app/contract.py (make train)."
 
 # The output that is read from a model for each task.
 OUTPUTS = {Task.CLASSIFICATION: "probabilities", Task.REGRESSION: "variable"}
@@ -405,9 +405,9 @@ class Fields(Generic[InstanceT]):
                 )
             if lost := _find_lost_value(field, given):
                 raise ValueError(
-                    f"The field '{field.name}' may be {lost} in the contract, which "
-                    f"{given} cannot hold, and the model takes that. Write a narrower "
-                    f"type, or: {RETRAIN}"
+                    f"The field '{field.name}' may be {lost} in the contract, but the "
+                    f"model takes {given} for it, which cannot hold that. Write a "
+                    f"narrower type in the contract. Or: {RETRAIN}"
                 )
         self._columns = [
             (field, DTYPES[input_types[field.name]]) for field in self.kinds
