@@ -69,7 +69,8 @@ class Protocol(HttpToolsProtocol):
         self.parser = HttpRequestParser(self)  # uvicorn's takes data after a close
         self.pipeline: deque[Exchange] = deque()  # type: ignore[assignment]
         self.since = connections.now
-        self._active: Exchange | None = None  # the request in work
+        # The request being answered; uvicorn's `cycle` is the one parsed last.
+        self._active: Exchange | None = None
 
         # Where the parser is: before a message, in its head or in its body.
         self._place: Literal["before", "head", "body"] = "before"
