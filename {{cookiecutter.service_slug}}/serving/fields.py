@@ -104,10 +104,13 @@ def read_label(labelled: type[BaseModel]) -> FieldKind:
     return label
 
 
-def read_types(contract: type[BaseModel], name: str) -> list[Mapping[str, Any]]:
-    """Return the JSON schema of each type that a field may have; None is "null"."""
+def read_types(contract: type[BaseModel]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the JSON schemas of the types that each field may have; None is "null"."""
     schema = contract.model_json_schema(by_alias=False)
-    return list(_alternatives(schema["properties"][name], schema))
+    return {
+        name: list(_alternatives(field, schema))
+        for name, field in schema["properties"].items()
+    }
 
 
 def read_task(labelled: type[BaseModel]) -> Task:

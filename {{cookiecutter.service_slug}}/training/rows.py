@@ -49,8 +49,8 @@ def read_rows(path: Path, contract: type[BaseModel] | None = None) -> pd.DataFra
         raise PipelineError(f"{path} has no rows. Run all stages: make train")
     if contract is None:
         return rows
-    for name in contract.model_fields:
-        if found := _find_other_type(rows[name], read_types(contract, name)):
+    for name, types in read_types(contract).items():
+        if found := _find_other_type(rows[name], types):
             raise PipelineError(
                 f"{path} has {found} in the column {name}, but app/contract.py has "
                 "another type for it. Run all stages: make train"
