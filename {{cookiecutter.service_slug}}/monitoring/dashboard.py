@@ -65,7 +65,7 @@ def load_dashboard() -> dict[str, Any]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DashboardError(
             f"{DASHBOARD.relative_to(ROOT)} is no dashboard in Grafana's classic model "
-            f"({type(error).__name__}: {error}): export it again, as that."
+            f"({type(error).__name__}: {error}). Export it again in that model."
         ) from None
     return document
 

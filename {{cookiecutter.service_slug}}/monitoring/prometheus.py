@@ -37,7 +37,10 @@ class Prometheus:
 
     def __init__(self, url: str, token: str = "", *, local: bool = False) -> None:
         if not (token.isascii() and token.isprintable()):
-            raise EvidenceError("PROMETHEUS_TOKEN has characters that no token has.")
+            raise EvidenceError(
+                "PROMETHEUS_TOKEN has characters that no token has: give it the token "
+                "alone, in visible ASCII characters."
+            )
         given = parse(url)
         bare = given.copy_with(userinfo=b"", query=None, fragment=None)
         user = (given.username, given.password) if given.username else None

@@ -49,7 +49,7 @@ class Batcher(Generic[In, Out]):
         self._inline_budget = inline_budget
         self._waiting: deque[Waiting[In, Out]] = deque()
         self._flush_is_due = False
-        self._batched = True  # the last call had several requests
+        self._batched = True  # the last call had several requests, or is still to come
         self._shortest = math.inf  # expected seconds of a single input so far
         self._long: deque[Waiting[In, Out]] = deque()
         self._long_is_running = False

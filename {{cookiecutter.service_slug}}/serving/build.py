@@ -144,6 +144,8 @@ class Application(FastAPI):
         4. `FastPath`, which calls the handler directly if the route allows it;
         5. `MethodLayer`, which serves HEAD and OPTIONS on all routes;
         6. FastAPI, for all other routes.
+
+        With ROOT_PATH, `RemovePrefix` comes before 1 and `AddPrefix` before 6.
         """
         service: Service[Any] = self.state.service
         docs.redirect_root(self)  # last, so that a route of yours comes first

@@ -33,9 +33,26 @@ def read_whole(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() else value
 
 
+def refuse_flag(value: Any) -> Any:
+    """Return a value, or what no choice is for a bool: pydantic takes true for 1."""
+    return ... if type(value) is bool else value
+
+
 def wraps_whole(schema: Any) -> bool:
-    """Return whether a schema is that of an integer with `read_whole` before it."""
-    return schema.get("function", {}).get("function") is read_whole
+    """Return whether a schema is that of an integer, or of a choice of integers.
+
+    It is wrapped in `read_whole` or in `refuse_flag`.
+    """
+    return schema.get("function", {}).get("function") in (read_whole, refuse_flag)
+
+
+def _may_be_flag(schema: Any) -> bool:
+    """Return whether pydantic takes a bool for a choice that is an integer."""
+    choices = schema.get("expected", [])
+    if schema["type"] == "enum":
+        choices = [member.value for member in schema["members"]]
+    types = {type(choice) for choice in choices if choice in (0, 1)}
+    return int in types and bool not in types
 
 
 def _bound_numbers(schema: Any, resolve: Callable[[Any], Any]) -> None:
@@ -58,6 +75,14 @@ def _bound_numbers(schema: Any, resolve: Callable[[Any], Any]) -> None:
             )
             schema.clear()
             schema.update(whole)
+    elif schema["type"] in ("literal", "enum"):
+        if _may_be_flag(schema):
+            ref = schema.pop("ref", None)
+            choice = core_schema.no_info_before_validator_function(
+                refuse_flag, {**schema}, ref=ref
+            )
+            schema.clear()
+            schema.update(choice)
     elif schema["type"] == "list":
         _bound_numbers(schema.get("items_schema", {"type": "any"}), resolve)
     elif schema["type"] == "tuple":

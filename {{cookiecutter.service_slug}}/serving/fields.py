@@ -21,7 +21,7 @@ InstanceT = TypeVar("InstanceT", bound=BaseModel)
 # What a model reads where a text or a category is None.
 MISSING = ""
 
-RETRAIN = "Train it again with this app/contract.py (make train)."
+RETRAIN = "Train the model again with this app/contract.py (make train)."
 
 # The output that is read from a model for each task.
 OUTPUTS = {Task.CLASSIFICATION: "probabilities", Task.REGRESSION: "variable"}
@@ -104,10 +104,13 @@ def read_label(labelled: type[BaseModel]) -> FieldKind:
     return label
 
 
-def read_types(contract: type[BaseModel], name: str) -> list[Mapping[str, Any]]:
-    """Return the JSON schema of each type that a field may have; None is "null"."""
+def read_types(contract: type[BaseModel]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the JSON schemas of the types that each field may have; None is "null"."""
     schema = contract.model_json_schema(by_alias=False)
-    return list(_alternatives(schema["properties"][name], schema))
+    return {
+        name: list(_alternatives(field, schema))
+        for name, field in schema["properties"].items()
+    }
 
 
 def read_task(labelled: type[BaseModel]) -> Task:
@@ -405,9 +408,9 @@ class Fields(Generic[InstanceT]):
                 )
             if lost := _find_lost_value(field, given):
                 raise ValueError(
-                    f"The field '{field.name}' may be {lost} in the contract, which "
-                    f"{given} cannot hold, and the model takes that. Write a narrower "
-                    f"type, or: {RETRAIN}"
+                    f"The field '{field.name}' may be {lost} in the contract, but the "
+                    f"model takes {given} for it, which cannot hold that. Write a "
+                    f"narrower type in the contract. Or: {RETRAIN}"
                 )
         self._columns = [
             (field, DTYPES[input_types[field.name]]) for field in self.kinds

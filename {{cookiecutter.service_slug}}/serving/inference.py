@@ -288,7 +288,7 @@ def add_inference(
         version: str,
         request: Annotated[InferRequest, Body(), AfterValidator(read_rows)],
     ) -> InferResponse:
-        """Predict by a version of the model."""
+        """Predict with a version of the model."""
         check_version(service, name, version)
         return await infer(request)
 

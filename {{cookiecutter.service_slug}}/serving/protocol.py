@@ -41,8 +41,8 @@ from serving.requests import REJECTED, make_id
 
 # Received data is parsed in pieces of this size, so that bounds are seen in time.
 PIECE_BYTES = 2_048
-CHUNK_BYTES = 32  # of the framing of a chunk, which do not count as a head
-FIELD_BYTES = 128  # that Python takes for a field of a head, besides its text
+CHUNK_BYTES = 32  # the framing of a chunk that does not count as a head
+FIELD_BYTES = 128  # memory that Python needs for a header field, besides its text
 
 # Reasons to hold the flow.
 QUEUE = "queue"
@@ -52,9 +52,9 @@ RETRY = "retry"
 SPECIAL = frozenset({b"expect", b"host", b"transfer-encoding"})
 
 HTTP = b" HTTP/"  # comes after the target in a request line
-VERSION = b"P/1."  # is in every request line that the parser takes, with RTSP, too
+VERSION = b"P/1."  # in every request line that the parser accepts, even of RTSP
 END = b"\n\r\n"  # the end of every head, and of every body in chunks
-LINE_BYTES = len(b"GET / HTT")  # that every request line has before VERSION
+LINE_BYTES = len(b"GET / HTT")  # the shortest text before VERSION
 
 
 class Protocol(HttpToolsProtocol):
@@ -69,7 +69,8 @@ class Protocol(HttpToolsProtocol):
         self.parser = HttpRequestParser(self)  # uvicorn's takes data after a close
         self.pipeline: deque[Exchange] = deque()  # type: ignore[assignment]
         self.since = connections.now
-        self._active: Exchange | None = None  # the request in work
+        # The request being answered; uvicorn's `cycle` is the one parsed last.
+        self._active: Exchange | None = None
 
         # Where the parser is: before a message, in its head or in its body.
         self._place: Literal["before", "head", "body"] = "before"
@@ -403,7 +404,7 @@ class Protocol(HttpToolsProtocol):
             version = piece.find(VERSION, piece.find(b"\n") + LINE_BYTES)
             end = piece.rfind(b"\n", 0, max(version, 0))
         elif self._place == "head" and piece.startswith((b"\n", b"\r\n")):
-            end = piece.find(b"\n")  # maybe of an end that has come in two parts
+            end = piece.find(b"\n")  # the end of the head may have come in two parts
         else:
             text = piece.lstrip(b"\r\n") if self._place == "before" else piece
             end = piece.find(END, len(piece) - len(text))
@@ -488,7 +489,8 @@ class Protocol(HttpToolsProtocol):
             return piece.rpartition(b"\n")[2]
         if self._began == 1:
             return piece.lstrip(b"\r\n")
-        # By `_is_one_piece`: the first `END`, the body of that message, then this head.
+        # `_is_one_piece` takes a request and the beginning of this head for one piece:
+        # the first `END` ends the head of that request, and its body follows.
         return piece[piece.find(END) + len(END) + self._body_bytes :].lstrip(b"\r\n")
 
     def _describe_excess(self) -> tuple[ProblemType, str]:

@@ -2,11 +2,15 @@
 
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from pydantic import BaseModel
 
+from serving.fields import read_types
 from training.files import read_bytes, write_bytes, write_text
 from training.stage import PipelineError
 
@@ -25,8 +29,8 @@ def write_rows(path: Path, rows: pd.DataFrame) -> None:
 def read_rows(path: Path, contract: type[BaseModel] | None = None) -> pd.DataFrame:
     """Read the rows that an earlier stage wrote, with the columns of a contract.
 
-    Raises PipelineError if the file is missing or damaged, or has other columns or no
-    rows.
+    Raises PipelineError if the file is missing or damaged, or has other columns, text
+    for numbers, numbers for text, or no rows.
     """
     content = io.BytesIO(read_bytes(path))
     try:
@@ -43,7 +47,30 @@ def read_rows(path: Path, contract: type[BaseModel] | None = None) -> pd.DataFra
         )
     if rows.empty:
         raise PipelineError(f"{path} has no rows. Run all stages: make train")
+    if contract is None:
+        return rows
+    for name, types in read_types(contract).items():
+        if found := _find_other_type(rows[name], types):
+            raise PipelineError(
+                f"{path} has {found} in the column {name}, but app/contract.py has "
+                "another type for it. Run all stages: make train"
+            )
     return rows
+
+
+def _find_other_type(
+    column: "pd.Series[Any]", types: Sequence[Mapping[str, Any]]
+) -> str:
+    """Return what a column holds if no type of its field does; else an empty string.
+
+    Categories are stored as text.
+    """
+    names = {one.get("type") for one in types} - {"null"}
+    if any({"enum", "const"} & one.keys() for one in types):
+        names = {"string"}
+    if isinstance(column.dtype, pd.StringDtype):
+        return "" if "string" in names else "text"
+    return "numbers" if is_numeric_dtype(column) and names == {"string"} else ""
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -88,7 +88,7 @@ def _check_split(labelled: type[Contract]) -> None:
         if name not in labelled.model_fields:
             continue
         types = {
-            one.get("format", one.get("type")) for one in read_types(labelled, name)
+            one.get("format", one.get("type")) for one in read_types(labelled)[name]
         }
         if len(types - {"null"}) != 1 or not types <= wanted:
             hint = "`group: str`: a number in the data is read as text"

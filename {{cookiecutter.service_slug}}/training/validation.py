@@ -280,7 +280,9 @@ def _read_cell(column: Column, cell: Any, is_text: bool) -> Any:
     if is_text and column.choices:
         if _are_flags(column.choices):
             return column.choices.get(FLAGS.get(cell.lower(), cell), cell)
-        return column.choices.get(cell, cell)
+        # pandas writes integers as floats if one of the column is missing.
+        whole = column.choices.get(cell.removesuffix(".0"))
+        return column.choices.get(cell, whole if type(whole) is int else cell)
     if isinstance(cell, str) and is_text and column.type in ("list", "tuple"):
         try:
             return json.loads(cell)

@@ -148,9 +148,12 @@ def test_every_variable_is_a_setting_and_every_setting_has_its_place(
     known = {name.upper() for name in Settings.model_fields}
     place = "deploy/base/settings.env (or ENV in the Dockerfile)"
 
-    assert not {*image, *given} - known, f"{place} has what is no setting"
-    assert not known - secret - {*image, *given}, f"{place} lacks settings"
-    assert not set(image) & set(given), f"{place}: in both"
+    unknown = sorted({*image, *given} - known)
+    missing = sorted(known - secret - {*image, *given})
+    twice = sorted(set(image) & set(given))
+    assert not unknown, f"{place} has what is no setting: {', '.join(unknown)}"
+    assert not missing, f"{place} lacks {', '.join(missing)}"
+    assert not twice, f"{place}: in both are {', '.join(twice)}"
     assert not secret & {*image, *given}, "a secret belongs into the Secret"
     Settings(**{name.lower(): value for name, value in {**image, **given}.items()})
 

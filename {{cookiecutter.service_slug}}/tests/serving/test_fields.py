@@ -280,6 +280,22 @@ def test_a_whole_number_may_be_written_with_a_point(kind: Any) -> None:
             given.model_validate_json('{"x": %s}' % wrong)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(Literal[0, 1], Literal[1, None], Literal["a", 1]),
+        Enum("Grade", {"LOW": 1, "HIGH": 2}),
+    ],
+)
+def test_a_bool_is_no_choice_of_integers(kind: Any) -> None:
+    given = contract(kind | None)
+
+    assert given.model_validate_json('{"x": 1}').model_dump(mode="json") == {"x": 1}
+    with pytest.raises(ValidationError, match="Input should be"):
+        given.model_validate_json('{"x": true}')
+    assert read_kinds(given)[0].kind is Kind.CATEGORY
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_whole_number_up_to_the_bound_in_the_document_is_taken(sign: int) -> None:
     bound = int(Decimal(repr(MAX_NUMBER))) * sign  # as JSON has it: 3.4…86e+38

@@ -154,6 +154,15 @@ def test_a_stage_refuses_rows_that_are_not_those_of_the_contract(
     with pytest.raises(PipelineError, match="has no rows.*make train"):
         read_rows(file, Note)
 
+    write_rows(file, pd.DataFrame({"text": [1.5], "label": ["b"], "group": [""]}))
+    with pytest.raises(PipelineError, match="numbers in the column text.*make train"):
+        read_rows(file, Note)
+
+    flat = {name: ["a"] for name in Flat.model_fields}
+    write_rows(file, pd.DataFrame(flat))
+    with pytest.raises(PipelineError, match="has text in the column .*make train"):
+        read_rows(file, Flat)
+
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(PipelineError, match="cannot be read.*make train"):
         read_rows(file, Note)

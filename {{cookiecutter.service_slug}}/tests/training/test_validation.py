@@ -191,6 +191,18 @@ def test_the_choices_true_and_false_are_read_as_a_bool_is(name: str) -> None:
         assert len(mistakes) == 1 and "line 4" in mistakes[0]
 
 
+def test_a_choice_that_is_an_integer_may_be_written_as_a_float() -> None:
+    kind: Any = Literal[1, "x", "2"]
+    contract = create_model("Row", __base__=Contract, field=(kind, ...))
+    cells = {"field": pa.array(["1", "1.0", "x", "2.0", "x.0"], pa.large_string())}
+    chunk = Chunk("rows", "line", range(5), cells, is_text=True)
+
+    table, mistakes = Validator(contract).judge(chunk)
+
+    assert table["field"].to_pylist() == ["1", "1", "x"]
+    assert [mistake.split(",")[1] for mistake in mistakes] == [" line 3", " line 4"]
+
+
 def test_vectors_of_a_type_that_another_field_has_are_accepted() -> None:
     price = TypeAliasType("price", float)
     pair = Annotated[list[price], Field(min_length=2, max_length=2)]

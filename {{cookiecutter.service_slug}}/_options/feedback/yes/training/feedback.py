@@ -132,7 +132,7 @@ def make_row(schema: Schema, item: Reviewed) -> tuple[dict[str, Any] | None, str
 def write_time(when: datetime, schema: Schema) -> str | float:
     """Return a time as the column `time` has it: numbers are seconds since 1970."""
     (kind,) = {
-        one.get("format", one["type"]) for one in read_types(schema.labelled, TIME)
+        one.get("format", one["type"]) for one in read_types(schema.labelled)[TIME]
     } - {"null"}
     match kind:
         case "number":
