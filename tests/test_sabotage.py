@@ -466,7 +466,7 @@ SABOTAGE = {
     ),
     "a body that was not asked for and is waited for": Sabotage(
         "serving/protocol.py",
-        "            exchange.expect_body()\n",
+        "            exchange.close_without_body()\n",
         "            pass\n",
         "pytest tests/serving/test_connection.py -k not_asked_for",
     ),

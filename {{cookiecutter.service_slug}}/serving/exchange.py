@@ -117,8 +117,8 @@ class Exchange(RequestResponseCycle):
         self.delivered = not self.more_body
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
-    def expect_body(self) -> None:
-        """Close the connection after the answer, unless the body is asked for."""
+    def close_without_body(self) -> None:
+        """Close the connection after the answer, unless the body comes."""
         self.keep_alive = False
 
     def complete(self) -> None:

@@ -238,7 +238,7 @@ class Protocol(HttpToolsProtocol):
         if not keep_alive:
             exchange.persistent = False
         if exchange.waiting_for_100_continue:
-            exchange.expect_body()
+            exchange.close_without_body()
         if self._closed_by_client:
             exchange.leave()
         if not (self._active or self.pipeline or self.flow.write_paused):
