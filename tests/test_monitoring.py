@@ -106,7 +106,7 @@ def test_any_answers_give_rules_and_documents_that_are_right(bake: Bake) -> None
     service = bake(**AWKWARD).install()
     # A panel of the team asks for a label of its data, which the tests do not predict.
     asked = "predictions_total{"
-    edit(service, "monitoring/dashboard.json", asked, asked + r'label=\"mine\", ')
+    edit(service, "monitoring/dashboard.json", asked, asked + r"label=\"mine\", ")
 
     before = {name: service.read(name) for name in service.texts()}
     service.make("monitoring")

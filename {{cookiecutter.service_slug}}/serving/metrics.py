@@ -52,8 +52,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 class Histogram:
     """A histogram without locks: counts of values by bucket, and their sum.
 
-    Only one thread at a time may add to it. The locks of prometheus_client's Counter
-    and Histogram would cost each request six microseconds; this costs one.
+    Only one thread at a time may add to it. With prometheus_client's Counter and
+    Histogram, whose locks take time, the metrics of a request cost 7 µs; they cost 3.
     """
 
     __slots__ = ("bounds", "counts", "sum")

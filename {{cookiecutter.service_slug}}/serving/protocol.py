@@ -306,6 +306,7 @@ class Protocol(HttpToolsProtocol):
             return
 
         age = now - self.since
+        # The body of a request that has been answered is still arriving.
         goes_on = self._place == "body" and self.cycle.response_complete
         if self._lingering or (self._active is None and goes_on):
             if age > settings.linger_seconds:
