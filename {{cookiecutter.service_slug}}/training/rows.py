@@ -63,13 +63,13 @@ def _find_other_type(
 ) -> str:
     """Return what a column holds if no type of its field does; else an empty string.
 
-    Categories are stored as text.
+    Categories are stored as text, and so are labels that are true or false.
     """
     names = {one.get("type") for one in types} - {"null"}
     if any({"enum", "const"} & one.keys() for one in types):
         names = {"string"}
     if isinstance(column.dtype, pd.StringDtype):
-        return "" if "string" in names else "text"
+        return "" if names & {"string", "boolean"} else "text"
     return "numbers" if is_numeric_dtype(column) and names == {"string"} else ""
 
 
