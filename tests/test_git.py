@@ -209,7 +209,7 @@ def test_a_fresh_service_is_linted_in_a_directory_of_a_larger_repository(
     (service.path / "app" / "odd.py").write_text("import  os\n")
     done = service.make("lint", check=False)
 
-    assert done.returncode != 0 and "app/odd.py" in done.stdout
+    assert done.returncode != 0 and "app/odd.py" in done.stdout, done.stdout
     assert "other.py" not in done.stdout
     status = run("git", "status", "--porcelain", cwd=tmp_path / "work").stdout
     assert status == "?? intent-service/\n?? other.py\n"
