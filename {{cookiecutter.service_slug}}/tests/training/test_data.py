@@ -8,7 +8,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pandas as pd
 import pytest
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    StringConstraints,
+    create_model,
+)
 
 from app.contract import LabelledInstance
 from serving.contract import Contract
@@ -140,6 +146,16 @@ def test_what_a_stage_writes_is_what_the_next_one_reads(
     assert found.dtypes.equals(flats.dtypes)
     assert found["rooms"].tolist() == [2**53 + 1, 2]
     assert found["place"].iloc[0].tolist() == [1, 2.5]
+
+
+def test_labels_that_are_true_or_false_are_read_as_the_text_they_are_stored_as(
+    tmp_path: Path,
+) -> None:
+    contract = create_model("Row", __base__=Note, label=(bool, ...))
+    rows = pd.DataFrame({"text": ["a"], "label": ["true"], "group": [""]})
+    write_rows(tmp_path / "rows.parquet", rows)
+
+    assert records(read_rows(tmp_path / "rows.parquet", contract)) == records(rows)
 
 
 def test_a_stage_refuses_rows_that_are_not_those_of_the_contract(
