@@ -60,7 +60,7 @@ SABOTAGE = {
     ),
     "a validator that is not heard": Sabotage(
         "training/validation.py",
-        '        is_plain &= schema["type"] in PASSED or wraps_whole(schema)\n',
+        '        is_plain &= schema["type"] in PASSED or has_added_check(schema)\n',
         "",
         "pytest tests/training/test_validation.py -k whole_row",
     ),

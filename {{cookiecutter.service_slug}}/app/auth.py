@@ -90,15 +90,11 @@ class ApiKeyLayer:
     the key in the scope, which logs and metrics show as the tenant.
     """
 
-    def __init__(
-        self, app: ASGIApp, keys: list[ApiKey], owner: Application | None = None
-    ) -> None:
+    def __init__(self, app: ASGIApp, keys: list[ApiKey], owner: Application) -> None:
         """`owner` is the application that the layer guards, with its routes."""
         self.app = app
         self._keys = keys
-        self._public = PUBLIC
-        if owner is not None and docs.is_root_yours(owner):
-            self._public -= {"/"}
+        self._public = PUBLIC - {"/"} if docs.is_root_yours(owner) else PUBLIC
 
     # Not `async def`: another coroutine would cost as much as the hash.
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:

@@ -34,15 +34,12 @@ def read_whole(value: Any) -> Any:
 
 
 def refuse_flag(value: Any) -> Any:
-    """Return a value, or what no choice is for a bool: pydantic takes true for 1."""
+    """Return `...`, which is no choice, for a bool: pydantic takes true for 1."""
     return ... if type(value) is bool else value
 
 
-def wraps_whole(schema: Any) -> bool:
-    """Return whether a schema is that of an integer, or of a choice of integers.
-
-    It is wrapped in `read_whole` or in `refuse_flag`.
-    """
+def has_added_check(schema: Any) -> bool:
+    """Return whether `read_whole` or `refuse_flag` was added before a schema."""
     return schema.get("function", {}).get("function") in (read_whole, refuse_flag)
 
 
@@ -53,6 +50,16 @@ def _may_be_flag(schema: Any) -> bool:
         choices = [member.value for member in schema["members"]]
     types = {type(choice) for choice in choices if choice in (0, 1)}
     return int in types and bool not in types
+
+
+def _validate_before(schema: Any, function: Callable[[Any], Any]) -> None:
+    """Call a function with a value before it is validated by a schema."""
+    ref = schema.pop("ref", None)
+    wrapped = core_schema.no_info_before_validator_function(
+        function, {**schema}, ref=ref
+    )
+    schema.clear()
+    schema.update(wrapped)
 
 
 def _bound_numbers(schema: Any, resolve: Callable[[Any], Any]) -> None:
@@ -69,20 +76,10 @@ def _bound_numbers(schema: Any, resolve: Callable[[Any], Any]) -> None:
         if schema.get("gt", -inf) < -largest:
             schema["ge"] = max(schema.get("ge", -largest), -largest)
         if schema["type"] == "int":
-            ref = schema.pop("ref", None)
-            whole = core_schema.no_info_before_validator_function(
-                read_whole, {**schema}, ref=ref
-            )
-            schema.clear()
-            schema.update(whole)
+            _validate_before(schema, read_whole)
     elif schema["type"] in ("literal", "enum"):
         if _may_be_flag(schema):
-            ref = schema.pop("ref", None)
-            choice = core_schema.no_info_before_validator_function(
-                refuse_flag, {**schema}, ref=ref
-            )
-            schema.clear()
-            schema.update(choice)
+            _validate_before(schema, refuse_flag)
     elif schema["type"] == "list":
         _bound_numbers(schema.get("items_schema", {"type": "any"}), resolve)
     elif schema["type"] == "tuple":
@@ -91,7 +88,9 @@ def _bound_numbers(schema: Any, resolve: Callable[[Any], Any]) -> None:
     elif schema["type"] == "json-or-python":  # a Sequence
         _bound_numbers(schema["json_schema"], resolve)
     # pydantic passes a schema again for each model that holds this one.
-    elif not wraps_whole(schema) and schema["type"] != "model" and "schema" in schema:
+    elif (
+        not has_added_check(schema) and schema["type"] != "model" and "schema" in schema
+    ):
         _bound_numbers(schema["schema"], resolve)
 
 

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from serving.contract import wraps_whole
+from serving.contract import has_added_check
 from serving.fields import as_text
 from training.schema import LABEL
 from training.tables import Chunk
@@ -196,7 +196,7 @@ def _unwrap(
     is_plain = True
     while schema["type"] != wanted and (inner := _read_inner(schema, definitions)):
         # `_accept_number` takes the same floats for integers as `read_whole`.
-        is_plain &= schema["type"] in PASSED or wraps_whole(schema)
+        is_plain &= schema["type"] in PASSED or has_added_check(schema)
         schema = inner
     return schema, is_plain
 

@@ -99,7 +99,7 @@ def test_the_guard_does_not_read_the_body() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    layer = auth.ApiKeyLayer(fail, auth.read_keys(KEYS))
+    layer = auth.ApiKeyLayer(fail, auth.read_keys(KEYS), create_app(Settings()))
     scope = {"type": "http", "path": "/v1/predict", "headers": []}
     asyncio.run(layer(scope, fail, send))  # type: ignore[arg-type]
 
