@@ -238,6 +238,22 @@ def test_no_request_begins_while_the_client_takes_no_answers(
 # Time.
 
 
+def test_no_request_begins_while_another_is_in_work(
+    open_line: Open, app: Recorder
+) -> None:
+    app.gate.clear()
+    line = open_line()
+    line.send(POST * 2)
+    line.protocol.pause_writing()
+    line.protocol.resume_writing()
+    line.settle()
+    assert len(app.requests) == 1
+
+    app.gate.set()
+    line.settle()
+    assert line.statuses == [200] * 2
+
+
 def test_a_client_that_takes_nothing_of_an_answer_is_cut_off(open_line: Open) -> None:
     line = open_line(write_seconds=3)
     line.send(POST)
