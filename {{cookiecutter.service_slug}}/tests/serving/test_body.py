@@ -1,6 +1,8 @@
 """A body arrives in time and within its size, or its request ends."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -64,6 +66,21 @@ def test_a_late_body_is_408_and_one_in_time_is_not() -> None:
     late: list[Part] = [(60, b"x", False)]
 
     assert outcomes(late, [(0, b"xx", False)], late) == ["408", 2, "408"]
+
+
+def test_a_body_whose_request_has_ended_is_not_kept_until_its_deadline() -> None:
+    async def end_a_body() -> "weakref.ref[Body]":
+        body = body_of(Admission(ServingSettings(body_seconds=60)), (0, b"a", True))
+        await body()
+        body.close()
+        return weakref.ref(body)
+
+    async def run() -> None:
+        kept = await end_a_body()
+        gc.collect()
+        assert kept() is None
+
+    asyncio.run(run())
 
 
 def test_a_body_in_many_parts_has_one_deadline() -> None:
